@@ -1,0 +1,97 @@
+"""The golden step: loads a file of expected arrays and builds the same networks in Keras."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tf_mwnet import losses, methods, optimizers
+from tf_mwnet.meta import dense, weight_gradient
+from tf_mwnet.methods import MWNet
+from tf_mwnet.model import ReweightedModel
+from tf_mwnet.networks import weight_net
+from tf_mwnet.types import Batch
+
+CLASSIFIER = {"plain": ("w1", "b1", "w2", "b2"), "bn": ("w1", "b1", "gamma", "beta", "w2", "b2")}
+WEIGHT_NET = ("v1", "c1", "v2", "c2")
+
+
+def classifier(arrays: dict, dtype: str) -> keras.Model:
+    """``relu(BN(x @ w1 + b1)) @ w2 + b2`` with the file's parameters; BN where it has gamma."""
+    bn = "w/gamma" in arrays
+    features, hidden = arrays["w/w1"].shape
+    layers = [keras.Input((features,), dtype=dtype), keras.layers.Dense(hidden, dtype=dtype)]
+    if bn:
+        layers.append(keras.layers.BatchNormalization(epsilon=1e-5, momentum=0.9, dtype=dtype))
+    layers += [keras.layers.ReLU(dtype=dtype)]
+    layers += [keras.layers.Dense(arrays["w/w2"].shape[1], dtype=dtype)]
+    model = keras.Sequential(layers)
+    for variable, name in zip(model.trainable_variables, names(arrays), strict=True):
+        variable.assign(arrays[f"w/{name}"])
+    return model
+
+
+def names(arrays: dict) -> tuple[str, ...]:
+    return CLASSIFIER["bn" if "w/gamma" in arrays else "plain"]
+
+
+def build(arrays: dict, dtype: str, normalise: bool) -> ReweightedModel:
+    """The file's classifier and weight net, both with plain SGD."""
+    net = weight_net((arrays["theta/v1"].shape[1],), dtype=dtype)
+    for variable, name in zip(net.trainable_variables, WEIGHT_NET, strict=True):
+        variable.assign(arrays[f"theta/{name}"])
+    model = ReweightedModel(
+        classifier(arrays, dtype), MWNet(weight_net=net, normalise=normalise), dtype=dtype
+    )
+    model.compile(
+        optimizers.SGD(float(arrays["alpha"])), keras.optimizers.SGD(float(arrays["beta"]))
+    )
+    return model
+
+
+def pair(arrays: dict, dtype: str) -> dict[str, Batch]:
+    rows = {k: tf.range(len(arrays[f"y{k}"]), dtype=tf.int64) for k in ("", "_meta")}
+    return {
+        name: Batch(tf.constant(arrays[f"x{k}"], dtype), tf.constant(arrays[f"y{k}"]), rows[k])
+        for name, k in (("train", ""), ("meta", "_meta"))
+    }
+
+
+def stages(model: ReweightedModel, data: dict, arrays: dict) -> dict[str, np.ndarray]:
+    """The values before the update, from the library's parts, under the file's names."""
+    parameters = [v.value for v in model.classifier.trainable_variables]
+    state = [v.value for v in model.classifier.non_trainable_variables]
+    with tf.GradientTape(persistent=True) as tape:
+        logits = model.classifier(data["train"].x, training=True)
+        each = model.method.example_losses(logits, data["train"].y)
+
+    def loss_gradient(weights):
+        return dense(tape.gradient(each, parameters, output_gradients=weights), parameters)
+
+    def meta_loss(virtual):
+        out, _ = model.classifier.stateless_call(virtual, state, data["meta"].x, training=True)
+        return tf.reduce_mean(losses.cross_entropy(out, data["meta"].y))
+
+    with tf.GradientTape() as theta_tape:
+        values = model.method.weight_function(each)
+        weights = methods.batch_weights(values, model.method.normalise)
+    gradient, loss, virtual = weight_gradient(
+        loss_gradient, tf.stop_gradient(weights), parameters, arrays["alpha"], meta_loss
+    )
+    theta = [v.value for v in model.method.weight_net.trainable_variables]
+    meta_gradient = theta_tape.gradient(weights, theta, output_gradients=gradient)
+    result = {"loss": each, "weight": values, "meta_loss": loss}
+    result |= {f"virtual/{n}": v for n, v in zip(names(arrays), virtual, strict=True)}
+    result |= {f"meta_grad/{n}": g for n, g in zip(WEIGHT_NET, meta_gradient, strict=True)}
+    return {k: np.asarray(v) for k, v in result.items()}
+
+
+def after(model: ReweightedModel, stage: dict, arrays: dict) -> dict[str, np.ndarray]:
+    """The values after the model's own train step, under the file's names."""
+    variables = model.classifier.trainable_variables
+    theta = model.method.weight_net.trainable_variables
+    result = {f"w_after/{n}": v for n, v in zip(names(arrays), variables, strict=True)}
+    result |= {f"theta_after/{n}": v for n, v in zip(WEIGHT_NET, theta, strict=True)}
+    result["weight_after"] = model.method.weight_function(tf.constant(stage["loss"]))
+    return {k: np.asarray(v) for k, v in result.items()}

@@ -1,0 +1,268 @@
+"""Callbacks of a run: progress, metrics, records of examples, checkpoints, TensorBoard."""
+
+from __future__ import annotations
+
+import csv
+import pathlib
+import signal
+import sys
+
+import keras
+import numpy as np
+import tensorflow as tf
+from absl import logging
+from sklearn.metrics import roc_auc_score
+from tqdm import tqdm
+
+from tf_mwnet.files import write_atomically
+from tf_mwnet.methods.base import weight_curve
+
+
+class NotANumber(RuntimeError):
+    """The training loss is NaN or infinite; the message says at which step."""
+
+
+class Interrupted(KeyboardInterrupt):
+    """The run was asked to stop; ``signal`` says how."""
+
+    def __init__(self, number: int, message: str):
+        super().__init__(message)
+        self.signal = number
+
+
+class Progress(keras.callbacks.Callback):
+    """One bar for the whole of a method's training; now and then a line where there is no terminal."""
+
+    def __init__(self, name: str, total_steps: int, done_steps: int = 0):
+        super().__init__()
+        self.name, self.total, self.done = name, total_steps, done_steps
+        self.bar = None
+
+    def on_train_begin(self, logs=None):
+        terminal = sys.stderr.isatty()
+        self.bar = tqdm(
+            total=self.total,
+            initial=self.done,
+            desc=self.name,
+            unit="step",
+            mininterval=0.2 if terminal else 15,
+            dynamic_ncols=terminal,
+            ncols=None if terminal else 110,
+        )
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.bar.update(1)
+
+    def on_epoch_end(self, epoch, logs=None):
+        shown = f"epoch {epoch + 1}"
+        if logs and "val_accuracy" in logs:
+            shown += f", test {100 * logs['val_accuracy']:.1f} %"
+        self.bar.set_postfix_str(shown, refresh=False)
+
+    def on_train_end(self, logs=None):
+        self.close()
+
+    def close(self):
+        if self.bar is not None:
+            self.bar.close()
+
+
+class StopOnNaN(keras.callbacks.Callback):
+    """Stops the run where the loss is NaN or infinite, before anything of that epoch is saved."""
+
+    def __init__(self, first_step: int = 0):
+        super().__init__()
+        self.step = first_step
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.step += 1
+        loss = float(logs["weighted_loss"])
+        if not np.isfinite(loss):
+            raise NotANumber(
+                f"the loss is {loss} at step {self.step} (epoch step {batch + 1}); allowed: finite; try"
+                " a lower --lr"
+            )
+
+
+class LearningRate(keras.callbacks.Callback):
+    """Adds the learning rate of the epoch's last step to the logs."""
+
+    def on_epoch_end(self, epoch, logs=None):
+        logs["learning_rate"] = float(self.model.optimizer.learning_rate)
+
+
+class ExampleRecord(keras.callbacks.Callback):
+    """Writes what the model has recorded of each training example, once an epoch.
+
+    ``examples/epoch_0001.npz`` holds float16 ``[N]`` arrays ``loss, weight, probability`` and int32
+    ``predicted``, as they were when the example was last trained on, and the weight function at the
+    end of the epoch as float32 ``function_loss, function_weight``. Where the truth is known,
+    the logs get the AUC of telling clean from corrupted labels by weight (high is clean) and by
+    loss (low is clean).
+
+    Args:
+        folder: where the files go.
+        corrupted: bool ``[N]``, or None where the truth is unknown.
+    """
+
+    def __init__(self, folder: pathlib.Path, corrupted: np.ndarray | None):
+        super().__init__()
+        self.folder, self.corrupted = folder, corrupted
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def on_epoch_end(self, epoch, logs=None):
+        columns = dict(zip(self.model.RECORD, self.model.record.numpy()[:-1].T, strict=True))
+        arrays = {k: columns[k].astype(np.float16) for k in ("loss", "weight", "probability")}
+        arrays["predicted"] = np.nan_to_num(columns["predicted"], nan=-1).astype(np.int32)
+        curve = weight_curve(self.model.method)
+        if curve is not None:
+            arrays["function_loss"], arrays["function_weight"] = curve
+        path = self.folder / f"epoch_{epoch + 1:04d}.npz"
+        write_atomically(path, lambda file: np.savez_compressed(file, **arrays))
+        if self.corrupted is not None:
+            for name, score in (("weight", columns["weight"]), ("loss", -columns["loss"])):
+                logs[f"auc_{name}"] = clean_auc(self.corrupted, score)
+
+
+def clean_auc(corrupted: np.ndarray, score: np.ndarray) -> float:
+    """AUC of telling clean from corrupted labels by a score that is high for clean ones.
+
+    Args:
+        corrupted: bool ``[N]``.
+        score: float ``[N]``; NaN for examples not seen yet, which are left out.
+
+    Returns:
+        0 to 1, 0.5 for chance; NaN where only one kind is there.
+    """
+    seen = np.isfinite(score)
+    clean = ~corrupted[seen]
+    if clean.all() or not clean.any():
+        return float("nan")
+    return float(roc_auc_score(clean, score[seen]))
+
+
+class MetricsFile(keras.callbacks.Callback):
+    """``metrics.csv``: a row per epoch, the whole file written anew each time.
+
+    Args:
+        path: of the file; rows of epochs from ``first_epoch`` on are dropped when training starts.
+        first_epoch: 0-based epoch that training starts with.
+    """
+
+    NAMES = {"val_accuracy": "test_accuracy", "val_loss": "test_loss", "accuracy": "train_accuracy"}
+
+    def __init__(self, path: pathlib.Path, first_epoch: int = 0):
+        super().__init__()
+        self.path = path
+        self.rows = [r for r in read_metrics(path) if r["epoch"] <= first_epoch] if first_epoch else []
+
+    def on_epoch_end(self, epoch, logs=None):
+        row = {"epoch": epoch + 1} | {self.NAMES.get(k, k): float(v) for k, v in logs.items()}
+        self.rows.append(row)
+
+        def write(file):
+            columns = list(dict.fromkeys(k for r in self.rows for k in r))
+            writer = csv.DictWriter(file, columns, lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(self.rows)
+
+        write_atomically(self.path, write, mode="w")
+
+
+def read_metrics(path: pathlib.Path) -> list[dict[str, float]]:
+    """The rows of ``metrics.csv``; ``epoch`` counts from 1."""
+    if not path.is_file():
+        return []
+    with path.open(newline="") as file:
+        return [
+            {k: int(v) if k == "epoch" else float(v or "nan") for k, v in row.items()}
+            for row in csv.DictReader(file)
+        ]
+
+
+class Checkpoints(keras.callbacks.Callback):
+    """Saves the whole state after each epoch, restores the newest that is intact.
+
+    The state: classifier, method, both optimizers, random generators, and the record of examples.
+    The data order needs none: it is a function of seed and step.
+
+    Args:
+        folder: of the checkpoints.
+        model: a compiled `ReweightedModel`.
+        keep: how many checkpoints stay.
+    """
+
+    def __init__(self, folder: pathlib.Path, model: keras.Model, keep: int = 2):
+        super().__init__()
+        self.epoch = tf.Variable(0, dtype=tf.int64, trainable=False)
+        parts = {f"variable_{i:05d}": v for i, v in enumerate(self._state(model))}
+        self.checkpoint = tf.train.Checkpoint(epoch=self.epoch, **parts)
+        self.manager = tf.train.CheckpointManager(
+            self.checkpoint, str(folder), max_to_keep=keep, checkpoint_name="epoch"
+        )
+
+    @staticmethod
+    def _state(model) -> list[tf.Variable]:
+        variables = [*model.classifier.variables, *model.method.variables, *model.optimizer.variables]
+        if model.meta_optimizer is not None:
+            variables += model.meta_optimizer.variables
+        seen = {id(v.value): v.value for v in variables}
+        return [*seen.values(), *([] if model.record is None else [model.record])]
+
+    def restore(self) -> int:
+        """Restores the newest intact checkpoint; returns the number of epochs it holds, or 0."""
+        for path in reversed(self.manager.checkpoints):
+            try:
+                self.checkpoint.restore(path).assert_consumed()
+            except Exception as error:  # truncated, corrupt or missing parts: TF raises many types
+                reason = str(error).strip().splitlines()[0][:120]
+                logging.warning("checkpoint %s is damaged (%s); trying the one before", path, reason)
+                continue
+            return int(self.epoch)
+        if self.manager.checkpoints:
+            logging.warning("no intact checkpoint; starting from the beginning")
+        return 0
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.epoch.assign(epoch + 1)
+        self.manager.save(checkpoint_number=epoch + 1)
+
+
+class StopOnSignal(keras.callbacks.Callback):
+    """Ctrl-C and SIGTERM end the run after the current step; finished epochs are on disk."""
+
+    SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+    def __init__(self):
+        super().__init__()
+        self.received = None
+        self._before = {}
+        self._finished = 0
+
+    def on_train_begin(self, logs=None):
+        try:
+            for number in self.SIGNALS:
+                self._before[number] = signal.signal(number, self._note)
+        except ValueError:  # not in the main thread: the caller handles signals
+            self._before = {}
+
+    def _note(self, number, frame):
+        if self.received is not None:  # asked twice: at once
+            raise KeyboardInterrupt
+        self.received = number
+
+    def on_train_batch_end(self, batch, logs=None):
+        if self.received is not None:
+            self.restore()
+            raise Interrupted(
+                self.received, f"stopped by {signal.Signals(self.received).name}"
+            )
+
+    def on_train_end(self, logs=None):
+        self.restore()
+
+    def restore(self):
+        """Puts back the signal handlers that were there before."""
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        self._before = {}

@@ -1,0 +1,140 @@
+"""The configuration of a run: one frozen dataclass, which the flags mirror."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import pathlib
+from typing import Any
+
+from tf_mwnet.errors import UserError, check_range, choose
+from tf_mwnet.methods import METHODS
+
+SCHEDULES = ("step", "cosine")
+META_OPTIMIZERS = ("adam", "sgd")
+AUGMENTATIONS = ("auto", "none", "crop", "flip", "crop_flip")
+
+
+def option(default, text: str):
+    """A field with its help text."""
+    return dataclasses.field(default=default, metadata={"help": text})
+
+
+@dataclasses.dataclass(frozen=True)
+class Experiment:
+    """Everything a run depends on. Field names are the flags' names; see their help texts.
+
+    Raises:
+        UserError: a value is outside what its help text allows (on construction).
+    """
+
+    # Data
+    dataset: str = option("digits", "digits, folder, npz, or a TensorFlow Datasets name (cifar10 ...)")
+    data_dir: str | None = option(None, "the image folder, the .npz file, or TFDS's folder")
+    label_key: str = option("", "TFDS column to train on; 'label' by default")
+    clean_label_key: str = option("", "TFDS column of true labels, for sets that have both")
+    classes: tuple[str, ...] = option((), "classes to keep, by number or name: 4,9; all by default")
+    # Bias
+    noise: str = option(
+        "flip2",
+        "none, uniform, flip, flip2, background, hierarchical, or a .csv/.npy file with the matrix",
+    )
+    noise_rate: float = option(0.4, "share of labels that are redrawn, 0 to 1")
+    imbalance_factor: float = option(1.0, "largest over smallest class, at least 1")
+    class_counts: tuple[int, ...] = option((), "training examples per class, instead of the factor")
+    meta_size: int = option(100, "examples in the meta set, class-balanced, taken out of training")
+    meta_labels: str = option("clean", "clean or noisy: the labels of the meta set")
+    data_seed: int = option(0, "seed of splits, imbalance and noise")
+    noise_seed: int | None = option(None, "seed of the noise alone; data_seed by default")
+    # Method
+    method: str = option("mwnet", "how examples are weighted: " + ", ".join(METHODS))
+    compare: str = option("", "a method to train on the same data and schedule, before: erm")
+    hidden: tuple[int, ...] = option((100,), "the weight net's hidden layer sizes")
+    normalise: bool = option(True, "divide the weights by their batch sum (else: mean of weight * loss)")
+    weight_net: str = option("", "a SavedModel weight function to use as it is; no meta set is used")
+    # Classifier and schedule
+    network: str = option("auto", "auto, small_cnn, lenet, mlp, resnet32, wrn28_10, resnet50")
+    dropout: float = option(0.0, "wrn28_10's dropout rate, 0 to 1")
+    augment: str = option("auto", "auto (crop_flip for RGB, else none), none, crop, flip, crop_flip")
+    epochs: int = option(60, "passes over the training set, or over steps_per_epoch")
+    steps_per_epoch: int = option(0, "steps per epoch; 0 for one pass over the training set")
+    batch_size: int = option(100, "training examples per step")
+    meta_batch_size: int = option(100, "meta examples per step, at most meta_size are taken")
+    lr: float = option(0.1, "learning rate of the classifier (SGD)")
+    schedule: str = option("step", "step (see lr_drops) or cosine")
+    lr_drops: tuple[int, ...] = option((40, 50), "epochs after which lr is divided by 10")
+    momentum: float = option(0.9, "SGD momentum, 0 to 1")
+    l2: float = option(5e-4, "coupled L2 of the classifier")
+    meta_optimizer: str = option("adam", "optimizer of the weight net: adam or sgd")
+    meta_lr: float = option(3e-3, "learning rate of the weight net; the papers' longer runs: 1e-3")
+    meta_l2: float = option(0.0, "coupled L2 of the weight net")
+    precision: str = option("float32", "float32, mixed_bfloat16, or mixed_float16")
+    jit_compile: bool = option(False, "compile the step with XLA")
+    seed: int = option(0, "seed of initial values, batch order and augmentation")
+    # The run
+    run_dir: str = option("", "where results go; runs/<name> with a free number by default")
+    overwrite: bool = option(False, "replace the run that run_dir holds")
+    resume: bool = option(False, "continue the run that run_dir holds from its last whole epoch")
+
+    def __post_init__(self):
+        choose("method", self.method, METHODS)
+        if self.compare:
+            choose("method in compare", self.compare, METHODS)
+            if self.compare == self.method:
+                raise UserError(f"compare is '{self.compare}', as method is; allowed: another method")
+        for name, allowed in (
+            ("schedule", SCHEDULES),
+            ("meta_optimizer", META_OPTIMIZERS),
+            ("augment", AUGMENTATIONS),
+            ("meta_labels", ("clean", "noisy")),
+            ("precision", ("float32", "mixed_bfloat16", "mixed_float16")),
+        ):
+            choose(name, getattr(self, name), dict.fromkeys(allowed))
+        for name in ("noise_rate", "momentum", "dropout"):
+            check_range(name, getattr(self, name), 0, 1)
+        check_range("imbalance_factor", self.imbalance_factor, 1)
+        for name in ("epochs", "batch_size", "meta_batch_size"):
+            check_range(name, getattr(self, name), 1)
+        for name in ("meta_size", "steps_per_epoch", "l2", "meta_l2", "data_seed", "seed"):
+            check_range(name, getattr(self, name), 0)
+        for name in ("lr", "meta_lr"):
+            if not getattr(self, name) > 0:
+                raise UserError(f"{name} is {getattr(self, name):g}; allowed: above 0")
+        for drop in self.lr_drops:
+            check_range("an epoch in lr_drops", drop, 1)
+        if self.resume and self.overwrite:
+            raise UserError("resume and overwrite are both set; allowed: one of them")
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """The methods to train, in order: the one compared with first."""
+        return (self.compare, self.method) if self.compare else (self.method,)
+
+    def to_json(self) -> str:
+        return json.dumps(dataclasses.asdict(self), indent=2) + "\n"
+
+
+# Not part of what a run computes: a resumed run may differ in them.
+ABOUT_THE_FOLDER = ("run_dir", "overwrite", "resume")
+
+
+def differences(config: Experiment, saved: dict[str, Any]) -> list[str]:
+    """Lines ``name: saved -> now`` for each field that changes what a run computes."""
+    now = json.loads(config.to_json())
+    return [
+        f"{k}: {saved.get(k)!r} -> {v!r}"
+        for k, v in now.items()
+        if k not in ABOUT_THE_FOLDER and saved.get(k) != v
+    ]
+
+
+def read_json(path: pathlib.Path) -> dict[str, Any]:
+    """A JSON object from a file.
+
+    Raises:
+        UserError: the file is damaged.
+    """
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise UserError(f"'{path}' can not be read: {error}; allowed: the file a run wrote") from error

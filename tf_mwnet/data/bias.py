@@ -1,0 +1,199 @@
+"""Bias put into data on purpose: label noise by an explicit transition matrix, and imbalance."""
+
+from __future__ import annotations
+
+import pathlib
+from collections.abc import Callable
+
+import numpy as np
+from absl import logging
+
+from tf_mwnet.errors import UserError, check_range, choose, quoted
+
+# Each maker: (rate, K, generator, superclass or None) -> [K, K], row = true class.
+Maker = Callable[[float, int, np.random.Generator, "np.ndarray | None"], np.ndarray]
+
+
+def uniform(rate, num_classes, rng=None, superclass=None) -> np.ndarray:
+    """``(1 - p) I + p / K``: a new label drawn from all classes, the true one included.
+
+    So "40 %" on 10 classes changes 36 % of the labels (Zhang et al., ICLR 2017; MW-Net 4.2).
+    """
+    return (1 - rate) * np.eye(num_classes) + rate / num_classes
+
+
+def _flip_to(rate, num_classes, rng, others) -> np.ndarray:
+    matrix = (1 - rate) * np.eye(num_classes)
+    for row in range(num_classes):
+        choices = np.delete(np.arange(num_classes), row)
+        targets = rng.choice(choices, min(others, len(choices)), replace=False)
+        matrix[row, targets] += rate / len(targets)
+    return matrix
+
+
+def flip(rate, num_classes, rng, superclass=None) -> np.ndarray:
+    """Each class goes to one other class, drawn at random, with probability p."""
+    return _flip_to(rate, num_classes, rng, 1)
+
+
+def flip2(rate, num_classes, rng, superclass=None) -> np.ndarray:
+    """Each class goes to two other classes, p/2 each (MW-Net section 4.2 calls this "flip")."""
+    return _flip_to(rate, num_classes, rng, 2)
+
+
+def background(rate, num_classes, rng, superclass=None) -> np.ndarray:
+    """Every class goes to one background class, drawn at random, with probability p (L2RW 4.3)."""
+    matrix = (1 - rate) * np.eye(num_classes)
+    matrix[:, rng.integers(num_classes)] += rate
+    return matrix
+
+
+def hierarchical(rate, num_classes, rng, superclass) -> np.ndarray:
+    """A new label drawn from the classes of the same coarse class, the true one included.
+
+    Raises:
+        UserError: the data set has no coarse classes.
+    """
+    if superclass is None:
+        raise UserError(
+            "noise 'hierarchical' needs coarse classes and the data set has none; allowed here: "
+            + quoted(n for n in NOISES if n != "hierarchical")
+        )
+    same = (superclass[:, None] == superclass[None, :]).astype(float)
+    return (1 - rate) * np.eye(num_classes) + rate * same / same.sum(axis=1, keepdims=True)
+
+
+NOISES: dict[str, Maker] = {
+    "uniform": uniform,
+    "flip": flip,
+    "flip2": flip2,
+    "background": background,
+    "hierarchical": hierarchical,
+}
+
+
+def transition_matrix(
+    noise: str,
+    rate: float,
+    num_classes: int,
+    rng: np.random.Generator,
+    superclass: np.ndarray | None = None,
+) -> np.ndarray | None:
+    """The noise transition matrix ``T[i, j] = P(given label j | true label i)``.
+
+    Args:
+        noise: "none", a name in `NOISES`, or a ``.csv`` or ``.npy`` file with the matrix.
+        rate: p, 0 to 1; not used for a file.
+        num_classes: K.
+        rng: draws the classes that others flip to.
+        superclass: int ``[K]``, for "hierarchical".
+
+    Returns:
+        float64 ``[K, K]`` with rows that sum to 1, or None for "none".
+
+    Raises:
+        UserError: unknown noise, rate outside 0 to 1, or a file that holds no such matrix.
+    """
+    if noise == "none":
+        return None
+    if noise.endswith((".csv", ".npy")):
+        matrix = _read_matrix(pathlib.Path(noise), num_classes)
+    else:
+        make = choose("noise", noise, NOISES | {"none": None, "a .csv or .npy file": None})
+        check_range("noise_rate", rate, 0, 1)
+        matrix = make(rate, num_classes, rng, superclass)
+    lost = [k for k in range(num_classes) if matrix[k, k] < np.max(np.delete(matrix[k], k))]
+    if lost:
+        logging.warning(
+            "noise '%s': the true label is not the commonest one for %d of %d classes; without a"
+            " trusted meta set nothing can tell which label is right",
+            noise,
+            len(lost),
+            num_classes,
+        )
+    return matrix
+
+
+def _read_matrix(path: pathlib.Path, num_classes: int) -> np.ndarray:
+    if not path.is_file():
+        raise UserError(f"noise matrix '{path}' is not there; allowed: a .csv or .npy file")
+    try:
+        if path.suffix == ".npy":
+            matrix = np.load(path, allow_pickle=False)
+        else:
+            matrix = np.loadtxt(path, delimiter=",", ndmin=2)
+        matrix = np.asarray(matrix, np.float64)
+    except ValueError as error:
+        raise UserError(f"noise matrix '{path}' can not be read: {error}") from error
+    if matrix.shape != (num_classes, num_classes):
+        raise UserError(
+            f"noise matrix '{path}' is {matrix.shape}; allowed: ({num_classes}, {num_classes})"
+        )
+    if not (np.all(matrix >= 0) and np.allclose(matrix.sum(axis=1), 1, atol=1e-6)):
+        bad = [i for i, r in enumerate(matrix) if not (np.all(r >= 0) and abs(r.sum() - 1) <= 1e-6)]
+        raise UserError(
+            f"noise matrix '{path}': row {bad[0]} sums to {matrix[bad[0]].sum():g}; allowed: entries"
+            " not negative, rows that sum to 1"
+        )
+    return matrix
+
+
+def corrupt(labels: np.ndarray, matrix: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Draws a given label for each true label, independently.
+
+    Args:
+        labels: int ``[N]``.
+        matrix: ``[K, K]``, see `transition_matrix`.
+        rng: source of the draws.
+
+    Returns:
+        int64 ``[N]``.
+    """
+    edges = np.cumsum(matrix, axis=1)[labels, :-1]
+    return np.sum(rng.random(len(labels))[:, None] >= edges, axis=1).astype(np.int64)
+
+
+def realised_matrix(true: np.ndarray, given: np.ndarray, num_classes: int) -> np.ndarray:
+    """Shares of given labels per true class, ``[K, K]``; a class without examples has a zero row."""
+    counts = np.zeros((num_classes, num_classes))
+    np.add.at(counts, (true, given), 1)
+    return counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+
+
+def long_tail_counts(largest: int, factor: float, num_classes: int) -> np.ndarray:
+    """``n_i = n mu^i`` with ``mu = factor^(-1 / (K - 1))``: class 0 keeps n, the last n / factor.
+
+    Cui et al. (CVPR 2019), MW-Net section 4.1; rounded down, as in the authors' code.
+
+    Args:
+        largest: n, examples of class 0.
+        factor: imbalance factor, largest over smallest class, at least 1.
+        num_classes: K.
+
+    Raises:
+        UserError: the factor is below 1, or leaves a class without examples.
+    """
+    check_range("imbalance_factor", factor, 1)
+    exponent = np.arange(num_classes) / max(num_classes - 1, 1)
+    # The tiny factor undoes rounding: 5000 * 0.01 ** 1 is 50, not 49.99...
+    counts = np.floor(largest * factor**-exponent * (1 + 1e-12)).astype(np.int64)
+    if counts[-1] < 1:
+        raise UserError(
+            f"imbalance_factor is {factor:g}; allowed: at most {largest}, the examples of the"
+            " largest class, so that no class is empty"
+        )
+    return counts
+
+
+def keep_counts(labels: np.ndarray, counts: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Rows that keep ``counts[k]`` examples of class k, drawn at random; sorted.
+
+    Raises:
+        UserError: a class has fewer examples than asked for, or none is asked for.
+    """
+    available = np.bincount(labels, minlength=len(counts))
+    for k, (want, have) in enumerate(zip(counts, available, strict=True)):
+        if not 1 <= want <= have:
+            raise UserError(f"class {k} is to keep {want} examples; allowed: 1 to {have}")
+    kept = [rng.choice(np.flatnonzero(labels == k), n, replace=False) for k, n in enumerate(counts)]
+    return np.sort(np.concatenate(kept))

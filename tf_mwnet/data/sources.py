@@ -1,0 +1,188 @@
+"""Where data comes from: the digits, TensorFlow Datasets, folders of images, arrays."""
+
+from __future__ import annotations
+
+import pathlib
+
+import numpy as np
+
+from tf_mwnet.data import checks
+from tf_mwnet.data.folders import load_folder
+from tf_mwnet.errors import UserError, quoted
+from tf_mwnet.types import LabelledSet, Source
+
+
+def numbered(split: str, size: int) -> np.ndarray:
+    """Ids ``split/00000`` for examples that have no name of their own."""
+    return np.array([f"{split}/{i:05d}" for i in range(size)])
+
+
+def labelled(split, x, y, true_y=None, ids=None, num_classes=None) -> LabelledSet:
+    """Checks arrays and makes a `LabelledSet` of them; see `checks` for what is refused."""
+    x = checks.inputs(split, x)
+    y = checks.labels(split, y, len(x), num_classes)
+    true_y = y if true_y is None else checks.labels(f"{split} true", true_y, len(x), num_classes)
+    return LabelledSet(x, y, true_y, numbered(split, len(x)) if ids is None else np.asarray(ids))
+
+
+def from_arrays(
+    x_train, y_train, x_test=None, y_test=None, x_meta=None, y_meta=None, true_y_train=None,
+    class_names=None, superclass=None, name="arrays",
+) -> Source:  # fmt: skip
+    """A source from arrays in memory.
+
+    Args:
+        x_train, x_test, x_meta: images ``[N, H, W, C]`` (or ``[N, H, W]``), uint8 or numbers.
+        y_train, y_test, y_meta: integer labels ``[N]`` from 0.
+        true_y_train: true labels of the training set, where they are known.
+        class_names: K names; by default "0".."K-1".
+        superclass: int ``[K]``, the coarse class of each class.
+        name: for messages and run folders.
+
+    Raises:
+        UserError: see `checks`.
+    """
+    count = None if class_names is None else len(class_names)
+    train = labelled(f"{name} train", x_train, y_train, true_y_train, num_classes=count)
+    if class_names is None:
+        count = int(max(train.y.max(), train.true_y.max())) + 1
+        class_names = [str(k) for k in range(count)]
+    parts = []
+    for split, x, y in (("test", x_test, y_test), ("meta", x_meta, y_meta)):
+        if (x is None) != (y is None):
+            raise UserError(f"{name}: {split} has only one of images and labels; allowed: both")
+        full = f"{name} {split}"
+        parts.append(None if x is None else labelled(full, x, y, num_classes=count))
+    found = Source(
+        name=name,
+        train=train,
+        test=parts[0],
+        meta=parts[1],
+        class_names=tuple(str(c) for c in class_names),
+        superclass=None if superclass is None else np.asarray(superclass),
+        truth_known=true_y_train is not None,
+    )
+    return checks.source(found)
+
+
+def load_digits() -> Source:
+    """scikit-learn's handwritten digits: 1,797 images of 8x8, values 0 to 16; no test split."""
+    from sklearn import datasets
+
+    digits = datasets.load_digits()
+    return from_arrays(digits.images.astype(np.uint8), digits.target, name="digits")
+
+
+def load_npz(path: str) -> Source:
+    """Arrays from a ``.npz`` file, without pickles.
+
+    Keys: ``x_train, y_train`` and optional ``x_test, y_test, x_meta, y_meta, true_y_train,
+    class_names, superclass``.
+
+    Raises:
+        UserError: the file is not there, is no such file, or lacks a key.
+    """
+    file = pathlib.Path(path)
+    if not file.is_file():
+        raise UserError(f"data file '{path}' is not there; allowed: a .npz file")
+    try:
+        with np.load(file, allow_pickle=False) as arrays:
+            found = {key: arrays[key] for key in arrays.files}
+    except Exception as error:  # zip, header and pickle errors all mean: not such a file
+        raise UserError(f"data file '{path}' can not be read as .npz: {error}") from error
+    known = ("x_train", "y_train", "x_test", "y_test", "x_meta", "y_meta", "true_y_train",
+             "class_names", "superclass")  # fmt: skip
+    if missing := [k for k in known[:2] if k not in found]:
+        raise UserError(f"'{path}' lacks {quoted(missing)}; it has: {quoted(found)}")
+    if extra := [k for k in found if k not in known]:
+        raise UserError(f"'{path}' has the array '{extra[0]}'; allowed: {quoted(known)}")
+    return from_arrays(**found, name=file.stem)
+
+
+def load_tfds(name: str, data_dir: str | None, label_key: str, clean_label_key: str) -> Source:
+    """An image classification set of TensorFlow Datasets, all of it in memory.
+
+    Args:
+        name: as for `tfds.load`, with or without version and configuration.
+        data_dir: TFDS's folder; by default its own (``TFDS_DATA_DIR`` or ``~/tensorflow_datasets``).
+        label_key: the column to train on; by default "label".
+        clean_label_key: the column of true labels, for sets with several; may be empty.
+
+    Raises:
+        UserError: there is no such set or column, or it can neither be found nor downloaded.
+    """
+    import tensorflow_datasets as tfds
+
+    tfds.disable_progress_bar()
+    try:
+        builder = tfds.builder(name, data_dir=data_dir)
+        builder.download_and_prepare()
+    except (tfds.core.DatasetNotFoundError, ValueError) as error:
+        raise UserError(
+            f"unknown data set '{name}'; allowed: digits, folder, npz, or a name of TensorFlow Datasets"
+        ) from error
+    except Exception as error:  # no network, no space, a broken archive: many types, one meaning
+        where = data_dir or "TFDS's default folder"
+        reason = str(error).strip().splitlines()[0][:200]
+        raise UserError(f"data set '{name}' is neither in {where} nor downloadable: {reason}") from error
+    features = builder.info.features
+    label_key = label_key or "label"
+    columns = [k for k in features if k not in ("image", "id")]
+    for key in filter(None, ("image", label_key, clean_label_key)):
+        if key not in features:
+            raise UserError(f"data set '{name}' has no column '{key}'; it has: {quoted(features)}")
+    if "train" not in builder.info.splits:
+        raise UserError(f"data set '{name}' has no split 'train'; it has: {quoted(builder.info.splits)}")
+    class_names = tuple(features[label_key].names or map(str, range(features[label_key].num_classes)))
+    keys = {"image", "id", "coarse_label", label_key, clean_label_key} & set(features)
+
+    def read(split: str, given: str) -> tuple[LabelledSet, dict]:
+        decoded = builder.as_dataset(split=split, decoders=tfds.decode.PartialDecoding(keys))
+        size = builder.info.splits[split].num_examples
+        rows = list(decoded.batch(size).take(1).as_numpy_iterator())[0]
+        ids = numbered(split, size)
+        if "id" in rows:
+            ids = np.array([f"{split}/{i.decode()}" for i in rows["id"]])
+        true = rows[clean_label_key] if clean_label_key else None
+        if clean_label_key and given != label_key:
+            true = rows[given]
+        count = len(class_names)
+        return labelled(f"{name} {split}", rows["image"], rows[given], true, ids, count), rows
+
+    del columns
+    train, rows = read("train", label_key)
+    test = None
+    if "test" in builder.info.splits:
+        test, _ = read("test", clean_label_key or label_key)
+    superclass = None
+    if "coarse_label" in rows and len(class_names) == 100:
+        superclass = np.zeros(100, np.int64)
+        superclass[rows[clean_label_key or label_key]] = rows["coarse_label"]
+    return checks.source(
+        Source(name, train, test, None, class_names, superclass, bool(clean_label_key))
+    )
+
+
+def load(name: str, data_dir: str | None = None, label_key="", clean_label_key="") -> Source:
+    """Loads a source by name: "digits", "folder", "npz", or a TensorFlow Datasets name.
+
+    Args:
+        name: see above; also a path that ends in ``.npz``.
+        data_dir: the folder of images, the ``.npz`` file, or TFDS's folder.
+        label_key, clean_label_key: columns, for TFDS sets with several.
+
+    Raises:
+        UserError: there is no such data, or it is not usable; see `checks`.
+    """
+    if name == "digits":
+        return load_digits()
+    if name == "folder":
+        if not data_dir:
+            raise UserError("dataset 'folder' needs --data_dir; allowed: a folder with train/<class>/")
+        return load_folder(data_dir)
+    if name == "npz" or name.endswith(".npz"):
+        path = data_dir if name == "npz" else name
+        if not path:
+            raise UserError("dataset 'npz' needs --data_dir; allowed: a .npz file")
+        return load_npz(path)
+    return load_tfds(name, data_dir, label_key, clean_label_key)

@@ -1,0 +1,202 @@
+"""From a source to disjoint training, meta and test sets, biased as asked for."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+from absl import logging
+
+from tf_mwnet.data import bias, checks
+from tf_mwnet.errors import UserError, check_range, choose, quoted
+from tf_mwnet.types import DataSpec, LabelledSet, Source, Splits
+
+TEST_FRACTION = 0.25
+
+
+@dataclasses.dataclass(frozen=True)
+class BiasConfig:
+    """What is done to a source.
+
+    Attributes:
+        classes: class indices or names to keep, in this order; empty for all.
+        noise: see `bias.transition_matrix`.
+        noise_rate: p, 0 to 1.
+        imbalance_factor: see `bias.long_tail_counts`; 1 for none.
+        class_counts: examples to keep per class, in place of the factor; empty for none.
+        meta_size: examples in the meta set, 0 for none.
+        meta_labels: "clean": true labels, drawn before noise and imbalance; "noisy": drawn from
+            the biased training set with the labels as they are.
+        data_seed: seed of the splits and of the imbalance, and of the noise unless ``noise_seed``.
+        noise_seed: seed of the noise alone; None for ``data_seed``.
+    """
+
+    classes: tuple[str, ...] = ()
+    noise: str = "none"
+    noise_rate: float = 0.0
+    imbalance_factor: float = 1.0
+    class_counts: tuple[int, ...] = ()
+    meta_size: int = 0
+    meta_labels: str = "clean"
+    data_seed: int = 0
+    noise_seed: int | None = None
+
+
+def select_classes(found: Source, classes: tuple[str, ...]) -> Source:
+    """Keeps some classes, renumbered 0.. in the order given.
+
+    Raises:
+        UserError: a class is unknown or named twice, or fewer than two are named.
+    """
+    if not classes:
+        return found
+    names = {name: k for k, name in enumerate(found.class_names)}
+    numbers = {str(k): k for k in range(len(found.class_names))}
+    kept = [choose("class", str(c), numbers if str(c) in numbers else names) for c in classes]
+    if len(set(kept)) != len(kept) or len(kept) < 2:
+        raise UserError(f"classes are {quoted(classes)}; allowed: two or more different ones")
+    new = np.full(len(found.class_names), -1)
+    new[kept] = np.arange(len(kept))
+
+    def keep(part: LabelledSet | None) -> LabelledSet | None:
+        if part is None:
+            return None
+        part = part.take((new[part.y] >= 0) & (new[part.true_y] >= 0))
+        return dataclasses.replace(part, y=new[part.y], true_y=new[part.true_y])
+
+    superclass = None if found.superclass is None else found.superclass[kept]
+    return dataclasses.replace(
+        found,
+        train=keep(found.train),
+        test=keep(found.test),
+        meta=keep(found.meta),
+        class_names=tuple(found.class_names[k] for k in kept),
+        superclass=superclass,
+    )
+
+
+def balanced_rows(
+    labels: np.ndarray, size: int, num_classes: int, rng: np.random.Generator, what: str
+) -> np.ndarray:
+    """``size`` rows with the same number of each class (one more for some, if it does not divide).
+
+    Raises:
+        UserError: a class has too few examples; at least one must be left of each.
+    """
+    if size < num_classes:
+        raise UserError(f"{what} is {size}; allowed: at least {num_classes}, one of each class")
+    counts = np.full(num_classes, size // num_classes)
+    counts[rng.permutation(num_classes)[: size % num_classes]] += 1
+    have = np.bincount(labels, minlength=num_classes)
+    if np.any(counts >= have):
+        k = int(np.argmin(have - counts))
+        raise UserError(
+            f"{what} is {size}, {counts[k]} of class {k}, which has {have[k]} examples; allowed: at"
+            f" most {(have.min() - 1) * num_classes}"
+        )
+    return bias.keep_counts(labels, counts, rng)
+
+
+def _without(part: LabelledSet, rows: np.ndarray) -> LabelledSet:
+    left = np.ones(len(part), bool)
+    left[rows] = False
+    return part.take(left)
+
+
+def _hold_out_test(found: Source, rng: np.random.Generator) -> tuple[LabelledSet, LabelledSet]:
+    train = found.train
+    if found.test is not None:
+        return train, dataclasses.replace(found.test, y=found.test.true_y)
+    counts = np.floor(np.bincount(train.true_y, minlength=len(found.class_names)) * TEST_FRACTION)
+    if counts.min() < 1:
+        k = int(np.argmin(counts))
+        raise UserError(
+            f"{found.name}: class {found.class_names[k]} has too few examples to hold out a test set;"
+            f" allowed: at least {int(1 / TEST_FRACTION)}, or a test set of its own"
+        )
+    rows = bias.keep_counts(train.true_y, counts.astype(int), rng)
+    test = train.take(rows)
+    logging.info("%s has no test set: holding out %d of %d examples", found.name, len(rows), len(train))
+    return _without(train, rows), test.with_labels(test.true_y)
+
+
+def _imbalance(train: LabelledSet, config: BiasConfig, num_classes: int, rng) -> LabelledSet:
+    check_range("imbalance_factor", config.imbalance_factor, 1)
+    if config.class_counts:
+        if len(config.class_counts) != num_classes:
+            raise UserError(
+                f"class_counts has {len(config.class_counts)} entries; allowed: {num_classes}, one per"
+                " class"
+            )
+        counts = np.asarray(config.class_counts)
+    elif config.imbalance_factor > 1:
+        smallest = int(np.bincount(train.true_y, minlength=num_classes).min())
+        counts = bias.long_tail_counts(smallest, config.imbalance_factor, num_classes)
+    else:
+        return train
+    return train.take(bias.keep_counts(train.true_y, counts, rng))
+
+
+def make_splits(found: Source, config: BiasConfig) -> Splits:
+    """Holds out test and meta set, then biases what is left.
+
+    The order is: classes, test set (where the source has none), clean meta set, imbalance, noise,
+    noisy meta set. Each stage has its own generator, so that the same ``data_seed`` gives every
+    method and every noise rate the same split.
+
+    Raises:
+        UserError: a value of ``config`` does not fit the source.
+    """
+    if config.meta_labels not in ("clean", "noisy"):
+        raise UserError(f"meta_labels is '{config.meta_labels}'; allowed: clean, noisy")
+    seeds = np.random.SeedSequence(config.data_seed).spawn(4)
+    noise_seed = seeds[3] if config.noise_seed is None else config.noise_seed
+    test_rng, meta_rng, imbalance_rng = (np.random.default_rng(s) for s in seeds[:3])
+    noise_rng = np.random.default_rng(noise_seed)
+    found = select_classes(found, tuple(config.classes))
+    num_classes = len(found.class_names)
+    train, test = _hold_out_test(found, test_rng)
+    meta, size = None, config.meta_size
+    if found.meta is not None and size:
+        meta = found.meta
+        logging.info("%s has a meta set of its own: %d examples", found.name, len(meta))
+    elif size and config.meta_labels == "clean":
+        rows = balanced_rows(train.true_y, size, num_classes, meta_rng, "meta_size")
+        meta, train = train.take(rows), _without(train, rows)
+        meta = meta.with_labels(meta.true_y)
+    train = _imbalance(train, config, num_classes, imbalance_rng)
+    matrix = bias.transition_matrix(
+        config.noise, config.noise_rate, num_classes, noise_rng, found.superclass
+    )
+    if matrix is not None:
+        train = train.with_labels(bias.corrupt(train.y, matrix, noise_rng))
+    if size and meta is None:
+        rows = balanced_rows(train.y, size, num_classes, meta_rng, "meta_size")
+        meta, train = train.take(rows), _without(train, rows)
+    checks.no_empty_class(f"{found.name} train", train.true_y, found.class_names)
+    return Splits(
+        train=train,
+        meta=meta,
+        test=test,
+        spec=_spec(found, train),
+        transition=matrix,
+        truth_known=found.truth_known or matrix is not None,
+    )
+
+
+def _spec(found: Source, train: LabelledSet) -> DataSpec:
+    # float64 sums over a million values per channel; images are looked at in parts to save memory.
+    axes = tuple(range(train.x.ndim - 1))
+    parts = np.array_split(train.x, max(1, len(train) // 5000))
+    count = train.x.size // train.x.shape[-1]
+    mean = sum(p.sum(axis=axes, dtype=np.float64) for p in parts) / count
+    square = sum(((p - mean) ** 2).sum(axis=axes, dtype=np.float64) for p in parts) / count
+    std = np.sqrt(square)
+    return DataSpec(
+        name=found.name,
+        shape=tuple(train.x.shape[1:]),
+        dtype=train.x.dtype.name,
+        class_names=found.class_names,
+        mean=mean.astype(np.float32),
+        std=np.where(std > 0, std, 1).astype(np.float32),
+    )

@@ -1,0 +1,257 @@
+"""tf.data streams: pairs of a training batch and a meta batch, a pure function of seed and step.
+
+The order of a pass depends on the seed and the number of the pass, the augmentation of a batch on
+the seed and the number of the step. A stream can therefore start at any step and gives what an
+uninterrupted one would have given from there: this is what makes an exact resume possible.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from tf_mwnet.errors import UserError
+from tf_mwnet.types import Batch, DataSpec, LabelledSet
+
+FOREVER = np.iinfo(np.int64).max
+# Streams that share a seed draw from different sequences.
+ORDER, META_ORDER, CROP, META_CROP = range(4)
+
+
+@dataclasses.dataclass(frozen=True)
+class Augmentation:
+    """Random crops of the padded image and horizontal flips (He et al., CVPR 2016, section 4.2).
+
+    Attributes:
+        pad: pixels of reflected border on each side before the random crop; 0 for no crop.
+        flip: whether half of the images are mirrored left to right.
+    """
+
+    pad: int = 0
+    flip: bool = False
+
+    def __call__(self, images: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+        """Augments ``[B, H, W, C]``; ``seed``: int ``[2]``, gives the same result each time."""
+        size = tf.shape(images)[0]
+        height, width = images.shape[1], images.shape[2]
+        seeds = tf.random.split(seed, 3)
+        if self.pad:
+            border = [[0, 0], [self.pad, self.pad], [self.pad, self.pad], [0, 0]]
+            images = tf.pad(images, border, mode="REFLECT")
+            reach = 2 * self.pad + 1
+            top = tf.random.stateless_uniform([size, 1], seeds[0], 0, reach, tf.int32)
+            left = tf.random.stateless_uniform([size, 1], seeds[1], 0, reach, tf.int32)
+            images = tf.gather(images, top + tf.range(height), axis=1, batch_dims=1)
+            images = tf.gather(images, left + tf.range(width), axis=2, batch_dims=1)
+        if self.flip:
+            mirror = tf.random.stateless_uniform([size, 1, 1, 1], seeds[2]) < 0.5
+            images = tf.where(mirror, tf.reverse(images, axis=[2]), images)
+        return images
+
+
+def normalise(x: tf.Tensor, spec: DataSpec) -> tf.Tensor:
+    """``(x - mean) / std`` per channel, float32."""
+    return (tf.cast(x, tf.float32) - spec.mean) / spec.std
+
+
+# -------------------------------------------------------------------- orders
+
+
+def _order(size: int, seed: tuple[int, int], number: tf.Tensor, shuffle: bool) -> tf.Tensor:
+    rows = tf.range(size, dtype=tf.int64)
+    if not shuffle:
+        return rows
+    sequence = tf.stack([tf.cast(seed[0], tf.int64), number * 8 + seed[1]])
+    return tf.random.experimental.stateless_shuffle(rows, seed=sequence)
+
+
+def passes(size, batch_size, seed, start_step=0, shuffle=True) -> tf.data.Dataset:
+    """Index batches int64 ``[b]``, without end; each pass covers every index once.
+
+    The last batch of a pass may be smaller. ``seed`` is ``(seed, stream)``.
+    """
+    per_pass = -(-size // batch_size)
+
+    def one(number):
+        order = _order(size, seed, number, shuffle)
+        return tf.data.Dataset.from_tensor_slices(order).batch(batch_size)
+
+    numbers = tf.data.Dataset.range(start_step // per_pass, FOREVER)
+    return numbers.flat_map(one).skip(start_step % per_pass)
+
+
+def cycle(size, batch_size, seed, start_step=0, shuffle=True) -> tf.data.Dataset:
+    """Index batches int64 ``[batch_size]``, without end, all full: a batch may span two passes."""
+    start = start_step * batch_size
+
+    def one(number):
+        return tf.data.Dataset.from_tensor_slices(_order(size, seed, number, shuffle))
+
+    numbers = tf.data.Dataset.range(start // size, FOREVER)
+    return numbers.flat_map(one).skip(start % size).batch(batch_size, drop_remainder=True)
+
+
+# -------------------------------------------------------------------- streams
+
+
+def _batches(x, y, indices, start_step, transform) -> tf.data.Dataset:
+    """Datasets of `Batch` from arrays and index batches; ``transform(x, step)`` or None."""
+    # Copied into tensors once; the pipeline captures them instead of writing them into its graph.
+    with tf.device("CPU:0"):
+        x, y = tf.nest.map_structure(tf.convert_to_tensor, (x, y))
+
+    def load(step, index):
+        bx, by = tf.nest.map_structure(lambda t: tf.gather(t, index), (x, y))
+        return Batch(bx if transform is None else transform(bx, step), by, index)
+
+    steps = tf.data.Dataset.range(start_step, FOREVER)
+    pairs = tf.data.Dataset.zip(steps, indices)
+    return pairs.map(load, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+
+
+def paired(train: tf.data.Dataset, meta: tf.data.Dataset | None) -> tf.data.Dataset:
+    """Elements ``{"train": Batch, "meta": Batch}``, or ``{"train": Batch}`` without a meta set."""
+    if meta is None:
+        pairs = train.map(lambda t: {"train": t})
+    else:
+        pairs = tf.data.Dataset.zip(train, meta).map(lambda t, m: {"train": t, "meta": m})
+    return pairs.prefetch(tf.data.AUTOTUNE)
+
+
+def is_paired(x: Any) -> bool:
+    """Whether ``x`` is a dataset as `paired` makes it."""
+    if not isinstance(x, tf.data.Dataset):
+        return False
+    return isinstance(x.element_spec, dict) and "train" in x.element_spec
+
+
+def training_stream(
+    train: LabelledSet,
+    meta: LabelledSet | None,
+    spec: DataSpec,
+    batch_size: int,
+    meta_batch_size: int,
+    seed: int,
+    augmentation: Augmentation | None = None,
+    start_step: int = 0,
+) -> tf.data.Dataset:
+    """An endless stream of pairs, see `paired`.
+
+    Each pass covers the training set once (the last batch may be smaller); the meta set cycles with
+    a new order each time; both are augmented and normalised. The training batch carries the row of
+    each example, not its true label.
+
+    Args:
+        train, meta: what to draw from; without ``meta`` the elements have no "meta".
+        spec: mean and deviation for `normalise`.
+        batch_size, meta_batch_size: of the global batch, positive; ``meta_batch_size`` is cut to
+            the size of the meta set.
+        seed: of orders and augmentation.
+        start_step: number of batches that an earlier part of the run has taken.
+    """
+
+    def transform(stream: int) -> Callable:
+        def apply(x, step):
+            if augmentation is not None:
+                x = augmentation(x, tf.stack([tf.cast(seed, tf.int64), step * 8 + stream]))
+            return normalise(x, spec)
+
+        return apply
+
+    rows = passes(len(train), batch_size, (seed, ORDER), start_step)
+    batches = _batches(train.x, train.y, rows, start_step, transform(CROP))
+    if meta is None:
+        return paired(batches, None)
+    size = min(meta_batch_size, len(meta))
+    rows = cycle(len(meta), size, (seed, META_ORDER), start_step)
+    return paired(batches, _batches(meta.x, meta.y, rows, start_step, transform(META_CROP)))
+
+
+def evaluation_stream(examples: LabelledSet, spec: DataSpec, batch_size: int = 500):
+    """Batches ``(x, y)`` in order, once, normalised, not augmented."""
+    with tf.device("CPU:0"):
+        x, y = tf.constant(examples.x), tf.constant(examples.y)
+    starts = tf.data.Dataset.range(0, len(examples), batch_size)
+    return starts.map(
+        lambda s: (normalise(x[s : s + batch_size], spec), y[s : s + batch_size]),
+        num_parallel_calls=tf.data.AUTOTUNE,
+        deterministic=True,
+    ).prefetch(tf.data.AUTOTUNE)
+
+
+# -------------------------------------------------------------------- what fit takes
+
+
+def for_fit(x, y, meta_data, batch_size, meta_batch_size, shuffle, seed):
+    """Turns what a user gives to ``fit`` into ``(pairs, steps per epoch, number of examples)``.
+
+    The last two are None for datasets: they end by themselves, and carry no row numbers.
+    """
+    if is_paired(x):
+        return x, None, None
+    meta = _meta_batches(meta_data, meta_batch_size, shuffle, seed)
+    if isinstance(x, tf.data.Dataset):
+        if y is not None:
+            raise UserError("y was given beside a tf.data.Dataset; allowed: batches (x, y) in it")
+        return paired(x.map(_plain_batch), meta), None, None
+    size = _length("x", x, y)
+    rows = passes(size, batch_size, (seed, ORDER), 0, shuffle)
+    return paired(_batches(x, y, rows, 0, None), meta), -(-size // batch_size), size
+
+
+def _meta_batches(meta_data, batch_size, shuffle, seed):
+    if meta_data is None:
+        return None
+    if isinstance(meta_data, tf.data.Dataset):
+        return meta_data.map(_plain_batch).repeat()
+    if not isinstance(meta_data, (tuple, list)) or len(meta_data) != 2:
+        raise UserError("meta_data is neither (x, y) nor a tf.data.Dataset")
+    x, y = meta_data
+    size = _length("meta_data", x, y)
+    rows = cycle(size, min(batch_size, size), (seed, META_ORDER), 0, shuffle)
+    return _batches(x, y, rows, 0, None)
+
+
+def _plain_batch(*batch):
+    if len(batch) != 2:
+        raise UserError(f"a dataset gives elements of {len(batch)} parts; allowed: (x, y)")
+    x, y = batch
+    size = tf.shape(tf.nest.flatten(x)[0])[0]
+    return Batch(x, y, tf.fill([size], tf.constant(-1, tf.int64)))
+
+
+def _length(name: str, x, y) -> int:
+    if x is None or y is None:
+        raise UserError(f"{name} has no labels; allowed: arrays x and y, or a dataset of (x, y)")
+    sizes = {len(part) for part in tf.nest.flatten((x, y))}
+    if len(sizes) != 1 or 0 in sizes:
+        raise UserError(f"{name} has parts of {sorted(sizes)} examples; allowed: one size above 0")
+    return sizes.pop()
+
+
+def distribute(dataset: tf.data.Dataset, strategy: tf.distribute.Strategy):
+    """Cuts each global batch into one part per replica, training and meta batch alike.
+
+    TensorFlow's own splitting wants one batch size for all parts of an element; here the two batches
+    of a pair may differ in size. Parts differ by at most one example.
+    """
+    replicas = strategy.num_replicas_in_sync
+    if replicas == 1:
+        return dataset
+
+    def part(batch, number):
+        def cut(t):
+            size = tf.shape(t, out_type=tf.int64)[0]
+            return t[size * number // replicas : size * (number + 1) // replicas]
+
+        return tf.nest.map_structure(cut, batch)
+
+    def parts(batch):
+        return tf.data.Dataset.range(replicas).map(lambda number: part(batch, number))
+
+    cut = dataset.flat_map(parts).prefetch(tf.data.AUTOTUNE)
+    return strategy.distribute_datasets_from_function(lambda _: cut)

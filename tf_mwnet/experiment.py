@@ -1,0 +1,334 @@
+"""A run from start to end: data, training of each method, files, exports, pictures."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import pathlib
+import shutil
+import time
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+from absl import logging
+
+from tf_mwnet import callbacks, data, methods, networks, optimizers, replicas
+from tf_mwnet.config import Experiment, differences, read_json
+from tf_mwnet.data.streams import Augmentation, evaluation_stream, training_stream
+from tf_mwnet.errors import UserError
+from tf_mwnet.export import export_classifier, export_weight_net, model_card
+from tf_mwnet.files import write_atomically
+from tf_mwnet.model import ReweightedModel
+from tf_mwnet.reports import pictures, tables
+from tf_mwnet.reports.tensorboard import TensorBoard
+from tf_mwnet.types import DataSpec, Source, Splits
+
+CONFIG, RESULT, SPLIT = "config.json", "result.json", "split.npz"
+PAD = 4
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """What a run gives back.
+
+    Attributes:
+        run_dir: the folder with everything.
+        config: the resolved configuration.
+        methods: name -> summary, see `reports.tables.summary`, with "seconds" and "weighs".
+        noise_rate: realised share of wrong labels in the training set, or None where unknown.
+        classifiers: name -> trained classifier.
+    """
+
+    run_dir: pathlib.Path
+    config: Experiment
+    methods: dict[str, dict[str, Any]]
+    noise_rate: float | None
+    classifiers: dict[str, keras.Model]
+
+
+# -------------------------------------------------------------------- the run folder
+
+
+def _free_folder(config: Experiment) -> pathlib.Path:
+    name = f"{pathlib.Path(config.dataset).stem}-{config.method}".replace("/", "_").replace(":", "_")
+    number = 1
+    while (pathlib.Path("runs") / f"{name}-{number}").exists():
+        number += 1
+    return pathlib.Path("runs") / f"{name}-{number}"
+
+
+def check_folder(config: Experiment) -> pathlib.Path:
+    """The run folder, nothing changed yet.
+
+    Raises:
+        UserError: it holds a run and neither overwrite nor resume is set; it holds something else;
+            or there is nothing to resume, or a run of another configuration.
+    """
+    if not config.run_dir:
+        if config.resume or config.overwrite:
+            flag = "resume" if config.resume else "overwrite"
+            raise UserError(f"{flag} is set without run_dir; allowed: with the folder of a run")
+        return _free_folder(config)
+    folder = pathlib.Path(config.run_dir)
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"run_dir '{folder}' is a file; allowed: a new folder, or that of a run")
+    ours = (folder / CONFIG).is_file()
+    if not ours and folder.is_dir() and any(folder.iterdir()):
+        raise UserError(f"run_dir '{folder}' holds files that are no run; allowed: a new folder")
+    if config.resume:
+        if not ours:
+            raise UserError(f"run_dir '{folder}' holds no run to resume; allowed: the folder of a run")
+    elif ours and not config.overwrite:
+        finished = (folder / RESULT).is_file()
+        state = "a finished run" if finished else "an unfinished run"
+        hint = "--overwrite" if finished else "--resume to continue it, --overwrite to replace it"
+        raise UserError(f"run_dir '{folder}' holds {state}; allowed: a new folder, or {hint}")
+    return folder
+
+
+def resolve(config: Experiment, splits: Splits) -> Experiment:
+    """Replaces "auto" and 0 by what they stand for."""
+    spec = splits.spec
+    network = networks.default_network(spec) if config.network == "auto" else config.network
+    augment = config.augment
+    if augment == "auto":
+        augment = "crop_flip" if len(spec.shape) == 3 and spec.shape[-1] == 3 else "none"
+    return dataclasses.replace(
+        config,
+        network=network,
+        augment=augment,
+        steps_per_epoch=config.steps_per_epoch or -(-len(splits.train) // config.batch_size),
+        meta_size=0 if splits.meta is None else len(splits.meta),
+        meta_batch_size=min(config.meta_batch_size, config.meta_size or config.meta_batch_size),
+    )
+
+
+def _prepare_folder(folder: pathlib.Path, config: Experiment, splits: Splits) -> None:
+    if config.resume:
+        changed = differences(config, read_json(folder / CONFIG))
+        if changed:
+            raise UserError(f"run_dir '{folder}' holds a run with other flags; {'; '.join(changed)}")
+        return
+    if folder.exists() and config.overwrite:
+        shutil.rmtree(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    parts = {"train": splits.train, "meta": splits.meta, "test": splits.test}
+    arrays = {
+        f"{name}_{field}": getattr(part, field)
+        for name, part in parts.items()
+        if part is not None
+        for field in ("ids", "y", "true_y")
+    }
+    write_atomically(folder / SPLIT, lambda file: np.savez_compressed(file, **arrays))
+    if splits.transition is not None:
+        np.savetxt(folder / "transition_matrix.csv", splits.transition, "%.6f", ",")
+        np.savetxt(folder / "realised_matrix.csv", _realised(splits), "%.6f", ",")
+    text = config.to_json()  # last: it marks the folder as a run
+    write_atomically(folder / CONFIG, lambda file: file.write(text), mode="w")
+
+
+def _realised(splits: Splits) -> np.ndarray:
+    return data.realised_matrix(splits.train.true_y, splits.train.y, splits.spec.num_classes)
+
+
+# -------------------------------------------------------------------- the parts of training
+
+
+def make_method(config: Experiment, name: str) -> methods.Method:
+    """The method with the arguments that the configuration has for it."""
+    if name == "mwnet" and config.weight_net:
+        return methods.FrozenWeights(config.weight_net)
+    if name == "mwnet":
+        return methods.MWNet(config.hidden, normalise=config.normalise, seed=config.seed)
+    return methods.get(name)
+
+
+def make_optimizers(config: Experiment):
+    """Optimizers of the classifier and of the weight net."""
+    total = config.epochs * config.steps_per_epoch
+    rate: Any = config.lr
+    if config.schedule == "cosine":
+        rate = keras.optimizers.schedules.CosineDecay(config.lr, total)
+    elif drops := sorted(d for d in config.lr_drops if d < config.epochs):
+        # A boundary is the last step with the old value.
+        boundaries = [d * config.steps_per_epoch - 1 for d in drops]
+        values = [config.lr / 10**i for i in range(len(drops) + 1)]
+        rate = keras.optimizers.schedules.PiecewiseConstantDecay(boundaries, values)
+    classifier = optimizers.SGD(rate, momentum=config.momentum, l2=config.l2)
+    if config.meta_optimizer == "adam":
+        return classifier, optimizers.Adam(config.meta_lr, l2=config.meta_l2)
+    return classifier, optimizers.SGD(config.meta_lr, momentum=config.momentum, l2=config.meta_l2)
+
+
+def make_augmentation(config: Experiment) -> Augmentation | None:
+    if config.augment == "none":
+        return None
+    return Augmentation(PAD if "crop" in config.augment else 0, "flip" in config.augment)
+
+
+def build_classifier(config: Experiment, spec: DataSpec) -> keras.Model:
+    arguments = {"dropout": config.dropout} if config.network == "wrn28_10" else {}
+    return networks.build(config.network, spec, seed=config.seed, **arguments)
+
+
+def build_model(config: Experiment, splits: Splits, name: str, classifier=None) -> ReweightedModel:
+    """A compiled model with room for the record of the training examples."""
+    classifier = classifier or build_classifier(config, splits.spec)
+    model = ReweightedModel(classifier, make_method(config, name), name=f"reweighted_{name}")
+    model.compile(*make_optimizers(config), jit_compile=config.jit_compile)
+    model.record_examples(len(splits.train))
+    return model
+
+
+def train(
+    config: Experiment, splits: Splits, name: str, folder: pathlib.Path, classifier=None
+) -> ReweightedModel:
+    """Trains one method into ``folder``, from its last whole epoch if there is one.
+
+    Raises:
+        UserError: the method needs a meta set and there is none.
+        callbacks.NotANumber: the loss is no longer finite.
+        callbacks.Interrupted: SIGINT or SIGTERM came.
+    """
+    model = build_model(config, splits, name, classifier)
+    if model.method.learns and splits.meta is None:
+        raise UserError(f"method '{name}' needs a meta set and meta_size is 0; allowed: 1 and above")
+    saved = callbacks.Checkpoints(folder / "checkpoints", model)
+    first = saved.restore() if config.resume else 0
+    if first:
+        logging.info("%s: continuing after epoch %d of %d", name, first, config.epochs)
+    steps = config.steps_per_epoch
+    corrupted = splits.corrupted if splits.truth_known else None
+    stop = callbacks.StopOnSignal()
+    progress = callbacks.Progress(name, config.epochs * steps, first * steps)
+    if first == config.epochs:
+        return model
+    try:
+        model.fit(
+            training_stream(
+                splits.train,
+                splits.meta if model.method.learns else None,
+                splits.spec,
+                config.batch_size,
+                config.meta_batch_size,
+                config.seed,
+                make_augmentation(config),
+                start_step=first * steps,
+            ),
+            epochs=config.epochs,
+            initial_epoch=first,
+            steps_per_epoch=steps,
+            validation_data=evaluation_stream(splits.test, splits.spec),
+            verbose=0,
+            callbacks=[
+                callbacks.StopOnNaN(first * steps),
+                callbacks.LearningRate(),
+                callbacks.ExampleRecord(folder / "examples", corrupted),
+                progress,
+                callbacks.MetricsFile(folder / "metrics.csv", first),
+                TensorBoard(folder.parent / "tensorboard" / name, config.epochs, corrupted),
+                saved,
+                stop,
+            ],
+        )
+    finally:
+        progress.close()
+        stop.restore()
+    return model
+
+
+def _export(config, splits, name, folder, model, summary) -> None:
+    record = model.record.numpy()[:-1]
+    settings = dataclasses.asdict(config) | {"method": name}
+    parts = [("classifier", model.classifier)]
+    if isinstance(model.method, methods.MWNet):
+        parts.append(("weight_net", model.method.weight_net))
+    for what, part in parts:
+        path = folder / "saved_models" / what / "1"
+        if path.exists():  # a run that was cut off after this export
+            continue
+        card = model_card(settings, splits.spec, summary, record[:, 0], what)
+        if what == "classifier":
+            export_classifier(part, splits.spec, path, card)
+        else:
+            export_weight_net(part, path, card)
+
+
+# -------------------------------------------------------------------- the whole
+
+
+def run(
+    config: Experiment,
+    source: Source | None = None,
+    classifier: Callable[[DataSpec], keras.Model] | None = None,
+) -> Result:
+    """Runs an experiment.
+
+    Args:
+        config: what to do.
+        source: data in memory (see `data.from_arrays`) in place of ``config.dataset``.
+        classifier: makes a fresh, built classifier from the data's spec, in place of
+            ``config.network``; called once per method, with the same initial values each time.
+
+    Raises:
+        UserError: something in the configuration, the data or the run folder does not fit. Nothing
+            has been written or removed then.
+        callbacks.NotANumber, callbacks.Interrupted: see `train`.
+    """
+    folder = check_folder(config)
+    source = source or data.load(
+        config.dataset, config.data_dir, config.label_key, config.clean_label_key
+    )
+    fields = {f.name for f in dataclasses.fields(data.BiasConfig)}
+    bias = data.BiasConfig(**{k: getattr(config, k) for k in fields})
+    if config.weight_net:
+        bias = dataclasses.replace(bias, meta_size=0)
+    splits = data.make_splits(source, bias)
+    config = resolve(dataclasses.replace(config, run_dir=str(folder)), splits)
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(config.precision)
+    try:
+        _check_parts(config, splits, classifier)
+        _prepare_folder(folder, config, splits)
+        return _run(config, splits, folder, classifier)
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
+def _check_parts(config, splits, classifier) -> None:
+    """Builds everything once, small, so that what does not fit is found before files are touched."""
+    for name in config.methods:
+        method = make_method(config, name)
+        if method.learns and splits.meta is None:
+            raise UserError(f"method '{name}' needs a meta set and meta_size is 0; allowed: 1 and above")
+    if classifier is None:
+        build_classifier(config, splits.spec)
+
+
+def _run(config, splits, folder, classifier) -> Result:
+    noise_rate = float(splits.corrupted.mean()) if splits.truth_known else None
+    _log_data(splits, noise_rate)
+    summaries, trained = {}, {}
+    for name in config.methods:
+        start = time.perf_counter()
+        built = None if classifier is None else classifier(splits.spec)
+        model = train(config, splits, name, folder / name, built)
+        summary = tables.summary(callbacks.read_metrics(folder / name / "metrics.csv"))
+        summary["seconds"] = time.perf_counter() - start
+        summary["weighs"] = name != "erm"
+        _export(config, splits, name, folder / name, model, summary)
+        summaries[name], trained[name] = summary, model.classifier
+    pictures.draw_run(folder, config.methods, splits)
+    content = {"methods": summaries, "noise_rate": noise_rate, "replicas": replicas.count()}
+    text = json.dumps(content, indent=2) + "\n"
+    write_atomically(folder / RESULT, lambda file: file.write(text), mode="w")
+    return Result(folder, config, summaries, noise_rate, trained)
+
+
+def _log_data(splits: Splits, noise_rate: float | None) -> None:
+    sizes = [len(splits.train), 0 if splits.meta is None else len(splits.meta), len(splits.test)]
+    logging.info("%s: %d training, %d meta, %d test examples", splits.spec.name, *sizes)
+    if noise_rate is not None:
+        logging.info("realised noise rate: %.1f %% of the training labels", 100 * noise_rate)

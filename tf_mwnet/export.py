@@ -1,0 +1,149 @@
+"""SavedModels: the weight function and the classifier, each with a model card."""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import platform
+import shutil
+import tempfile
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tf_mwnet.data.streams import normalise
+from tf_mwnet.errors import UserError
+from tf_mwnet.networks.weight_function import CARD
+from tf_mwnet.types import DataSpec
+
+
+def versions() -> dict[str, str]:
+    """Versions of the libraries that a result depends on."""
+    from tf_mwnet import __version__
+
+    return {
+        "tf_mwnet": __version__,
+        "tensorflow": tf.__version__,
+        "keras": keras.__version__,
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+    }
+
+
+def _save(module: tf.Module, function, path: pathlib.Path, card: dict[str, Any]) -> pathlib.Path:
+    path = pathlib.Path(path)
+    if path.exists():
+        raise UserError(f"'{path}' is there already; allowed: a version that is not")
+    if not path.name.isdigit():
+        raise UserError(f"'{path}' does not end in a version; allowed: <name>/<version number>")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # Written beside and renamed: a server that watches the folder never sees half a version.
+    beside = pathlib.Path(tempfile.mkdtemp(dir=path.parent, prefix=".exporting-"))
+    try:
+        tf.saved_model.save(module, str(beside), signatures={"serving_default": function})
+        (beside / CARD).write_text(json.dumps(card, indent=2) + "\n")
+        os.chmod(beside, 0o755)
+        beside.rename(path)
+    except BaseException:
+        shutil.rmtree(beside, ignore_errors=True)
+        raise
+    return path
+
+
+def export_weight_net(
+    weight_net: keras.Model, path: str | pathlib.Path, card: dict[str, Any]
+) -> pathlib.Path:
+    """Writes a weight function as a SavedModel that plain TensorFlow can load and serve.
+
+    ``serving_default`` maps ``loss`` float32 ``[batch, 1]`` to ``weight`` float32 ``[batch, 1]``:
+    the unnormalised weight, 0 to 1.
+
+    Args:
+        weight_net: Keras model ``[B, 1] -> [B, 1]``.
+        path: ``<name>/<version number>``, the layout that TensorFlow Serving mounts.
+        card: content of ``model_card.json`` beside it; "normalised" says how the weights are used.
+
+    Raises:
+        UserError: ``path`` exists, or does not end in a number.
+    """
+    module = tf.Module()
+    module.parameters = [v.value for v in weight_net.variables]
+    dtype = weight_net.variables[0].dtype
+
+    @tf.function(input_signature=[tf.TensorSpec([None, 1], tf.float32, name="loss")])
+    def weigh(loss):
+        return {"weight": tf.cast(weight_net(tf.cast(loss, dtype)), tf.float32)}
+
+    return _save(module, weigh, path, card)
+
+
+def export_classifier(
+    classifier: keras.Model, spec: DataSpec, path: str | pathlib.Path, card: dict[str, Any]
+) -> pathlib.Path:
+    """Writes a classifier with its preprocessing as a SavedModel.
+
+    ``serving_default`` maps ``image`` ``[batch, H, W, C]``, raw pixels in the data's own type and
+    range, to ``probabilities`` float32 ``[batch, K]``.
+
+    Args:
+        classifier: Keras model from normalised images to logits.
+        spec: shape, type, mean and deviation.
+        path, card: as for `export_weight_net`.
+
+    Raises:
+        UserError: ``path`` exists, or does not end in a number.
+    """
+    module = tf.Module()
+    module.parameters = [v.value for v in classifier.variables]
+    signature = tf.TensorSpec([None, *spec.shape], tf.dtypes.as_dtype(spec.dtype), name="image")
+
+    @tf.function(input_signature=[signature])
+    def classify(image):
+        logits = classifier(normalise(image, spec), training=False)
+        return {"probabilities": tf.nn.softmax(tf.cast(logits, tf.float32))}
+
+    return _save(module, classify, path, card)
+
+
+def model_card(
+    config: dict[str, Any], spec: DataSpec, summary: dict[str, Any], losses: np.ndarray, what: str
+) -> dict[str, Any]:
+    """What a user of the exported file must know.
+
+    Args:
+        config: the resolved configuration.
+        spec: the data.
+        summary: of the run's test accuracy, see `reports.tables.summary`.
+        losses: losses of the training examples in the last epoch, ``[N]``.
+        what: "weight_net" or "classifier".
+    """
+    seen = losses[np.isfinite(losses)].astype(float)
+    bias = ("noise", "noise_rate", "imbalance_factor", "class_counts", "classes", "meta_size",
+            "meta_labels")  # fmt: skip
+    schedule = ("epochs", "steps_per_epoch", "batch_size", "meta_batch_size", "lr", "schedule",
+                "lr_drops", "momentum", "l2", "meta_optimizer", "meta_lr", "meta_l2", "precision",
+                "augment")  # fmt: skip
+    return {
+        "what": what,
+        "method": config["method"],
+        "data_set": spec.name,
+        "classes": list(spec.class_names),
+        "bias": {k: config[k] for k in bias},
+        "seeds": {k: config[k] for k in ("data_seed", "noise_seed", "seed")},
+        "network": config["network"],
+        "hidden": list(config["hidden"]),
+        "schedule": {k: config[k] for k in schedule},
+        "normalised": config["normalise"],
+        "loss": "cross-entropy in nats, of the example's given label, in the training pass",
+        "loss_range_seen": {
+            "min": float(seen.min()),
+            "quantile_01": float(np.quantile(seen, 0.01)),
+            "quantile_99": float(np.quantile(seen, 0.99)),
+            "max": float(seen.max()),
+        },
+        "test_accuracy": {k: summary[k] for k in ("last", "mean_last_5", "best", "best_epoch")},
+        "versions": versions(),
+    }

@@ -1,0 +1,54 @@
+"""Flagfiles that may lie anywhere."""
+
+from __future__ import annotations
+
+import pathlib
+from collections.abc import Sequence
+
+from tf_mwnet.errors import UserError
+
+
+def expand(arguments: Sequence[str]) -> list[str]:
+    """Replaces each ``--flagfile=path`` by the flags in that file, in place, so that later ones win.
+
+    As absl's own flagfiles (a flag per line; ``#`` and ``//`` start comments), but the path of a
+    nested flagfile is taken from the folder of the file that names it, not from the working folder.
+
+    Args:
+        arguments: the command line after the program's name.
+
+    Raises:
+        UserError: a file is not there, is no text, or names itself; or a line is no flag.
+    """
+    return _expand(list(arguments), pathlib.Path(), ())
+
+
+def _expand(arguments: list[str], folder: pathlib.Path, within: tuple[pathlib.Path, ...]) -> list[str]:
+    out: list[str] = []
+    rest = iter(arguments)
+    for argument in rest:
+        name, equals, value = argument.lstrip("-").partition("=")
+        if not argument.startswith("-") or name != "flagfile":
+            out.append(argument)
+            continue
+        if not equals:
+            value = next(rest, "")
+        for path in filter(None, value.split(",")):
+            out += _lines((folder / path).resolve(), path, within)
+    return out
+
+
+def _lines(path: pathlib.Path, shown: str, within: tuple[pathlib.Path, ...]) -> list[str]:
+    if not path.is_file():
+        raise UserError(f"flagfile '{shown}' is not there; allowed: a file with one flag per line")
+    if path in within:
+        raise UserError(f"flagfile '{shown}' includes itself; allowed: files that do not")
+    try:
+        lines = [line.strip() for line in path.read_text().splitlines()]
+    except UnicodeDecodeError as error:
+        raise UserError(f"flagfile '{shown}' is no text; allowed: one flag per line") from error
+    lines = [line for line in lines if line and not line.startswith(("#", "//"))]
+    for line in lines:
+        if not line.startswith("-"):
+            raise UserError(f"flagfile '{shown}' has the line '{line}'; allowed: --name=value")
+    return _expand(lines, path.parent, (*within, path))

@@ -1,0 +1,139 @@
+"""``python -m tf_mwnet.main``: flags to an `Experiment`, and its result as a table.
+
+Without flags: the handwritten digits with 40 % of the labels redrawn, plain training and MW-Net.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+import time
+from collections.abc import Sequence
+
+from tf_mwnet import console
+
+console.quiet_start()
+
+from absl import flags  # noqa: E402
+
+from tf_mwnet import flagfiles  # noqa: E402
+from tf_mwnet.callbacks import Interrupted, NotANumber  # noqa: E402
+from tf_mwnet.config import Experiment  # noqa: E402
+from tf_mwnet.errors import UserError  # noqa: E402
+from tf_mwnet.experiment import Result, run  # noqa: E402
+from tf_mwnet.reports.tables import methods_table  # noqa: E402
+
+# What the bare command does beside the defaults.
+BARE = {"compare": "erm"}
+
+
+def define_flags() -> flags.FlagValues:
+    """A flag for each field of `Experiment`, apart from absl's global ones."""
+    values = flags.FlagValues()
+    for field in dataclasses.fields(Experiment):
+        text, default = field.metadata["help"], field.default
+        kind = field.type
+        arguments = {"flag_values": values}
+        if kind == "bool":
+            flags.DEFINE_boolean(field.name, default, text, **arguments)
+        elif kind in ("int", "int | None"):
+            flags.DEFINE_integer(field.name, default, text, **arguments)
+        elif kind == "float":
+            flags.DEFINE_float(field.name, default, text, **arguments)
+        elif kind.startswith("tuple"):
+            shown = ",".join(map(str, default))
+            flags.DEFINE_string(field.name, shown, f"{text} (comma separated)", **arguments)
+        else:
+            flags.DEFINE_string(field.name, default, text, **arguments)
+    flags.DEFINE_boolean("help", False, "show this help", short_name="h", flag_values=values)
+    return values
+
+
+def _tuple(name: str, text: str, kind: str) -> tuple:
+    parts = [p.strip() for p in text.split(",") if p.strip()]
+    if "int" not in kind:
+        return tuple(parts)
+    try:
+        return tuple(int(p) for p in parts)
+    except ValueError:
+        raise UserError(f"{name} is '{text}'; allowed: integers between commas") from None
+
+
+def parse(arguments: Sequence[str]) -> Experiment | None:
+    """The experiment that a command line asks for; None where it asks for help.
+
+    Args:
+        arguments: after the program's name.
+
+    Raises:
+        UserError: a flag is unknown or its value is not allowed.
+    """
+    values = define_flags()
+    try:
+        left = values(["main", *flagfiles.expand(arguments)])[1:]
+    except flags.Error as error:
+        raise UserError(" ".join(str(error).split())) from error
+    if values.help:
+        return None
+    if left:
+        raise UserError(f"unknown argument '{left[0]}'; allowed: flags, as --name=value")
+    found = {}
+    for field in dataclasses.fields(Experiment):
+        value = values[field.name].value
+        found[field.name] = (
+            _tuple(field.name, value, field.type) if field.type.startswith("tuple") else value
+        )
+    if not arguments:
+        found |= BARE
+    return Experiment(**found)
+
+
+def report(result: Result, seconds: float) -> str:
+    """What the command prints at its end."""
+    config, folder = result.config, result.run_dir
+    lines = ["", methods_table(result.methods), ""]
+    if result.noise_rate is not None:
+        lines.append(f"realised noise rate  {100 * result.noise_rate:.1f} % of the training labels")
+    places = [("run folder", folder), ("pictures", folder / "plots")]
+    places.append(("TensorBoard", f"tensorboard --logdir {folder / 'tensorboard'}"))
+    for name in config.methods:
+        for path in sorted((folder / name / "saved_models").glob("*/[0-9]*")):
+            places.append((f"{path.parent.name} ({name})", path))
+    lines += [f"{name:<21}{place}" for name, place in places]
+    lines.append(f"{'time':<21}{seconds:.0f} s")
+    return "\n".join(lines)
+
+
+def _fail(message: object, code: int) -> int:
+    print(f"tf_mwnet: {' '.join(str(message).split())}", file=sys.stderr)
+    return code
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command line; returns the exit code.
+
+    0: done. 2: bad input, or a loss that is no longer finite. 128 + n: ended by signal n.
+    """
+    start = time.perf_counter()
+    console.start_logging()
+    try:
+        config = parse(sys.argv[1:] if arguments is None else arguments)
+        if config is None:
+            print(f"{__doc__}\n{define_flags().get_help()}")
+            return 0
+        result = run(config)
+    except UserError as error:
+        return _fail(error, 2)
+    except NotANumber as error:
+        return _fail(f"{error}; the checkpoint of the last whole epoch is kept", 2)
+    except KeyboardInterrupt as error:
+        number = error.signal if isinstance(error, Interrupted) else 2
+        reason = str(error) or "stopped by SIGINT"
+        hint = "whole epochs are saved; go on with --run_dir=<the run's folder> --resume"
+        return _fail(f"{reason}; {hint}", 128 + number)
+    print(report(result, time.perf_counter() - start))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

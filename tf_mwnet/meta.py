@@ -1,0 +1,74 @@
+"""The virtual step, and the gradient of the meta loss with respect to the example weights.
+
+With example losses l_i(w), example weights e_i and step size a, the virtual parameters
+
+    w_hat(e) = w - a * sum_i e_i * grad l_i(w)                    (MW-Net eq. 3, L2RW eq. 4)
+
+are linear in e, so that for the meta loss L the gradient
+
+    G_i = dL(w_hat(e)) / d e_i = -a * < grad l_i(w), grad L(w_hat) >   (MW-Net eq. 6, L2RW eq. 12)
+
+is exact with one level of differentiation of the inner gradient. It needs no second forward pass
+of the training batch: the outer tape records only the backward pass, as a function of e.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import tensorflow as tf
+
+from tf_mwnet import replicas
+
+
+def dense(gradients: Sequence, variables: Sequence[tf.Variable]) -> list[tf.Tensor]:
+    """Gradients as dense tensors: zeros for None, sums for IndexedSlices."""
+    return [
+        tf.zeros_like(v) if g is None else tf.convert_to_tensor(g)
+        for g, v in zip(gradients, variables, strict=True)
+    ]
+
+
+def weight_gradient(
+    loss_gradient: Callable[[tf.Tensor], list[tf.Tensor]],
+    weights: tf.Tensor,
+    parameters: Sequence[tf.Tensor],
+    step_size: tf.Tensor,
+    meta_loss: Callable[[list[tf.Tensor]], tf.Tensor],
+    loss_scale: tf.Tensor | float = 1.0,
+    meta_scale: tf.Tensor | float = 1.0,
+) -> tuple[tf.Tensor, tf.Tensor, list[tf.Tensor]]:
+    """Gradient of the meta loss with respect to the example weights.
+
+    On several replicas every argument is this replica's share; the virtual gradient and the
+    gradient at the virtual parameters are summed over replicas.
+
+    Args:
+        loss_gradient: maps weights to the gradient of ``loss_scale * sum(weights * losses)`` with
+            respect to ``parameters``, summed over this replica's examples, linear in the weights.
+        weights: ``[B]`` or ``[B, K]``.
+        parameters: the classifier's trainable parameters w.
+        step_size: scalar a, the step of the virtual SGD (no momentum, no weight decay).
+        meta_loss: maps virtual parameters to this replica's share of the mean meta loss, a scalar.
+        loss_scale: factor that keeps half-precision training gradients in range.
+        meta_scale: the same for the meta gradient; the result is multiplied by it.
+
+    Returns:
+        ``(meta_scale * G, L, w_hat)``: shape of ``weights``; a scalar, this replica's share; a list
+        shaped like ``parameters``.
+    """
+    with tf.GradientTape(watch_accessed_variables=False) as outer:
+        outer.watch(weights)
+        inner = loss_gradient(weights)
+    virtual = [
+        p - tf.cast(step_size, p.dtype) * g / tf.cast(loss_scale, p.dtype)
+        for p, g in zip(parameters, replicas.all_sum(inner), strict=True)
+    ]
+    with tf.GradientTape(watch_accessed_variables=False) as tape:
+        tape.watch(virtual)
+        loss = meta_loss(virtual)
+        scaled = loss * tf.cast(meta_scale, loss.dtype)
+    at_virtual = replicas.all_sum(dense(tape.gradient(scaled, virtual), virtual))
+    gradient = outer.gradient(inner, weights, output_gradients=at_virtual)
+    factor = tf.cast(step_size, weights.dtype) / tf.cast(loss_scale, weights.dtype)
+    return -factor * gradient, loss, virtual

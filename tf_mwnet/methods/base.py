@@ -1,0 +1,81 @@
+"""The contract of a method: three small functions on top of the weight gradient."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tf_mwnet import losses
+from tf_mwnet.types import Examples
+
+
+class Method(keras.layers.Layer):
+    """How much each training example counts.
+
+    The training objective is ``sum(example_weights * example_losses)``, two tensors of one shape,
+    ``[B]`` or ``[B, K]``. `tf_mwnet.ReweightedModel` owns the step; a method supplies
+
+    * `example_losses`: differentiable with respect to the logits;
+    * `example_weights`: from constants;
+    * `learn`: takes the gradient G of the meta loss with respect to the weights, updates what the
+      method has learned, and returns the weights of the real step.
+
+    It is a Keras layer so that its variables are tracked, saved and distributed with the model.
+    On several replicas each function sees its replica's share of the batch; sums over the batch go
+    through `tf_mwnet.replicas`.
+
+    Attributes:
+        learns: whether the method needs a meta set and has a `learn`.
+    """
+
+    learns = False
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.built = True
+
+    @property
+    def meta_loss(self) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
+        """The loss of a meta example: logits ``[B, K]``, labels -> ``[B]``."""
+        return losses.cross_entropy
+
+    def example_losses(self, logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+        """Losses ``[B]`` or ``[B, K]`` from logits ``[B, K]`` and given labels."""
+        return losses.cross_entropy(logits, labels)
+
+    def example_weights(self, examples: Examples) -> tf.Tensor:
+        """Weights in the shape of ``examples.losses``; they sum over the global batch."""
+        raise NotImplementedError
+
+    def learn(
+        self, gradient: tf.Tensor, examples: Examples, optimizer: keras.optimizers.Optimizer
+    ) -> tf.Tensor:
+        """Learns from G and returns the new weights.
+
+        Args:
+            gradient: G, shape of ``examples.losses``. Under mixed_float16 it is multiplied by
+                the loss scale of ``optimizer``, which divides by it.
+            examples: the batch that G belongs to.
+            optimizer: the user's ``meta_optimizer``, built on ``self.trainable_variables``.
+        """
+        raise NotImplementedError
+
+    def weight_function(self, loss: tf.Tensor) -> tf.Tensor | None:
+        """Loss ``[n]`` -> unnormalised weight ``[n]``, or None where the weight is no function of it."""
+        return None
+
+
+def weight_curve(method: Method, top: float = 12.0, points: int = 121):
+    """``(losses [points], weights [points])`` of a method's weight function, or None without one.
+
+    Args:
+        method: any method.
+        top: largest loss, in nats.
+        points: number of losses, from 0.
+    """
+    grid = np.linspace(0, top, points, dtype=np.float32)
+    values = method.weight_function(tf.constant(grid))
+    return None if values is None else (grid, np.asarray(values))

@@ -1,0 +1,43 @@
+"""A weight function learned elsewhere, used as it is (MW-Net section 4.4, "Transferred")."""
+
+from __future__ import annotations
+
+import keras
+import tensorflow as tf
+
+from tf_mwnet.methods.base import Method
+from tf_mwnet.methods.mwnet import batch_weights
+from tf_mwnet.networks.weight_function import WeightFunction
+from tf_mwnet.types import Examples
+
+
+@keras.saving.register_keras_serializable(package="tf_mwnet")
+class FrozenWeights(Method):
+    """``weight_i = V(loss_i)`` with V from a SavedModel; no meta set, nothing is learned.
+
+    Args:
+        path: a version folder written by `tf_mwnet.export.export_weight_net`, or any SavedModel
+            whose ``serving_default`` maps ``loss [n, 1]`` float32 to ``weight [n, 1]`` float32; also
+            the folder above it, whose highest version is taken.
+        normalise: as in `MWNet`; by default what the model card beside the SavedModel says, and
+            True where there is no card.
+
+    Raises:
+        UserError: nothing can be loaded from ``path``, or the signature differs.
+    """
+
+    def __init__(self, path: str, normalise: bool | None = None, **kwargs):
+        super().__init__(**kwargs)
+        self.path = str(path)
+        # Held in a tuple: the function's variables are constants, not part of a checkpoint.
+        self._function = (WeightFunction(self.path),)
+        self.normalise = self._function[0].normalised if normalise is None else bool(normalise)
+
+    def weight_function(self, loss: tf.Tensor) -> tf.Tensor:
+        return tf.cast(self._function[0](tf.cast(loss, tf.float32)), loss.dtype)
+
+    def example_weights(self, examples: Examples) -> tf.Tensor:
+        return batch_weights(self.weight_function(examples.losses), self.normalise)
+
+    def get_config(self):
+        return super().get_config() | {"path": self.path, "normalise": self.normalise}

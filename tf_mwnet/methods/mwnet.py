@@ -1,0 +1,95 @@
+"""Meta-Weight-Net: the weight is a learned function of the loss."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import keras
+import tensorflow as tf
+
+from tf_mwnet import replicas
+from tf_mwnet.methods.base import Method
+from tf_mwnet.networks.weight_net import weight_net as build_weight_net
+from tf_mwnet.types import Examples
+
+
+def batch_weights(values: tf.Tensor, normalise: bool) -> tf.Tensor:
+    """Turns unnormalised weights into the weights of a batch.
+
+    ``normalise=True``: ``v_i / (sum_j v_j + delta)`` with delta = 1 where the sum is 0, else 0
+    (MW-Net supplement, eq. 40; L2RW eq. 9), so that all-zero weights stay zero.
+    ``normalise=False``: ``v_i / B``, the mean of weight times loss (MW-Net eq. 3).
+
+    Args:
+        values: ``[B]`` or ``[B, K]``, not negative; this replica's share.
+        normalise: see above. Sums and B are those of the global batch.
+    """
+    if not normalise:
+        return values / replicas.batch_size(values, values.dtype)
+    total = replicas.all_sum(tf.reduce_sum(values))
+    return values / (total + tf.cast(tf.equal(total, 0), values.dtype))
+
+
+@keras.saving.register_keras_serializable(package="tf_mwnet")
+class MWNet(Method):
+    """Meta-Weight-Net (Shu et al., NeurIPS 2019, Algorithm 1).
+
+    ``weight_i = V(loss_i; theta)``, V a small network that ends in a sigmoid; theta takes one step
+    of the meta optimizer along ``sum_i G_i d weight_i / d theta`` (eq. 4), G from `tf_mwnet.meta`.
+
+    Args:
+        hidden: sizes of V's hidden layers (ReLU).
+        normalise: divide the weights by their batch sum (the authors' first code and supplement C,
+            the default here), or use the mean of weight times loss (eq. 3 and their second code).
+        seed: seed of V's initial values.
+        weight_net: a Keras model ``[B, 1] -> [B, 1]`` in place of the one that is built from
+            ``hidden`` and ``seed``.
+    """
+
+    learns = True
+
+    def __init__(
+        self,
+        hidden: Sequence[int] = (100,),
+        normalise: bool = True,
+        seed: int = 0,
+        weight_net: keras.Model | None = None,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        self.hidden = tuple(int(h) for h in hidden)
+        self.normalise = bool(normalise)
+        self.seed = int(seed)
+        self.weight_net = weight_net or build_weight_net(self.hidden, seed=self.seed)
+
+    def weight_function(self, loss: tf.Tensor) -> tf.Tensor:
+        dtype = self.weight_net.variables[0].dtype  # not the policy's: it stays float32 in mixed precision
+        value = self.weight_net(tf.cast(loss, dtype)[:, None])
+        return tf.cast(value[:, 0], loss.dtype)
+
+    def example_weights(self, examples: Examples) -> tf.Tensor:
+        return batch_weights(self.weight_function(examples.losses), self.normalise)
+
+    def learn(self, gradient, examples, optimizer):
+        variables = self.weight_net.trainable_variables
+        with tf.GradientTape() as tape:
+            weights = self.example_weights(examples)
+        optimizer.apply(
+            tape.gradient(weights, [v.value for v in variables], output_gradients=gradient),
+            variables,
+        )
+        return self.example_weights(examples)
+
+    def get_config(self):
+        return super().get_config() | {
+            "hidden": list(self.hidden),
+            "normalise": self.normalise,
+            "seed": self.seed,
+            "weight_net": keras.saving.serialize_keras_object(self.weight_net),
+        }
+
+    @classmethod
+    def from_config(cls, config):
+        config = dict(config)
+        config["weight_net"] = keras.saving.deserialize_keras_object(config["weight_net"])
+        return cls(**config)

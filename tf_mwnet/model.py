@@ -1,0 +1,289 @@
+"""The model: an ordinary Keras model whose train step weighs its examples."""
+
+from __future__ import annotations
+
+import keras
+import tensorflow as tf
+
+from tf_mwnet import losses, methods, replicas
+from tf_mwnet.data import streams
+from tf_mwnet.errors import UserError
+from tf_mwnet.meta import dense, weight_gradient
+from tf_mwnet.methods.base import Method
+from tf_mwnet.types import Examples
+
+
+@keras.saving.register_keras_serializable(package="tf_mwnet")
+class ReweightedModel(keras.Model):
+    """Trains a classifier on ``sum(example weights * example losses)``.
+
+    Args:
+        classifier: any Keras model ``x -> [B, K]``, built.
+        method: a `tf_mwnet.methods.Method`, a name ("mwnet", "erm") or a serialised configuration.
+        from_logits: whether the classifier ends in logits (True) or in probabilities.
+
+    Raises:
+        UserError: the classifier is not built, or ends in a softmax while ``from_logits`` is True.
+
+    Attributes:
+        classifier: the classifier, to be used and saved on its own.
+        method: the method, with what it has learned.
+        record: float32 ``[N + 1, 4]`` after `record_examples`: loss, weight times B, probability of
+            the given label and predicted class of each training example when it was last seen; the
+            last row belongs to examples whose index is unknown.
+    """
+
+    RECORD = ("loss", "weight", "probability", "predicted")
+
+    def __init__(self, classifier: keras.Model, method: Method | str = "mwnet", from_logits=True, **kw):
+        super().__init__(**kw)
+        if not classifier.built:
+            raise UserError(f"classifier '{classifier.name}' is not built; call it once on data")
+        last = getattr(classifier.layers[-1], "activation", None)
+        if from_logits and last in (keras.activations.softmax, keras.activations.sigmoid):
+            raise UserError(
+                f"classifier '{classifier.name}' ends in {last.__name__}; allowed: logits, or pass"
+                " from_logits=False"
+            )
+        self.classifier = classifier
+        self.method = methods.get(method)
+        self.from_logits = from_logits
+        self.meta_optimizer = None
+        self.record = None
+        names = ("weighted_loss", "meta_loss") if self.method.learns else ("weighted_loss",)
+        self._means = {name: keras.metrics.Mean(name=name) for name in names}
+        self.built = True
+
+    def call(self, inputs, training=False):
+        return self.classifier(inputs, training=training)
+
+    # ---------------------------------------------------------------- compiling and fitting
+
+    def compile(
+        self, optimizer="sgd", meta_optimizer="adam", metrics=("accuracy",), jit_compile=False, **kwargs
+    ):
+        """As `keras.Model.compile`, without ``loss``: the method supplies it.
+
+        Args:
+            optimizer: of the classifier. Its learning rate is also the virtual step's.
+            meta_optimizer: of what the method learns; unused where it learns nothing.
+            metrics: of logits against given labels.
+            jit_compile: compile the whole step with XLA. Off by default: on a CPU it costs more
+                compile time than it gains.
+        """
+        if kwargs.pop("loss", None) is not None:
+            raise UserError("compile got a loss; allowed: none, since the method defines the losses")
+        super().compile(
+            optimizer=optimizer, metrics=list(metrics or []), jit_compile=jit_compile, **kwargs
+        )
+        self.meta_optimizer = keras.optimizers.get(meta_optimizer) if self.method.learns else None
+        with self.distribute_strategy.scope():
+            # Each optimizer on its own variables: by itself Keras would build the first on both.
+            self.optimizer.build(self.classifier.trainable_variables)
+            if self.meta_optimizer is not None:
+                if isinstance(self.optimizer, keras.optimizers.LossScaleOptimizer):
+                    self.meta_optimizer = keras.optimizers.LossScaleOptimizer(self.meta_optimizer)
+                self.meta_optimizer.build(self.method.trainable_variables)
+        self._resolved_compile = dict(
+            optimizer=self.optimizer,
+            meta_optimizer=self.meta_optimizer,
+            metrics=list(metrics or []),
+            jit_compile=jit_compile,
+        )
+
+    def fit(
+        self,
+        x=None,
+        y=None,
+        batch_size=None,
+        epochs=1,
+        verbose="auto",
+        callbacks=None,
+        validation_data=None,
+        initial_epoch=0,
+        steps_per_epoch=None,
+        meta_data=None,
+        meta_batch_size=None,
+        shuffle=True,
+        seed=0,
+        **kwargs,
+    ):
+        """As `keras.Model.fit`, with a meta set.
+
+        Args:
+            x, y: arrays, or ``x`` a `tf.data.Dataset` of batches ``(x, y)``.
+            meta_data: ``(x_meta, y_meta)`` arrays or a `tf.data.Dataset` of batches ``(x, y)``; each
+                step takes its next batch, from the start again when it ends.
+            batch_size: for arrays, of the global batch; 100 by default.
+            meta_batch_size: for arrays; as ``batch_size`` by default.
+            shuffle: for arrays, whether each epoch has its own order.
+            seed: of that order.
+            **kwargs: validation_steps, validation_batch_size, validation_freq.
+
+        Raises:
+            UserError: the method needs a meta set and has none, or an argument has no meaning here.
+        """
+        for name in ("sample_weight", "class_weight", "validation_split"):
+            if kwargs.pop(name, None):
+                raise UserError(f"fit got {name}; allowed: none, the method sets the example weights")
+        if self.method.learns and meta_data is None and not streams.is_paired(x):
+            raise UserError(f"method '{self.method.name}' needs meta_data; got None")
+        dataset, steps, num_examples = streams.for_fit(
+            x,
+            y,
+            meta_data if self.method.learns else None,
+            batch_size=batch_size or 100,
+            meta_batch_size=meta_batch_size or batch_size or 100,
+            shuffle=shuffle,
+            seed=seed,
+        )
+        if num_examples:
+            self.record_examples(num_examples)
+        if isinstance(validation_data, (tuple, list)) and len(validation_data) == 2:
+            kwargs.setdefault("validation_batch_size", batch_size or 100)
+        return super().fit(
+            streams.distribute(dataset, self.distribute_strategy),
+            epochs=epochs,
+            verbose=verbose,
+            callbacks=callbacks,
+            validation_data=validation_data,
+            initial_epoch=initial_epoch,
+            steps_per_epoch=steps_per_epoch or steps,
+            shuffle=False,  # the stream has shuffled
+            **kwargs,
+        )
+
+    def record_examples(self, num_examples: int) -> None:
+        """Keeps loss, weight, probability and prediction of each training example, see ``record``.
+
+        Args:
+            num_examples: N, above every index that the training batches carry.
+        """
+        if self.record is not None and self.record.shape[0] == num_examples + 1:
+            return
+        self.train_function = None  # traced with the record it had
+        with self.distribute_strategy.scope():
+            self.record = tf.Variable(
+                tf.fill([num_examples + 1, len(self.RECORD)], float("nan")),
+                trainable=False,
+                aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
+                name="record",
+            )
+
+    # ---------------------------------------------------------------- the step
+
+    def _logits(self, outputs):
+        if self.from_logits:
+            return outputs
+        outputs = losses.full_precision(outputs)
+        return tf.math.log(tf.maximum(outputs, tf.cast(keras.config.epsilon(), outputs.dtype)))
+
+    def train_step(self, data):
+        """One step on ``{"train": Batch, "meta": Batch}``, see `tf_mwnet.meta` for the equations."""
+        train = data["train"]
+        parameters = [v.value for v in self.classifier.trainable_variables]
+        with tf.GradientTape(persistent=True) as tape:
+            outputs = self.classifier(train.x, training=True)
+            logits = self._logits(outputs)
+            example_losses = self.method.example_losses(logits, train.y)
+            penalty = tf.add_n(self.classifier.losses) if self.classifier.losses else None
+
+        def loss_gradient(weights, targets=(example_losses,), factors=()):
+            scaled = [self.optimizer.scale_loss(w) for w in (weights, *factors)]
+            gradients = tape.gradient(targets, parameters, output_gradients=scaled)
+            return dense(gradients, parameters)
+
+        stop = tf.stop_gradient
+        examples = Examples(stop(example_losses), stop(logits), train.y, train.index)
+        weights = stop(self.method.example_weights(examples))
+        if self.method.learns:
+            weights = stop(self._learn(examples, weights, loss_gradient, parameters, data["meta"]))
+        if penalty is None:
+            gradients = loss_gradient(weights)
+        else:
+            share = tf.ones_like(penalty) / replicas.count()
+            gradients = loss_gradient(weights, (example_losses, penalty), (share,))
+        self.optimizer.apply(gradients, self.classifier.trainable_variables)
+        self._record(examples, weights)
+        self._update_loss(examples.losses)
+        local = tf.reduce_sum(weights * examples.losses)
+        self._means["weighted_loss"].update_state(local * replicas.count())
+        return self.compute_metrics(train.x, train.y, outputs)
+
+    def _learn(self, examples, weights, loss_gradient, parameters, meta):
+        state = [v.value for v in self.classifier.non_trainable_variables]
+
+        def meta_loss(virtual):
+            # Batch norm statistics and dropout seeds that this pass would move are dropped.
+            outputs, _ = self.classifier.stateless_call(virtual, state, meta.x, training=True)
+            each = self.method.meta_loss(self._logits(outputs), meta.y)
+            return tf.reduce_sum(each) / replicas.batch_size(each, each.dtype)
+
+        one = tf.ones([], weights.dtype)
+        gradient, loss, _ = weight_gradient(
+            loss_gradient,
+            weights,
+            parameters,
+            self.optimizer.learning_rate,
+            meta_loss,
+            loss_scale=self.optimizer.scale_loss(one),
+            meta_scale=self.meta_optimizer.scale_loss(one),
+        )
+        self._means["meta_loss"].update_state(loss * replicas.count())
+        return self.method.learn(gradient, examples, self.meta_optimizer)
+
+    def _record(self, examples, weights):
+        if self.record is None:
+            return
+        logits = losses.full_precision(examples.logits)
+        scale = replicas.batch_size(weights, weights.dtype)
+        per_example = weights if weights.shape.rank == 1 else tf.reduce_mean(weights, axis=1)
+        given = losses.cross_entropy(logits, examples.labels)
+        each = examples.losses if examples.losses.shape.rank == 1 else given
+        columns = [each, per_example * scale, tf.exp(-given), tf.argmax(logits, axis=1)]
+        rows = tf.stack([tf.cast(c, tf.float32) for c in columns], axis=1)
+        index = examples.index
+        context = tf.distribute.get_replica_context()
+        if context.num_replicas_in_sync > 1:
+            rows = context.all_gather(rows, axis=0)
+            index = context.all_gather(index, axis=0)
+        last = tf.cast(self.record.shape[0] - 1, index.dtype)
+        index = tf.where(index < 0, last, index)
+        self.record.scatter_nd_update(index[:, None], rows)
+
+    def test_step(self, data):
+        """Loss and metrics of one batch ``(x, y)``."""
+        x, y, _ = keras.utils.unpack_x_y_sample_weight(data)
+        outputs = self(x, training=False)
+        self._update_loss(losses.cross_entropy(self._logits(outputs), y))
+        logs = self.compute_metrics(x, y, outputs)
+        return {k: v for k, v in logs.items() if k not in self._means}
+
+    def _update_loss(self, values):
+        for metric in self.metrics:
+            if metric.name == "loss":
+                metric.update_state(values)
+
+    # ---------------------------------------------------------------- saving
+
+    def get_config(self):
+        return super().get_config() | {
+            "classifier": keras.saving.serialize_keras_object(self.classifier),
+            "method": keras.saving.serialize_keras_object(self.method),
+            "from_logits": self.from_logits,
+        }
+
+    @classmethod
+    def from_config(cls, config):
+        config = dict(config)
+        for part in ("classifier", "method"):
+            config[part] = keras.saving.deserialize_keras_object(config[part])
+        return cls(**config)
+
+    def get_compile_config(self):
+        if not self.compiled:
+            return {}
+        return keras.saving.serialize_keras_object(self._resolved_compile)
+
+    def compile_from_config(self, config):
+        self.compile(**keras.saving.deserialize_keras_object(config))

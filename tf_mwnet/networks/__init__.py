@@ -1,0 +1,62 @@
+"""Classifier networks and their names. Each ends in logits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import keras
+
+from tf_mwnet.errors import choose
+from tf_mwnet.networks.pretrained import resnet50
+from tf_mwnet.networks.residual import resnet32, wrn28_10
+from tf_mwnet.networks.small import lenet, mlp, small_cnn
+from tf_mwnet.networks.weight_function import WeightFunction
+from tf_mwnet.networks.weight_net import weight_net
+from tf_mwnet.types import DataSpec
+
+NETWORKS: dict[str, Callable[..., keras.Model]] = {
+    "small_cnn": small_cnn,
+    "lenet": lenet,
+    "mlp": mlp,
+    "resnet32": resnet32,
+    "wrn28_10": wrn28_10,
+    "resnet50": resnet50,
+}
+
+
+def default_network(spec: DataSpec) -> str:
+    """The network for images of this size: small_cnn up to 16 pixels, lenet for 28, else resnet32."""
+    height = spec.shape[0]
+    if height <= 16:
+        return "small_cnn"
+    return "lenet" if spec.shape == (28, 28, 1) else "resnet32"
+
+
+def build(name: str, spec: DataSpec, seed: int = 0, **arguments) -> keras.Model:
+    """Builds a classifier ``[B, H, W, C] -> [B, K]`` logits on normalised images.
+
+    Args:
+        name: a name in `NETWORKS`.
+        spec: gives the input shape, K, and mean and deviation for pre-trained networks.
+        seed: seed of the initial values.
+        **arguments: the network's own (``dropout`` for wrn28_10).
+
+    Raises:
+        UserError: the name is unknown, or the network does not fit the images.
+    """
+    return choose("network", name, NETWORKS)(spec, seed=seed, **arguments)
+
+
+__all__ = [
+    "NETWORKS",
+    "WeightFunction",
+    "build",
+    "default_network",
+    "lenet",
+    "mlp",
+    "resnet32",
+    "resnet50",
+    "small_cnn",
+    "weight_net",
+    "wrn28_10",
+]

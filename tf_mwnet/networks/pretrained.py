@@ -1,0 +1,86 @@
+"""ResNet-50 through `keras.applications`."""
+
+from __future__ import annotations
+
+import pathlib
+
+import keras
+import numpy as np
+from absl import logging
+from keras import layers
+
+from tf_mwnet.errors import UserError
+from tf_mwnet.networks.init import Seeds
+from tf_mwnet.types import DataSpec
+
+WEIGHTS = "resnet50_weights_tf_dim_ordering_tf_kernels_notop.h5"
+# What the ImageNet weights were trained on: BGR, 0 to 255, these means taken off.
+IMAGENET_BGR = np.array([103.939, 116.779, 123.68], np.float32)
+
+
+@keras.saving.register_keras_serializable(package="tf_mwnet")
+class ImageNetInput(layers.Layer):
+    """Turns images normalised by ``(x - mean) / std`` in RGB into what the ImageNet weights expect.
+
+    Args:
+        mean, std: three numbers each, in units of 0 to 255.
+    """
+
+    def __init__(self, mean, std, **kwargs):
+        super().__init__(**kwargs)
+        self.mean, self.std = [float(v) for v in mean], [float(v) for v in std]
+
+    def call(self, x):
+        rgb = x * np.asarray(self.std, np.float32) + np.asarray(self.mean, np.float32)
+        return rgb[..., ::-1] - IMAGENET_BGR
+
+    def compute_output_shape(self, shape):
+        return shape
+
+    def get_config(self):
+        return super().get_config() | {"mean": self.mean, "std": self.std}
+
+
+def resnet50(spec: DataSpec, seed: int = 0, weights: str = "auto") -> keras.Model:
+    """ResNet-50 (`keras.applications.ResNet50`), batch norm momentum 0.9, a new top layer.
+
+    Its epsilon stays Keras's 1.001e-5, which the ImageNet weights were converted for.
+
+    Args:
+        spec: RGB images of at least 32x32 pixels, 0 to 255.
+        seed: seed of the top layer; of all layers where no weights are loaded.
+        weights: "auto" takes the ImageNet weights where Keras has them on disk (in
+            ``~/.keras/models``) and random ones elsewhere, and says which; "none" is random; or a
+            path to a weights file.
+
+    Raises:
+        UserError: the images are smaller or not RGB, or the weights file is not there.
+    """
+    if spec.shape[-1] != 3 or min(spec.shape[:2]) < 32:
+        raise UserError(f"resnet50 got images of {spec.shape}; allowed: RGB, at least 32x32 pixels")
+    path = None
+    if weights == "auto":
+        path = pathlib.Path(keras.config.keras_home()) / "models" / WEIGHTS
+        if not path.is_file():
+            logging.warning("resnet50: no ImageNet weights at %s; starting from random ones", path)
+            path = None
+    elif weights != "none":
+        path = pathlib.Path(weights)
+        if not path.is_file():
+            raise UserError(f"weights file '{path}' is not there; allowed: auto, none, or a file")
+    seeds = Seeds(seed)
+    body = keras.applications.ResNet50(
+        include_top=False, weights=None, input_shape=spec.shape, pooling="avg"
+    )
+    for layer in body.layers:
+        if isinstance(layer, layers.BatchNormalization):
+            layer.momentum = 0.9
+        elif isinstance(layer, layers.Conv2D):
+            layer.kernel.assign(seeds.he_normal()(layer.kernel.shape))
+    inputs = keras.Input(spec.shape)
+    x = inputs
+    if path is not None:
+        body.load_weights(path)
+        logging.info("resnet50: ImageNet weights from %s", path)
+        x = ImageNetInput(spec.mean, spec.std)(x)
+    return keras.Model(inputs, seeds.dense(spec.num_classes)(body(x)), name="resnet50")

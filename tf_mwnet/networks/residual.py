@@ -1,0 +1,110 @@
+"""Residual networks for 32x32 images."""
+
+from __future__ import annotations
+
+import keras
+from keras import layers, ops
+
+from tf_mwnet.networks.init import Seeds, batch_norm
+from tf_mwnet.types import DataSpec
+
+
+@keras.saving.register_keras_serializable(package="tf_mwnet")
+class PaddedShortcut(layers.Layer):
+    """Every second pixel, and zero channels on both sides: a shortcut without parameters.
+
+    He et al. (CVPR 2016), option A.
+
+    Args:
+        filters: channels of the output, at least those of the input.
+        strides: step between the pixels that are kept.
+    """
+
+    def __init__(self, filters: int, strides: int, **kwargs):
+        super().__init__(**kwargs)
+        self.filters, self.strides = filters, strides
+
+    def call(self, x):
+        x = x[:, :: self.strides, :: self.strides, :]
+        extra = self.filters - x.shape[-1]
+        return ops.pad(x, [[0, 0], [0, 0], [0, 0], [extra // 2, extra - extra // 2]])
+
+    def compute_output_shape(self, shape):
+        size = [None if s is None else -(-s // self.strides) for s in shape[1:3]]
+        return (shape[0], *size, self.filters)
+
+    def get_config(self):
+        return super().get_config() | {"filters": self.filters, "strides": self.strides}
+
+
+def resnet32(
+    spec: DataSpec, seed: int = 0, blocks: int = 5, width: int = 16, synchronized: bool = False
+) -> keras.Model:
+    """ResNet-32 for CIFAR (He et al., CVPR 2016, section 4.2): 0.46 M parameters.
+
+    Three stages of ``blocks`` basic blocks (``6 blocks + 2`` layers); parameter-free shortcuts.
+
+    Args:
+        spec: images.
+        seed: seed of the initial values.
+        blocks: per stage; 5 gives ResNet-32, 3 ResNet-20, 1 ResNet-8.
+        width: filters of the first stage, doubled in each.
+        synchronized: see `batch_norm`.
+    """
+    seeds = Seeds(seed)
+
+    def norm(x):
+        return batch_norm(synchronized)(x)
+
+    x = inputs = keras.Input(spec.shape)
+    x = layers.ReLU()(norm(seeds.conv(width, 3)(x)))
+    for stage in range(3):
+        filters = width * 2**stage
+        for block in range(blocks):
+            strides = 2 if stage > 0 and block == 0 else 1
+            shortcut = PaddedShortcut(filters, strides)(x) if strides > 1 else x
+            x = layers.ReLU()(norm(seeds.conv(filters, 3, strides)(x)))
+            x = norm(seeds.conv(filters, 3)(x))
+            x = layers.ReLU()(layers.add([x, shortcut]))
+    x = layers.GlobalAveragePooling2D()(x)
+    return keras.Model(inputs, seeds.dense(spec.num_classes)(x), name=f"resnet{6 * blocks + 2}")
+
+
+def wrn28_10(
+    spec: DataSpec,
+    seed: int = 0,
+    blocks: int = 4,
+    widen: int = 10,
+    dropout: float = 0.0,
+    synchronized: bool = False,
+) -> keras.Model:
+    """WRN-28-10 (Zagoruyko and Komodakis, BMVC 2016): pre-activation, 36.5 M parameters.
+
+    Args:
+        spec: images.
+        seed: seed of the initial values and of dropout.
+        blocks: per stage; the depth is ``6 blocks + 4``.
+        widen: factor on the widths 16, 32, 64.
+        dropout: rate between the two convolutions of a block, 0 to 1.
+        synchronized: see `batch_norm`.
+    """
+    seeds = Seeds(seed)
+
+    def activate(x):
+        return layers.ReLU()(batch_norm(synchronized)(x))
+
+    x = inputs = keras.Input(spec.shape)
+    x = seeds.conv(16, 3)(x)
+    for stage in range(3):
+        filters = 16 * widen * 2**stage
+        for block in range(blocks):
+            strides = 2 if stage > 0 and block == 0 else 1
+            before = activate(x)
+            shortcut = x if x.shape[-1] == filters else seeds.conv(filters, 1, strides)(before)
+            x = activate(seeds.conv(filters, 3, strides)(before))
+            if dropout:
+                x = layers.Dropout(dropout, seed=seeds())(x)
+            x = layers.add([seeds.conv(filters, 3)(x), shortcut])
+    x = layers.GlobalAveragePooling2D()(activate(x))
+    name = f"wrn{6 * blocks + 4}_{widen}"
+    return keras.Model(inputs, seeds.dense(spec.num_classes)(x), name=name)

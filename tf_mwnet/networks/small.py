@@ -1,0 +1,75 @@
+"""Small networks for small images."""
+
+from __future__ import annotations
+
+import keras
+
+from tf_mwnet.errors import UserError
+from tf_mwnet.networks.init import Seeds, batch_norm
+from tf_mwnet.types import DataSpec
+
+
+def small_cnn(
+    spec: DataSpec,
+    seed: int = 0,
+    filters: tuple[int, ...] = (16, 32, 32),
+    synchronized: bool = False,
+) -> keras.Model:
+    """3x3 convolutions with batch norm, global average pooling, one dense layer.
+
+    2x2 max-pooling follows each convolution as long as more than 4 pixels are left. Averaging at
+    the end keeps it from learning wrong labels by heart as fast as a dense layer would.
+
+    Args:
+        spec: images.
+        seed: seed of the initial values.
+        filters: of each convolution.
+        synchronized: see `batch_norm`.
+    """
+    seeds = Seeds(seed)
+    layers = [keras.Input(spec.shape)]
+    size = min(spec.shape[:2])
+    for count in filters:
+        layers += [seeds.conv(count, 3), batch_norm(synchronized), keras.layers.ReLU()]
+        if size > 4:
+            layers.append(keras.layers.MaxPooling2D(2))
+            size //= 2
+    layers += [keras.layers.GlobalAveragePooling2D(), seeds.dense(spec.num_classes)]
+    return keras.Sequential(layers, name="small_cnn")
+
+
+def lenet(spec: DataSpec, seed: int = 0) -> keras.Model:
+    """LeNet-5 (LeCun et al., 1998) with ReLU and max-pooling: 6 and 16 filters of 5x5, 120, 84.
+
+    Args:
+        spec: images of at least 12x12 pixels.
+        seed: seed of the initial values.
+    """
+    if min(spec.shape[:2]) < 12:
+        raise UserError(f"lenet got images of {spec.shape}; allowed: at least 12x12 pixels")
+    seeds = Seeds(seed)
+    layers = [keras.Input(spec.shape)]
+    layers += [seeds.conv(6, 5, use_bias=True, activation="relu"), keras.layers.MaxPooling2D(2)]
+    layers += [
+        keras.layers.Conv2D(16, 5, activation="relu", kernel_initializer=seeds.he_normal()),
+        keras.layers.MaxPooling2D(2),
+        keras.layers.Flatten(),
+        seeds.dense(120, activation="relu"),
+        seeds.dense(84, activation="relu"),
+        seeds.dense(spec.num_classes),
+    ]
+    return keras.Sequential(layers, name="lenet")
+
+
+def mlp(spec: DataSpec, seed: int = 0, hidden: tuple[int, ...] = (256,)) -> keras.Model:
+    """A multi-layer perceptron with ReLU on the flattened input.
+
+    Args:
+        spec: any input shape.
+        seed: seed of the initial values.
+        hidden: sizes of the hidden layers.
+    """
+    seeds = Seeds(seed)
+    layers = [keras.Input(spec.shape), keras.layers.Flatten()]
+    layers += [seeds.dense(h, activation="relu") for h in hidden]
+    return keras.Sequential([*layers, seeds.dense(spec.num_classes)], name="mlp")

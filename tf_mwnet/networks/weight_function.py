@@ -1,0 +1,75 @@
+"""A weight function loaded from a SavedModel."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+
+import tensorflow as tf
+
+from tf_mwnet.errors import UserError
+
+CARD = "model_card.json"
+
+
+def version_folder(path: str | pathlib.Path) -> pathlib.Path:
+    """``path`` itself if it is a SavedModel, else its highest numbered version.
+
+    Raises:
+        UserError: there is neither.
+    """
+    path = pathlib.Path(path)
+    if (path / "saved_model.pb").is_file():
+        return path
+    versions = [p for p in path.glob("[0-9]*") if (p / "saved_model.pb").is_file()]
+    if not versions:
+        raise UserError(
+            f"weight net '{path}' is not there; allowed: a SavedModel folder, or a folder of numbered"
+            " versions"
+        )
+    return max(versions, key=lambda p: int(p.name))
+
+
+class WeightFunction:
+    """Loss ``[n]`` float32 -> weight ``[n]`` float32, from a SavedModel's ``serving_default``.
+
+    Attributes:
+        path: the version folder.
+        card: the model card's content, empty without one.
+        normalised: whether training divided the weights by their batch sum.
+    """
+
+    def __init__(self, path: str | pathlib.Path):
+        self.path = version_folder(path)
+        try:
+            loaded = tf.saved_model.load(str(self.path))
+            card = self.path / CARD
+            self.card = json.loads(card.read_text()) if card.is_file() else {}
+        except Exception as error:  # damaged files fail in many ways, all of which mean the same
+            reason = str(error).splitlines()[0]
+            raise UserError(f"weight net '{self.path}' can not be loaded: {reason}") from error
+        self._keep = loaded
+        self._function = loaded.signatures.get("serving_default")
+        self._check_signature()
+        self.normalised = bool(self.card.get("normalised", True))
+
+    def _check_signature(self):
+        inputs, outputs = {}, {}
+        if self._function is not None:
+            inputs = self._function.structured_input_signature[1]
+            outputs = self._function.structured_outputs
+        want = ("loss", "weight")
+        found = [*inputs.items(), *outputs.items()]
+        fits = len(found) == 2 and all(
+            name == wanted and spec.dtype == tf.float32 and spec.shape.as_list() == [None, 1]
+            for (name, spec), wanted in zip(found, want, strict=True)
+        )
+        if not fits:
+            shown = ", ".join(f"{n} {s.dtype.name}{s.shape}" for n, s in found) or "none"
+            raise UserError(
+                f"weight net '{self.path}' has the signature: {shown}; allowed: serving_default with"
+                " loss float32(None, 1) -> weight float32(None, 1)"
+            )
+
+    def __call__(self, loss: tf.Tensor) -> tf.Tensor:
+        return self._function(loss=loss[:, None])["weight"][:, 0]

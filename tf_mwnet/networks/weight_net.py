@@ -1,0 +1,47 @@
+"""The weight net: loss -> weight."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import keras
+
+from tf_mwnet.errors import UserError
+from tf_mwnet.networks.init import Seeds
+
+
+def weight_net(hidden: Sequence[int] = (100,), seed: int = 0, dtype: str | None = None):
+    """An MLP ``[B, 1] -> [B, 1]``: ReLU hidden layers, sigmoid output in (0, 1).
+
+    Meta-Weight-Net, section 3.2 (one hidden layer of 100) and table 5 (other shapes). Kernels and
+    biases start uniform in +-1/sqrt(fan in), as in the authors' code: biases that differ place the
+    ReLUs' kinks along the loss axis, without which V could only be monotone at the start.
+
+    Args:
+        hidden: hidden layer sizes, each positive; may be empty.
+        seed: seed of the initial values.
+        dtype: "float32" or "float64"; by default Keras's floatx, also under mixed precision.
+
+    Raises:
+        UserError: a hidden size is not positive.
+    """
+    if any(int(h) < 1 for h in hidden):
+        raise UserError(f"weight net hidden sizes are {tuple(hidden)}; allowed: positive integers")
+    seeds = Seeds(seed)
+    dtype = dtype or keras.config.floatx()
+    model = keras.Sequential([keras.Input((1,), dtype=dtype)], name="weight_net")
+    fan_in = 1
+    for units, activation in [*((int(h), "relu") for h in hidden), (1, "sigmoid")]:
+        limit = fan_in**-0.5
+        uniform = [keras.initializers.RandomUniform(-limit, limit, seed=seeds()) for _ in range(2)]
+        model.add(
+            keras.layers.Dense(
+                units,
+                activation=activation,
+                kernel_initializer=uniform[0],
+                bias_initializer=uniform[1],
+                dtype=dtype,
+            )
+        )
+        fan_in = units
+    return model

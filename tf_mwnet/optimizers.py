@@ -1,0 +1,75 @@
+"""The papers' optimizers: L2 that is added to the gradient, and momentum apart from the step size."""
+
+from __future__ import annotations
+
+import keras
+import tensorflow as tf
+
+
+class CoupledL2:
+    """Adds ``l2 * w`` to the gradient before anything else (PyTorch's ``weight_decay``).
+
+    Keras's own ``weight_decay`` is decoupled: it bypasses momentum and preconditioning. Variables
+    named to ``exclude_from_weight_decay`` are left out; by default none is, batch norm and biases
+    included, as in the papers' code.
+    """
+
+    l2: float
+
+    def update_step(self, gradient, variable, learning_rate):
+        if self.l2 and self._use_weight_decay(variable):
+            gradient = tf.convert_to_tensor(gradient) + tf.cast(self.l2, variable.dtype) * variable
+        super().update_step(gradient, variable, learning_rate)
+
+    def get_config(self):
+        return super().get_config() | {"l2": self.l2}
+
+
+class _Momentum(keras.optimizers.SGD):
+    def update_step(self, gradient, variable, learning_rate):
+        learning_rate = tf.cast(learning_rate, variable.dtype)
+        gradient = tf.cast(tf.convert_to_tensor(gradient), variable.dtype)
+        if self.momentum == 0:
+            self.assign_sub(variable, learning_rate * gradient)
+            return
+        velocity = self.momentums[self._get_variable_index(variable)]
+        momentum = tf.cast(self.momentum, variable.dtype)
+        new_velocity = momentum * velocity + gradient
+        self.assign(velocity, new_velocity)
+        step = gradient + momentum * new_velocity if self.nesterov else new_velocity
+        self.assign_sub(variable, learning_rate * step)
+
+
+@keras.saving.register_keras_serializable(package="tf_mwnet")
+class SGD(CoupledL2, _Momentum):
+    """``v <- m v + (g + l2 w)``; ``w <- w - lr v`` (with Nesterov: ``w - lr (g + l2 w + m v)``).
+
+    The step size is applied outside the velocity, so that a drop of the learning rate acts at once;
+    Keras's SGD folds it into the velocity. This is the SGD of all the papers here.
+
+    Args:
+        learning_rate: float or schedule.
+        momentum: m, 0 to 1.
+        nesterov: see above.
+        l2: coupled L2 coefficient, not negative.
+        **kwargs: as for `keras.optimizers.SGD`.
+    """
+
+    def __init__(self, learning_rate=0.1, momentum=0.0, nesterov=False, l2=0.0, **kwargs):
+        super().__init__(learning_rate, momentum=momentum, nesterov=nesterov, **kwargs)
+        self.l2 = float(l2)
+
+
+@keras.saving.register_keras_serializable(package="tf_mwnet")
+class Adam(CoupledL2, keras.optimizers.Adam):
+    """Adam with coupled L2, as the authors' code uses it for the weight net.
+
+    Args:
+        learning_rate: float or schedule.
+        l2: coupled L2 coefficient, not negative.
+        **kwargs: as for `keras.optimizers.Adam`; epsilon is 1e-8, as in the authors' code.
+    """
+
+    def __init__(self, learning_rate=1e-3, l2=0.0, epsilon=1e-8, **kwargs):
+        super().__init__(learning_rate, epsilon=epsilon, **kwargs)
+        self.l2 = float(l2)

@@ -1,0 +1,152 @@
+"""Pictures of a run, as matplotlib figures without global state."""
+
+from __future__ import annotations
+
+import io
+import pathlib
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.figure import Figure
+
+from tf_mwnet.files import write_atomically
+
+# Okabe and Ito's palette: told apart with any colour vision, and in print.
+BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#7F7F7F"
+LINE_COLOURS = (GREY, BLUE, GREEN, ORANGE)
+
+
+def _axes(xlabel: str, ylabel: str, title: str, width: float = 6.0):
+    figure = Figure(figsize=(width, 4.0), layout="constrained")
+    axes = figure.add_subplot()
+    axes.set(xlabel=xlabel, ylabel=ylabel)
+    axes.set_title(title, fontsize=11)
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure, axes
+
+
+def weight_function(
+    losses: np.ndarray,
+    curves: Mapping[int, np.ndarray],
+    seen: np.ndarray,
+    corrupted: np.ndarray | None = None,
+) -> Figure:
+    """Weight against loss over training, with the density of the losses behind it.
+
+    MW-Net figure 1 d-f.
+
+    Args:
+        losses: ``[n]``, where the function was evaluated, rising.
+        curves: epoch -> weight ``[n]``, 0 to 1.
+        seen: losses of the training examples in the last epoch, ``[N]``; NaN where not seen.
+        corrupted: bool ``[N]``, to show clean and wrong labels apart; None where unknown.
+    """
+    figure, axes = _axes("example loss (cross-entropy, nats)", "weight", "Learned weight function")
+    known = np.isfinite(seen)
+    right = max(2.0, float(np.quantile(seen[known], 0.99)) * 1.1) if known.any() else losses[-1]
+    right = min(right, float(losses[-1]))
+    density = axes.twinx()
+    groups = [("all examples", known, GREY)]
+    if corrupted is not None and corrupted.any():
+        groups = [
+            ("right label", known & ~corrupted, BLUE),
+            ("wrong label", known & corrupted, ORANGE),
+        ]
+    bins = np.linspace(0, right, 41)
+    for name, rows, colour in groups:
+        density.hist(np.clip(seen[rows], 0, right), bins, color=colour, alpha=0.3, label=name)
+    density.set_yscale("symlog")
+    density.set_ylabel("examples per bin, last epoch")
+    density.spines["top"].set_visible(False)
+    axes.set_zorder(density.get_zorder() + 1)
+    axes.patch.set_visible(False)
+    epochs = sorted(curves)
+    for place, epoch in enumerate(epochs):
+        share = place / max(len(epochs) - 1, 1)
+        colour = colormaps["viridis_r"](0.15 + 0.85 * share)
+        last = epoch == epochs[-1]
+        axes.plot(losses, curves[epoch], color=colour, lw=2.5 if last else 1.2, label=f"epoch {epoch}")
+    axes.set(xlim=(0, right), ylim=(0, 1.02))
+    handles = [h for a in (axes, density) for h in a.get_legend_handles_labels()[0]]
+    axes.legend(handles=handles, fontsize=8, frameon=True, framealpha=0.85, loc="upper right")
+    return figure
+
+
+def example_weights(weights: np.ndarray, corrupted: np.ndarray | None, title: str) -> Figure:
+    """Histogram of example weights, right and wrong labels apart (MW-Net figure 5, L2RW figure 3).
+
+    Args:
+        weights: ``[N]``, weight times batch size, so that 1 is plain training; NaN is left out.
+        corrupted: bool ``[N]``, or None where unknown.
+        title: above the picture.
+    """
+    figure, axes = _axes("example weight x batch size (1 = plain training)", "share of examples", title)
+    known = np.isfinite(weights)
+    top = max(1.5, float(np.quantile(weights[known], 0.995))) if known.any() else 1.5
+    bins = np.linspace(0, top, 41)
+    groups = [("all examples", known, GREY)]
+    if corrupted is not None and corrupted.any():
+        groups = [
+            ("right label", known & ~corrupted, BLUE),
+            ("wrong label", known & corrupted, ORANGE),
+        ]
+    for name, rows, colour in groups:
+        values = np.clip(weights[rows], 0, top)
+        share = np.full(len(values), 1 / max(len(values), 1))
+        label = f"{name} (n = {len(values)})"
+        axes.hist(values, bins, weights=share, color=colour, alpha=0.6, label=label)
+    axes.set_ylim(bottom=0)
+    axes.legend(fontsize=9, frameon=False)
+    return figure
+
+
+def accuracy(histories: Mapping[str, Sequence[Mapping[str, float]]]) -> Figure:
+    """Test and training accuracy over epochs (MW-Net figure 7).
+
+    Args:
+        histories: method -> rows of ``metrics.csv``.
+    """
+    figure, axes = _axes("epoch", "accuracy (%)", "Test accuracy, and training accuracy on given labels")
+    for (name, rows), colour in zip(histories.items(), LINE_COLOURS, strict=False):
+        epochs = [r["epoch"] for r in rows]
+        test = [100 * r["test_accuracy"] for r in rows]
+        train = [100 * r["train_accuracy"] for r in rows]
+        axes.plot(epochs, test, color=colour, lw=2, label=f"{name}, test")
+        axes.plot(epochs, train, color=colour, lw=1.2, ls="--", label=f"{name}, training")
+    axes.set_ylim(0, 101)
+    axes.legend(fontsize=9, frameon=False, ncols=2, loc="lower right")
+    return figure
+
+
+def matrices(requested: np.ndarray, realised: np.ndarray, class_names: Sequence[str]) -> Figure:
+    """The noise transition matrix, as asked for and as drawn (MW-Net figure 3).
+
+    Args:
+        requested, realised: ``[K, K]``, row = true class.
+        class_names: K names, written where they are few.
+    """
+    figure = Figure(figsize=(9.0, 4.2), layout="constrained")
+    for place, (name, matrix) in enumerate((("requested", requested), ("realised", realised)), 1):
+        axes = figure.add_subplot(1, 2, place)
+        shown = axes.imshow(matrix, cmap="Blues", vmin=0, vmax=1)
+        axes.set_title(f"Noise transition matrix, {name}", fontsize=11)
+        axes.set(xlabel="given label", ylabel="true label")
+        if len(class_names) <= 20:
+            axes.set_xticks(range(len(class_names)), class_names, rotation=90)
+            axes.set_yticks(range(len(class_names)), class_names)
+    figure.colorbar(shown, ax=figure.axes, label="probability", shrink=0.9)
+    return figure
+
+
+def png(figure: Figure, dpi: int = 110) -> bytes:
+    """The figure as the bytes of a PNG file."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=dpi)
+    return buffer.getvalue()
+
+
+def save(figure: Figure, path: pathlib.Path) -> None:
+    """Writes the figure as PNG; the folder is made."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, lambda file: file.write(png(figure)))

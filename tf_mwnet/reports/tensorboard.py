@@ -1,0 +1,74 @@
+"""What a run writes for TensorBoard."""
+
+from __future__ import annotations
+
+import pathlib
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tf_mwnet.methods.base import weight_curve
+from tf_mwnet.reports import plots
+
+SCALARS = {
+    "loss": "loss/train",
+    "weighted_loss": "loss/train_weighted",
+    "meta_loss": "loss/meta",
+    "val_loss": "loss/test",
+    "accuracy": "accuracy/train_on_given_labels",
+    "val_accuracy": "accuracy/test",
+    "learning_rate": "learning_rate",
+    "auc_weight": "auc_of_clean_labels/weight",
+    "auc_loss": "auc_of_clean_labels/loss",
+}
+IMAGES = 10
+
+
+class TensorBoard(keras.callbacks.Callback):
+    """Scalars and weight histograms each epoch; the weight function as an image ten times a run.
+
+    Args:
+        folder: of the event files.
+        epochs: of the whole run.
+        corrupted: bool ``[N]``, splits the histograms into clean and noisy; None where unknown.
+    """
+
+    def __init__(self, folder: pathlib.Path, epochs: int, corrupted: np.ndarray | None):
+        super().__init__()
+        self.writer = tf.summary.create_file_writer(str(folder))
+        self.every = max(1, epochs // IMAGES)
+        self.epochs, self.corrupted = epochs, corrupted
+        self.curves: dict[int, np.ndarray] = {}
+
+    def on_epoch_end(self, epoch, logs=None):
+        columns = dict(zip(self.model.RECORD, self.model.record.numpy()[:-1].T, strict=True))
+        step = epoch + 1
+        with self.writer.as_default(step=step):
+            for key, name in SCALARS.items():
+                if key in logs:
+                    tf.summary.scalar(name, logs[key])
+            self._histograms(columns["weight"])
+            if epoch % self.every == 0 or step == self.epochs:
+                self._weight_function(step, columns["loss"])
+        self.writer.flush()
+
+    def _histograms(self, weights):
+        seen = np.isfinite(weights)
+        groups = {"all": seen}
+        if self.corrupted is not None:
+            groups = {"clean": seen & ~self.corrupted, "noisy": seen & self.corrupted}
+        for name, rows in groups.items():
+            if rows.any():
+                tf.summary.histogram(f"example_weights/{name}", weights[rows])
+
+    def _weight_function(self, step, losses):
+        curve = weight_curve(self.model.method)
+        if curve is None:
+            return
+        self.curves[step] = curve[1]
+        figure = plots.weight_function(curve[0], self.curves, losses, self.corrupted)
+        tf.summary.image("weight_function", tf.io.decode_png(plots.png(figure, 80))[None])
+
+    def on_train_end(self, logs=None):
+        self.writer.close()

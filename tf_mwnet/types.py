@@ -1,0 +1,139 @@
+"""What flows between the parts. Shapes: B examples in a batch, K classes, N examples in a set."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, NamedTuple
+
+import numpy as np
+
+
+class Batch(NamedTuple):
+    """One batch as the model sees it; the true label is never part of it.
+
+    Attributes:
+        x: inputs, ``[B, ...]``.
+        y: given labels, integer ``[B]`` or class probabilities ``[B, K]``.
+        index: int64 ``[B]``, the example's row in its set; -1 where it is unknown.
+    """
+
+    x: Any
+    y: Any
+    index: Any
+
+
+class Examples(NamedTuple):
+    """What a method may know of a training batch. All are constants: no gradient flows back.
+
+    Attributes:
+        losses: ``[B]``, or ``[B, K]`` for class-level methods, as ``example_losses`` gave them.
+        logits: ``[B, K]``.
+        labels: given labels, integer ``[B]`` or ``[B, K]``.
+        index: int64 ``[B]``, see `Batch`.
+    """
+
+    losses: Any
+    logits: Any
+    labels: Any
+    index: Any
+
+
+@dataclasses.dataclass(frozen=True)
+class DataSpec:
+    """What a classifier must know of the data.
+
+    Attributes:
+        name: the data set's name.
+        shape: shape of one input, ``(H, W, C)`` for images.
+        dtype: numpy dtype name of the raw input ("uint8", "float32").
+        class_names: K names.
+        mean: per channel, float32 ``[C]``, in the raw input's units.
+        std: per channel, float32 ``[C]``, positive.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    class_names: tuple[str, ...]
+    mean: np.ndarray
+    std: np.ndarray
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.class_names)
+
+
+@dataclasses.dataclass(frozen=True)
+class LabelledSet:
+    """Examples in memory.
+
+    Attributes:
+        x: raw inputs, ``[N, H, W, C]`` uint8 or float32.
+        y: given labels, int64 ``[N]`` in 0..K-1.
+        true_y: true labels, int64 ``[N]``; equal to ``y`` where nothing better is known.
+        ids: N unique strings that stay with the examples through every split.
+    """
+
+    x: np.ndarray
+    y: np.ndarray
+    true_y: np.ndarray
+    ids: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+    def take(self, rows: np.ndarray) -> LabelledSet:
+        """The examples at ``rows`` (integer or boolean ``[N]``)."""
+        return LabelledSet(self.x[rows], self.y[rows], self.true_y[rows], self.ids[rows])
+
+    def with_labels(self, y: np.ndarray) -> LabelledSet:
+        return dataclasses.replace(self, y=y)
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """A data set as it was found, before any bias or split.
+
+    Attributes:
+        name: the data set's name.
+        train: the examples to train on.
+        test: held-out examples, or None where the source has none.
+        meta: trusted examples, or None where the source has none of its own.
+        class_names: K names.
+        superclass: int ``[K]``, the coarse class of each class, or None.
+        truth_known: whether ``train.true_y`` comes from a trusted label column.
+    """
+
+    name: str
+    train: LabelledSet
+    test: LabelledSet | None
+    meta: LabelledSet | None
+    class_names: tuple[str, ...]
+    superclass: np.ndarray | None = None
+    truth_known: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Splits:
+    """Biased training data with the sets that go with it. Ids are disjoint.
+
+    Attributes:
+        train: what is trained on, labels possibly wrong.
+        meta: what the weights are learned from; None where none was asked for.
+        test: what is reported on.
+        spec: see `DataSpec`; mean and deviation are those of ``train``.
+        transition: ``[K, K]``, row = true class, the noise that was asked for; None without noise.
+        truth_known: whether ``train.true_y`` is known apart from ``train.y``.
+    """
+
+    train: LabelledSet
+    meta: LabelledSet | None
+    test: LabelledSet
+    spec: DataSpec
+    transition: np.ndarray | None
+    truth_known: bool
+
+    @property
+    def corrupted(self) -> np.ndarray:
+        """bool ``[N]``: which training labels differ from the true ones."""
+        return self.train.y != self.train.true_y
