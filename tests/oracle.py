@@ -36,6 +36,19 @@ def names(arrays: dict) -> tuple[str, ...]:
     return CLASSIFIER["bn" if "w/gamma" in arrays else "plain"]
 
 
+class Constant(keras.optimizers.schedules.LearningRateSchedule):
+    """A step size in double precision; Keras keeps a plain number in single precision."""
+
+    def __init__(self, value, dtype):
+        self.value, self.dtype = value, dtype
+
+    def __call__(self, step):
+        return tf.constant(self.value, self.dtype)
+
+    def get_config(self):
+        return {"value": self.value, "dtype": self.dtype}
+
+
 def build(arrays: dict, dtype: str, normalise: bool) -> ReweightedModel:
     """The file's classifier and weight net, both with plain SGD."""
     net = weight_net((arrays["theta/v1"].shape[1],), dtype=dtype)
@@ -44,9 +57,8 @@ def build(arrays: dict, dtype: str, normalise: bool) -> ReweightedModel:
     model = ReweightedModel(
         classifier(arrays, dtype), MWNet(weight_net=net, normalise=normalise), dtype=dtype
     )
-    model.compile(
-        optimizers.SGD(float(arrays["alpha"])), keras.optimizers.SGD(float(arrays["beta"]))
-    )
+    alpha, beta = (Constant(float(arrays[k]), dtype) for k in ("alpha", "beta"))
+    model.compile(optimizers.SGD(alpha), optimizers.SGD(beta))
     return model
 
 

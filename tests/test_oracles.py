@@ -1,31 +1,109 @@
-"""The meta step against golden numbers."""
+"""The meta step against numbers from outside: golden files, NumPy, finite differences."""
 
+import keras
 import numpy as np
 import oracle
 import pytest
+import reference
+import tensorflow as tf
+
+from tf_mwnet import networks
+from tf_mwnet.losses import cross_entropy
+from tf_mwnet.meta import dense, weight_gradient
+from tf_mwnet.types import DataSpec
+
+METHODS = ("mwnet", "mwnet_normalised")
+TOLERANCE = {"float64": 1e-9, "float32": 1e-4}
+# Derived from others in the golden files: the training objective after the step.
+DERIVED = {"objective_after"}
 
 
-def check(path, method, dtype, tolerance, eager):
-    arrays = dict(np.load(path))
+def check(arrays, method, dtype):
+    """Each stage from the library's parts, and the parameters after the model's own train step."""
     model = oracle.build(arrays, dtype, normalise=method == "mwnet_normalised")
-    model.run_eagerly = eager
     data = oracle.pair(arrays, dtype)
     found = oracle.stages(model, data, arrays)
     model.make_train_function()
-    model.train_function(iter([data]))
+    logs = model.train_function(iter([data]))
     found |= oracle.after(model, found, arrays)
     expected = {k[len(method) + 1 :]: v for k, v in arrays.items() if k.startswith(method + "/")}
-    print(method, {k: v.shape for k,v in expected.items() if k not in found})
-    worst = {k: np.max(np.abs(found[k] - v)) for k, v in expected.items() if k in found}
-    return worst, expected, found
-for f in ["step_seed0","step_seed0_bn","step_seed1","step_seed1_bn"]:
-    for m in ["mwnet","mwnet_normalised"]:
-        w,e,fd=check(f"../shared/oracles/{f}.npz",m,"float64",1e-9,False)
-        print(f,m,max(w,key=w.get),max(w.values()))
-        if max(w.values())>1e-6: print(w, e["weight"], fd["weight"])
-print({k: float("%.2g"%v) for k,v in w.items()})
-m=oracle.build(dict(np.load("../shared/oracles/step_seed1_bn.npz")),"float64",True)
-print([ (v.dtype, v.path) for v in m.method.weight_net.variables], m.optimizer.learning_rate)
-a=dict(np.load("../shared/oracles/step_seed1_bn.npz"))
-h=np.maximum(a["mwnet/loss"][:,None]@a["theta/v1"]+a["theta/c1"],0)@a["theta/v2"]+a["theta/c2"]
-print("np err", np.abs(1/(1+np.exp(-h))[:,0]-a["mwnet/weight"]).max(), fd["weight"].dtype)
+    assert set(expected) - set(found) <= DERIVED
+    for name in set(expected) - DERIVED:
+        np.testing.assert_allclose(found[name], expected[name], atol=TOLERANCE[dtype], rtol=0, err_msg=name)
+    np.testing.assert_allclose(float(logs["meta_loss"]), expected["meta_loss"], rtol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("name", ["step_seed0", "step_seed0_bn", "step_seed1", "step_seed1_bn"])
+def test_golden_files(oracles, name, method, dtype):
+    with np.load(oracles / f"{name}.npz") as file:
+        check(dict(file), method, dtype)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("bn", [False, True])
+def test_numpy_reference(bn, method, dtype):
+    check(reference.case(seed=3, bn=bn), method, dtype)
+
+
+def test_reference_agrees_with_golden_files(oracles):
+    with np.load(oracles / "step_seed0_bn.npz") as file:
+        golden = dict(file)
+    w, theta = (
+        {k.split("/")[1]: v for k, v in golden.items() if k.startswith(part + "/")}
+        for part in ("w", "theta")
+    )
+    data = [golden[k] for k in ("x", "y", "x_meta", "y_meta", "alpha", "beta")]
+    for method in METHODS:
+        found = reference.step(w, theta, *data, normalised=method == "mwnet_normalised")
+        for name, value in found.items():
+            np.testing.assert_allclose(value, golden[f"{method}/{name}"], atol=1e-12, err_msg=name)
+
+
+def test_weight_gradient_against_finite_differences_on_resnet32(float64):
+    """Central differences of the meta loss after a virtual step, ResNet-32 with narrow stages."""
+    rng = np.random.default_rng(0)
+    spec = DataSpec("t", (8, 8, 3), "float64", tuple("abc"), np.zeros(3), np.ones(3))
+    model = networks.resnet32(spec, seed=0, width=4)
+    assert len(model.trainable_variables) == 3 * 31 + 2  # 31 convolutions with batch norm, one dense
+    x, x_meta = (tf.constant(rng.normal(size=(n, 8, 8, 3))) for n in (6, 5))
+    y, y_meta = tf.constant([0, 1, 2, 0, 1, 2]), tf.constant([2, 1, 0, 1, 0])
+    parameters = [v.value for v in model.trainable_variables]
+    state = [v.value for v in model.non_trainable_variables]
+    alpha = 0.05
+
+    def meta_loss(virtual):
+        out, _ = model.stateless_call(virtual, state, x_meta, training=True)
+        return tf.reduce_mean(cross_entropy(out, y_meta))
+
+    @tf.function
+    def loss_gradient(weights):
+        with tf.GradientTape() as tape:
+            out, _ = model.stateless_call(parameters, state, x, training=True)
+            objective = tf.reduce_sum(weights * cross_entropy(out, y))
+        return dense(tape.gradient(objective, parameters), parameters)
+
+    @tf.function
+    def objective(weights):
+        gradients = loss_gradient(weights)
+        return meta_loss([p - alpha * g for p, g in zip(parameters, gradients, strict=True)])
+
+    weights = rng.uniform(0.05, 0.4, size=6)
+    with tf.GradientTape(persistent=True) as tape:
+        out, _ = model.stateless_call(parameters, state, x, training=True)
+        losses = cross_entropy(out, y)
+
+    def shared(w):
+        return dense(tape.gradient(losses, parameters, output_gradients=w), parameters)
+
+    gradient, loss, _ = weight_gradient(shared, tf.constant(weights), parameters, alpha, meta_loss)
+    np.testing.assert_allclose(loss, objective(tf.constant(weights)), rtol=1e-12)
+    h = 1e-5
+    for i in range(6):
+        low, high = (weights + sign * h * np.eye(6)[i] for sign in (-1, 1))
+        slope = (objective(tf.constant(high)) - objective(tf.constant(low))) / (2 * h)
+        np.testing.assert_allclose(gradient[i], slope, rtol=1e-5, atol=1e-9)
+    assert np.ptp(gradient) > 1e-4  # a gradient that says something
+    assert keras.config.floatx() == "float64"

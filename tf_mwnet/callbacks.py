@@ -141,6 +141,10 @@ def clean_auc(corrupted: np.ndarray, score: np.ndarray) -> float:
     return float(roc_auc_score(clean, score[seen]))
 
 
+# Keras's names, and what they are here: the validation data of a run is the test set.
+METRIC_NAMES = {"val_accuracy": "test_accuracy", "val_loss": "test_loss", "accuracy": "train_accuracy"}
+
+
 class MetricsFile(keras.callbacks.Callback):
     """``metrics.csv``: a row per epoch, the whole file written anew each time.
 
@@ -149,15 +153,13 @@ class MetricsFile(keras.callbacks.Callback):
         first_epoch: 0-based epoch that training starts with.
     """
 
-    NAMES = {"val_accuracy": "test_accuracy", "val_loss": "test_loss", "accuracy": "train_accuracy"}
-
     def __init__(self, path: pathlib.Path, first_epoch: int = 0):
         super().__init__()
         self.path = path
         self.rows = [r for r in read_metrics(path) if r["epoch"] <= first_epoch] if first_epoch else []
 
     def on_epoch_end(self, epoch, logs=None):
-        row = {"epoch": epoch + 1} | {self.NAMES.get(k, k): float(v) for k, v in logs.items()}
+        row = {"epoch": epoch + 1} | {METRIC_NAMES.get(k, k): float(v) for k, v in logs.items()}
         self.rows.append(row)
 
         def write(file):
@@ -254,9 +256,7 @@ class StopOnSignal(keras.callbacks.Callback):
     def on_train_batch_end(self, batch, logs=None):
         if self.received is not None:
             self.restore()
-            raise Interrupted(
-                self.received, f"stopped by {signal.Signals(self.received).name}"
-            )
+            raise Interrupted(self.received, f"stopped by {signal.Signals(self.received).name}")
 
     def on_train_end(self, logs=None):
         self.restore()

@@ -10,7 +10,7 @@ from absl import logging
 
 
 def quiet_start() -> None:
-    """Hides TensorFlow's start-up notes unless the user has set their level; call before importing it."""
+    """Hides TensorFlow's notes unless the user has set their level; call before importing it."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 

@@ -29,6 +29,11 @@ def dense(gradients: Sequence, variables: Sequence[tf.Variable]) -> list[tf.Tens
     ]
 
 
+def _scalar(value: tf.Tensor | float, dtype) -> tf.Tensor:
+    # tf.cast would round a Python float to single precision on its way to double.
+    return tf.cast(value, dtype) if hasattr(value, "dtype") else tf.constant(value, dtype)
+
+
 def weight_gradient(
     loss_gradient: Callable[[tf.Tensor], list[tf.Tensor]],
     weights: tf.Tensor,
@@ -61,14 +66,14 @@ def weight_gradient(
         outer.watch(weights)
         inner = loss_gradient(weights)
     virtual = [
-        p - tf.cast(step_size, p.dtype) * g / tf.cast(loss_scale, p.dtype)
+        p - _scalar(step_size, p.dtype) * g / _scalar(loss_scale, p.dtype)
         for p, g in zip(parameters, replicas.all_sum(inner), strict=True)
     ]
     with tf.GradientTape(watch_accessed_variables=False) as tape:
         tape.watch(virtual)
         loss = meta_loss(virtual)
-        scaled = loss * tf.cast(meta_scale, loss.dtype)
+        scaled = loss * _scalar(meta_scale, loss.dtype)
     at_virtual = replicas.all_sum(dense(tape.gradient(scaled, virtual), virtual))
     gradient = outer.gradient(inner, weights, output_gradients=at_virtual)
-    factor = tf.cast(step_size, weights.dtype) / tf.cast(loss_scale, weights.dtype)
+    factor = _scalar(step_size, weights.dtype) / _scalar(loss_scale, weights.dtype)
     return -factor * gradient, loss, virtual

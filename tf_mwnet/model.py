@@ -50,6 +50,7 @@ class ReweightedModel(keras.Model):
         self.from_logits = from_logits
         self.meta_optimizer = None
         self.record = None
+        self._evaluating = False
         names = ("weighted_loss", "meta_loss") if self.method.learns else ("weighted_loss",)
         self._means = {name: keras.metrics.Mean(name=name) for name in names}
         self.built = True
@@ -81,8 +82,9 @@ class ReweightedModel(keras.Model):
             # Each optimizer on its own variables: by itself Keras would build the first on both.
             self.optimizer.build(self.classifier.trainable_variables)
             if self.meta_optimizer is not None:
-                if isinstance(self.optimizer, keras.optimizers.LossScaleOptimizer):
-                    self.meta_optimizer = keras.optimizers.LossScaleOptimizer(self.meta_optimizer)
+                scales = keras.optimizers.LossScaleOptimizer
+                if isinstance(self.optimizer, scales) and not isinstance(self.meta_optimizer, scales):
+                    self.meta_optimizer = scales(self.meta_optimizer)
                 self.meta_optimizer.build(self.method.trainable_variables)
         self._resolved_compile = dict(
             optimizer=self.optimizer,
@@ -124,10 +126,11 @@ class ReweightedModel(keras.Model):
             UserError: the method needs a meta set and has none, or an argument has no meaning here.
         """
         for name in ("sample_weight", "class_weight", "validation_split"):
-            if kwargs.pop(name, None):
+            value = kwargs.pop(name, None)
+            if value is not None and not (isinstance(value, float) and value == 0):
                 raise UserError(f"fit got {name}; allowed: none, the method sets the example weights")
         if self.method.learns and meta_data is None and not streams.is_paired(x):
-            raise UserError(f"method '{self.method.name}' needs meta_data; got None")
+            raise UserError(f"{type(self.method).__name__} needs meta_data; got None")
         dataset, steps, num_examples = streams.for_fit(
             x,
             y,
@@ -169,6 +172,18 @@ class ReweightedModel(keras.Model):
                 aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
                 name="record",
             )
+
+    def _maybe_symbolic_build(self, iterator=None, data_batch=None):
+        # Under a strategy Keras learns the shapes of the first batch by averaging it over replicas,
+        # which wants parts of one size and the form (x, y). The first replica's part serves as well.
+        if self._distribute_strategy is not None and iterator is not None:
+            for _, _, batches in iterator:
+                local = self.distribute_strategy.experimental_local_results
+                data_batch = tf.nest.map_structure(lambda v: local(v)[0], next(batches))
+                break
+            if isinstance(data_batch, dict):
+                data_batch = (data_batch["train"].x, data_batch["train"].y)
+        super()._maybe_symbolic_build(data_batch=data_batch)
 
     # ---------------------------------------------------------------- the step
 
@@ -249,14 +264,29 @@ class ReweightedModel(keras.Model):
             index = context.all_gather(index, axis=0)
         last = tf.cast(self.record.shape[0] - 1, index.dtype)
         index = tf.where(index < 0, last, index)
-        self.record.scatter_nd_update(index[:, None], rows)
+        self.record.scatter_update(tf.IndexedSlices(rows, index))
 
     def test_step(self, data):
         """Loss and metrics of one batch ``(x, y)``."""
         x, y, _ = keras.utils.unpack_x_y_sample_weight(data)
         outputs = self(x, training=False)
         self._update_loss(losses.cross_entropy(self._logits(outputs), y))
-        logs = self.compute_metrics(x, y, outputs)
+        return self._without_means(self.compute_metrics(x, y, outputs))
+
+    def evaluate(self, *args, **kwargs):
+        """As `keras.Model.evaluate`: loss is the mean cross-entropy, unweighted."""
+        self._evaluating = True
+        try:
+            return super().evaluate(*args, **kwargs)
+        finally:
+            self._evaluating = False
+
+    def get_metrics_result(self):
+        """As `keras.Model.get_metrics_result`; in evaluation without the means of training."""
+        logs = super().get_metrics_result()
+        return self._without_means(logs) if self._evaluating else logs
+
+    def _without_means(self, logs):
         return {k: v for k, v in logs.items() if k not in self._means}
 
     def _update_loss(self, values):

@@ -18,7 +18,7 @@ class CoupledL2:
 
     def update_step(self, gradient, variable, learning_rate):
         if self.l2 and self._use_weight_decay(variable):
-            gradient = tf.convert_to_tensor(gradient) + tf.cast(self.l2, variable.dtype) * variable
+            gradient = tf.convert_to_tensor(gradient) + self.l2 * tf.convert_to_tensor(variable)
         super().update_step(gradient, variable, learning_rate)
 
     def get_config(self):
@@ -33,10 +33,9 @@ class _Momentum(keras.optimizers.SGD):
             self.assign_sub(variable, learning_rate * gradient)
             return
         velocity = self.momentums[self._get_variable_index(variable)]
-        momentum = tf.cast(self.momentum, variable.dtype)
-        new_velocity = momentum * velocity + gradient
+        new_velocity = self.momentum * tf.convert_to_tensor(velocity) + gradient
         self.assign(velocity, new_velocity)
-        step = gradient + momentum * new_velocity if self.nesterov else new_velocity
+        step = gradient + self.momentum * new_velocity if self.nesterov else new_velocity
         self.assign_sub(variable, learning_rate * step)
 
 

@@ -86,9 +86,7 @@ def source(found: Source) -> Source:
         UserError: fewer than two classes, an empty class, shapes that differ, a constant image.
     """
     if len(found.class_names) < 2:
-        raise UserError(
-            f"{found.name}: {len(found.class_names)} class; allowed: two or more classes"
-        )
+        raise UserError(f"{found.name}: {len(found.class_names)} class; allowed: two or more classes")
     no_empty_class(f"{found.name} train", found.train.y, found.class_names)
     parts = {"train": found.train, "test": found.test, "meta": found.meta}
     for name, part in parts.items():

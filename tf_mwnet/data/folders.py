@@ -76,6 +76,4 @@ def load_folder(path: str) -> Source:
                     f"folder '{root / split}' has the class '{unknown[0]}'; allowed: {quoted(classes)}"
                 )
             parts[split] = _split(root, split, classes, mode)
-    return checks.source(
-        Source(root.name, parts["train"], parts["test"], parts["meta"], tuple(classes))
-    )
+    return checks.source(Source(root.name, parts["train"], parts["test"], parts["meta"], tuple(classes)))

@@ -8,6 +8,7 @@ import numpy as np
 
 from tf_mwnet.data import checks
 from tf_mwnet.data.folders import load_folder
+from tf_mwnet.data.tfds_source import load_tfds
 from tf_mwnet.errors import UserError, quoted
 from tf_mwnet.types import LabelledSet, Source
 
@@ -97,70 +98,6 @@ def load_npz(path: str) -> Source:
     if extra := [k for k in found if k not in known]:
         raise UserError(f"'{path}' has the array '{extra[0]}'; allowed: {quoted(known)}")
     return from_arrays(**found, name=file.stem)
-
-
-def load_tfds(name: str, data_dir: str | None, label_key: str, clean_label_key: str) -> Source:
-    """An image classification set of TensorFlow Datasets, all of it in memory.
-
-    Args:
-        name: as for `tfds.load`, with or without version and configuration.
-        data_dir: TFDS's folder; by default its own (``TFDS_DATA_DIR`` or ``~/tensorflow_datasets``).
-        label_key: the column to train on; by default "label".
-        clean_label_key: the column of true labels, for sets with several; may be empty.
-
-    Raises:
-        UserError: there is no such set or column, or it can neither be found nor downloaded.
-    """
-    import tensorflow_datasets as tfds
-
-    tfds.disable_progress_bar()
-    try:
-        builder = tfds.builder(name, data_dir=data_dir)
-        builder.download_and_prepare()
-    except (tfds.core.DatasetNotFoundError, ValueError) as error:
-        raise UserError(
-            f"unknown data set '{name}'; allowed: digits, folder, npz, or a name of TensorFlow Datasets"
-        ) from error
-    except Exception as error:  # no network, no space, a broken archive: many types, one meaning
-        where = data_dir or "TFDS's default folder"
-        reason = str(error).strip().splitlines()[0][:200]
-        raise UserError(f"data set '{name}' is neither in {where} nor downloadable: {reason}") from error
-    features = builder.info.features
-    label_key = label_key or "label"
-    columns = [k for k in features if k not in ("image", "id")]
-    for key in filter(None, ("image", label_key, clean_label_key)):
-        if key not in features:
-            raise UserError(f"data set '{name}' has no column '{key}'; it has: {quoted(features)}")
-    if "train" not in builder.info.splits:
-        raise UserError(f"data set '{name}' has no split 'train'; it has: {quoted(builder.info.splits)}")
-    class_names = tuple(features[label_key].names or map(str, range(features[label_key].num_classes)))
-    keys = {"image", "id", "coarse_label", label_key, clean_label_key} & set(features)
-
-    def read(split: str, given: str) -> tuple[LabelledSet, dict]:
-        decoded = builder.as_dataset(split=split, decoders=tfds.decode.PartialDecoding(keys))
-        size = builder.info.splits[split].num_examples
-        rows = list(decoded.batch(size).take(1).as_numpy_iterator())[0]
-        ids = numbered(split, size)
-        if "id" in rows:
-            ids = np.array([f"{split}/{i.decode()}" for i in rows["id"]])
-        true = rows[clean_label_key] if clean_label_key else None
-        if clean_label_key and given != label_key:
-            true = rows[given]
-        count = len(class_names)
-        return labelled(f"{name} {split}", rows["image"], rows[given], true, ids, count), rows
-
-    del columns
-    train, rows = read("train", label_key)
-    test = None
-    if "test" in builder.info.splits:
-        test, _ = read("test", clean_label_key or label_key)
-    superclass = None
-    if "coarse_label" in rows and len(class_names) == 100:
-        superclass = np.zeros(100, np.int64)
-        superclass[rows[clean_label_key or label_key]] = rows["coarse_label"]
-    return checks.source(
-        Source(name, train, test, None, class_names, superclass, bool(clean_label_key))
-    )
 
 
 def load(name: str, data_dir: str | None = None, label_key="", clean_label_key="") -> Source:

@@ -28,9 +28,9 @@ class FrozenWeights(Method):
 
     def __init__(self, path: str, normalise: bool | None = None, **kwargs):
         super().__init__(**kwargs)
-        self.path = str(path)
+        self.saved_model = str(path)
         # Held in a tuple: the function's variables are constants, not part of a checkpoint.
-        self._function = (WeightFunction(self.path),)
+        self._function = (WeightFunction(self.saved_model),)
         self.normalise = self._function[0].normalised if normalise is None else bool(normalise)
 
     def weight_function(self, loss: tf.Tensor) -> tf.Tensor:
@@ -40,4 +40,4 @@ class FrozenWeights(Method):
         return batch_weights(self.weight_function(examples.losses), self.normalise)
 
     def get_config(self):
-        return super().get_config() | {"path": self.path, "normalise": self.normalise}
+        return super().get_config() | {"path": self.saved_model, "normalise": self.normalise}

@@ -63,7 +63,8 @@ class MWNet(Method):
         self.weight_net = weight_net or build_weight_net(self.hidden, seed=self.seed)
 
     def weight_function(self, loss: tf.Tensor) -> tf.Tensor:
-        dtype = self.weight_net.variables[0].dtype  # not the policy's: it stays float32 in mixed precision
+        # Its variables' type, not a policy's: a weight net stays float32 in mixed precision.
+        dtype = self.weight_net.variables[0].dtype
         value = self.weight_net(tf.cast(loss, dtype)[:, None])
         return tf.cast(value[:, 0], loss.dtype)
 

@@ -42,9 +42,7 @@ def draw_run(folder: pathlib.Path, methods: Sequence[str], splits: Splits) -> li
         curves = weight_curves(records)
         if curves:
             grid, by_epoch = curves
-            figures[f"weight_function_{name}"] = plots.weight_function(
-                grid, by_epoch, losses, corrupted
-            )
+            figures[f"weight_function_{name}"] = plots.weight_function(grid, by_epoch, losses, corrupted)
     paths = []
     for name, figure in figures.items():
         paths.append(target / f"{name}.png")

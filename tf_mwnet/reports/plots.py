@@ -17,13 +17,23 @@ BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#7F7F7F"
 LINE_COLOURS = (GREY, BLUE, GREEN, ORANGE)
 
 
-def _axes(xlabel: str, ylabel: str, title: str, width: float = 6.0):
-    figure = Figure(figsize=(width, 4.0), layout="constrained")
+def _axes(xlabel: str, ylabel: str, title: str):
+    figure = Figure(figsize=(6.0, 4.0), layout="constrained")
     axes = figure.add_subplot()
     axes.set(xlabel=xlabel, ylabel=ylabel)
     axes.set_title(title, fontsize=11)
     axes.spines[["top", "right"]].set_visible(False)
     return figure, axes
+
+
+def _groups(known: np.ndarray, corrupted: np.ndarray | None):
+    """``(name, rows, colour)`` of the examples to show apart."""
+    if corrupted is None or not corrupted.any():
+        return [("all examples", known, GREY)]
+    return [
+        ("right label", known & ~corrupted, BLUE),
+        ("wrong label", known & corrupted, ORANGE),
+    ]
 
 
 def weight_function(
@@ -47,14 +57,8 @@ def weight_function(
     right = max(2.0, float(np.quantile(seen[known], 0.99)) * 1.1) if known.any() else losses[-1]
     right = min(right, float(losses[-1]))
     density = axes.twinx()
-    groups = [("all examples", known, GREY)]
-    if corrupted is not None and corrupted.any():
-        groups = [
-            ("right label", known & ~corrupted, BLUE),
-            ("wrong label", known & corrupted, ORANGE),
-        ]
     bins = np.linspace(0, right, 41)
-    for name, rows, colour in groups:
+    for name, rows, colour in _groups(known, corrupted):
         density.hist(np.clip(seen[rows], 0, right), bins, color=colour, alpha=0.3, label=name)
     density.set_yscale("symlog")
     density.set_ylabel("examples per bin, last epoch")
@@ -69,7 +73,7 @@ def weight_function(
         axes.plot(losses, curves[epoch], color=colour, lw=2.5 if last else 1.2, label=f"epoch {epoch}")
     axes.set(xlim=(0, right), ylim=(0, 1.02))
     handles = [h for a in (axes, density) for h in a.get_legend_handles_labels()[0]]
-    axes.legend(handles=handles, fontsize=8, frameon=True, framealpha=0.85, loc="upper right")
+    figure.legend(handles=handles, fontsize=8, frameon=False, loc="outside lower center", ncols=4)
     return figure
 
 
@@ -85,13 +89,7 @@ def example_weights(weights: np.ndarray, corrupted: np.ndarray | None, title: st
     known = np.isfinite(weights)
     top = max(1.5, float(np.quantile(weights[known], 0.995))) if known.any() else 1.5
     bins = np.linspace(0, top, 41)
-    groups = [("all examples", known, GREY)]
-    if corrupted is not None and corrupted.any():
-        groups = [
-            ("right label", known & ~corrupted, BLUE),
-            ("wrong label", known & corrupted, ORANGE),
-        ]
-    for name, rows, colour in groups:
+    for name, rows, colour in _groups(known, corrupted):
         values = np.clip(weights[rows], 0, top)
         share = np.full(len(values), 1 / max(len(values), 1))
         label = f"{name} (n = {len(values)})"

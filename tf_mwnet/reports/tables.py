@@ -35,7 +35,10 @@ def text(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
     widths = [max(len(row[i]) for row in (header, *lines)) for i in range(len(header))]
     out = []
     for row in (header, ["-" * w for w in widths], *lines):
-        cells = [c.ljust(w) if i == 0 else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths))]
+        cells = [
+            row[0].ljust(widths[0]),
+            *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True)),
+        ]
         out.append("  ".join(cells).rstrip())
     return "\n".join(out)
 

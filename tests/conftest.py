@@ -1,0 +1,62 @@
+"""Two logical CPUs, so that two replicas can be tested; small data; where shared data lies."""
+
+import os
+import pathlib
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+SHARED = pathlib.Path(__file__).resolve().parents[2] / "shared"
+
+cpu = tf.config.list_physical_devices("CPU")[0]
+tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(0)
+
+
+@pytest.fixture
+def float64():
+    keras.config.set_floatx("float64")
+    keras.config.set_dtype_policy("float64")
+    yield
+    keras.config.set_floatx("float32")
+    keras.config.set_dtype_policy("float32")
+
+
+@pytest.fixture(scope="session")
+def oracles():
+    folder = SHARED / "oracles"
+    if not folder.is_dir():
+        pytest.skip("golden numbers (shared/oracles) are not here")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tfds_dir():
+    folder = SHARED / "tfds"
+    if not folder.is_dir():
+        pytest.skip("real CIFAR-10 and MNIST (shared/tfds) are not here")
+    return str(folder)
+
+
+@pytest.fixture(scope="session")
+def two_replicas():
+    # One for all tests: TensorFlow numbers collectives per strategy, from the same start each time.
+    return tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+
+
+@pytest.fixture
+def blobs():
+    """120 points in 6 dimensions, 4 classes told apart by their mean; 20 more as a meta set."""
+    rng = np.random.default_rng(1)
+    centres = 2 * np.eye(4, 6)
+    y = np.arange(140) % 4
+    x = (centres[y] + 0.5 * rng.normal(size=(140, 6))).astype(np.float32)
+    return x[:120], y[:120], x[120:], y[120:]

@@ -1,0 +1,331 @@
+"""`ReweightedModel` as a Keras user uses it."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import tf_mwnet
+from tf_mwnet import ReweightedModel, UserError, methods, optimizers
+
+
+def network(seed=0, bn=False, dropout=0.0, dtype=None, softmax=False):
+    layers = [keras.Input((6,))]
+    layers.append(keras.layers.Dense(16, kernel_initializer=keras.initializers.HeNormal(seed), dtype=dtype))
+    if bn:
+        layers.append(keras.layers.BatchNormalization(momentum=0.9))
+    layers.append(keras.layers.ReLU())
+    if dropout:
+        layers.append(keras.layers.Dropout(dropout, seed=seed))
+    last = keras.initializers.HeNormal(seed + 1)
+    activation = "softmax" if softmax else None
+    layers.append(keras.layers.Dense(4, kernel_initializer=last, activation=activation, dtype=dtype))
+    return keras.Sequential(layers)
+
+
+def model_of(method="mwnet", jit_compile=False, from_logits=True, meta_lr=1e-2, **kwargs):
+    model = ReweightedModel(network(softmax=not from_logits, **kwargs), method, from_logits)
+    model.compile(
+        optimizers.SGD(0.1, momentum=0.9), optimizers.Adam(meta_lr), jit_compile=jit_compile
+    )
+    return model
+
+
+def fit(model, blobs, **kwargs):
+    x, y, xm, ym = blobs
+    settings = {"epochs": 4, "batch_size": 32, "verbose": 0} | kwargs
+    return model.fit(x, y, meta_data=(xm, ym), **settings)
+
+
+def numpy_weights(model):
+    return [v.numpy() for v in model.trainable_variables]
+
+
+@pytest.mark.parametrize("method", methods.METHODS)
+def test_fit_evaluate_predict(blobs, method):
+    x, y, xm, ym = blobs
+    model = model_of(method)
+    history = fit(model, blobs, epochs=15, validation_data=(xm, ym)).history
+    assert history["loss"][-1] < 0.5 * history["loss"][0]
+    assert history["val_accuracy"][-1] > 0.8
+    logs = model.evaluate(xm, ym, verbose=0, return_dict=True)
+    assert set(logs) == {"loss", "accuracy"}
+    predicted = model.predict(xm, verbose=0)
+    assert predicted.shape == (20, 4)
+    np.testing.assert_allclose((predicted.argmax(1) == ym).mean(), logs["accuracy"], atol=1e-6)
+    np.testing.assert_allclose(model.classifier.predict(xm, verbose=0), predicted, rtol=1e-5)
+    predicted = predicted.astype(np.float64)
+    log_softmax = predicted - np.log(np.exp(predicted).sum(1, keepdims=True))
+    np.testing.assert_allclose(logs["loss"], -log_softmax[np.arange(20), ym].mean(), atol=1e-6)
+
+
+def test_erm_is_plain_keras_training(blobs):
+    x, y, _, _ = blobs
+    ours, theirs = model_of("erm"), network()
+    ours.fit(x, y, batch_size=30, epochs=3, shuffle=False, verbose=0)
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    theirs.compile(optimizers.SGD(0.1, momentum=0.9), loss)
+    theirs.fit(x, y, batch_size=30, epochs=3, shuffle=False, verbose=0)
+    for a, b in zip(ours.classifier.get_weights(), theirs.get_weights(), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
+
+
+def test_weights_learn_to_leave_out_wrong_labels(blobs):
+    x, y, xm, ym = blobs
+    wrong = np.arange(len(y)) % 3 == 0
+    noisy = np.where(wrong, (y + 1) % 4, y)
+    model = model_of(meta_lr=3e-3)
+    model.fit(x, noisy, meta_data=(xm, ym), batch_size=30, epochs=60, verbose=0)
+    weight = model.record.numpy()[:-1, model.RECORD.index("weight")]
+    assert weight[wrong].mean() < 0.5 * weight[~wrong].mean()
+
+
+def test_datasets_for_training_and_meta_set(blobs):
+    x, y, xm, ym = blobs
+    train = tf.data.Dataset.from_tensor_slices((x, y)).batch(30)
+    meta = tf.data.Dataset.from_tensor_slices((xm, ym)).batch(10)
+    from_data, from_arrays = model_of(), model_of()
+    from_data.fit(train, meta_data=meta, epochs=2, verbose=0)
+    fit(from_arrays, blobs, epochs=2, batch_size=30, meta_batch_size=10, shuffle=False)
+    for a, b in zip(numpy_weights(from_data), numpy_weights(from_arrays), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+
+
+def test_dataset_after_arrays(blobs):
+    x, y, xm, ym = blobs
+    model = model_of()
+    fit(model, blobs, epochs=1)
+    seen = model.record.numpy()[:-1].copy()
+    data = tf.data.Dataset.from_tensor_slices((x, y)).batch(40)
+    model.fit(data, meta_data=(xm, ym), epochs=1, verbose=0)
+    np.testing.assert_array_equal(model.record.numpy()[:-1], seen)
+
+
+def test_one_hot_labels_give_the_same_step(blobs):
+    x, y, xm, ym = blobs
+    eye = np.eye(4, dtype=np.float32)
+    sparse, dense = model_of(), model_of()
+    fit(sparse, blobs, epochs=2)
+    dense.fit(x, eye[y], meta_data=(xm, eye[ym]), batch_size=32, epochs=2, verbose=0)
+    for a, b in zip(numpy_weights(sparse), numpy_weights(dense), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("method", methods.METHODS)
+def test_jit_compile_changes_nothing(blobs, method):
+    plain, compiled = model_of(method), model_of(method, jit_compile=True)
+    assert not plain.jit_compile
+    assert compiled.jit_compile
+    fit(plain, blobs, epochs=2)
+    fit(compiled, blobs, epochs=2)
+    for a, b in zip(numpy_weights(plain), numpy_weights(compiled), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5)
+    np.testing.assert_allclose(plain.record, compiled.record, rtol=1e-3, atol=1e-4)
+
+
+def test_steps_per_execution(blobs):
+    one, four = model_of(), model_of()
+    four.compile(
+        optimizers.SGD(0.1, momentum=0.9), optimizers.Adam(1e-2), steps_per_execution=4
+    )
+    fit(one, blobs, epochs=2)
+    fit(four, blobs, epochs=2)
+    for a, b in zip(numpy_weights(one), numpy_weights(four), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
+@pytest.mark.parametrize("method", methods.METHODS)
+def test_mixed_precision(blobs, policy, method):
+    keras.config.set_dtype_policy(policy)
+    try:
+        model = model_of(method)
+        scaled = isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer)
+        assert scaled == (policy == "mixed_float16")
+        before = numpy_weights(model)
+        history = fit(model, blobs, epochs=15).history
+    finally:
+        keras.config.set_dtype_policy("float32")
+    assert history["loss"][-1] < 0.6 * history["loss"][0]
+    after = numpy_weights(model)
+    assert all(np.isfinite(a).all() and a.dtype == np.float32 for a in after)
+    assert all(np.abs(a - b).max() > 0 for a, b in zip(after, before, strict=True))
+
+
+def test_half_precision_weight_gradient_agrees(blobs):
+    """One step of the weight net in mixed_float16 is that of float32 to half precision."""
+    moved = {}
+    for policy in ("float32", "mixed_float16"):
+        keras.config.set_dtype_policy(policy)
+        try:
+            model = ReweightedModel(network(), "mwnet")
+            pair = optimizers.SGD(0.1), keras.optimizers.SGD(1.0)
+            if policy == "mixed_float16":  # low enough not to overflow, so that no step is left out
+                pair = [keras.optimizers.LossScaleOptimizer(o, initial_scale=128) for o in pair]
+            model.compile(*pair)
+            before = [v.numpy() for v in model.method.trainable_variables]
+            fit(model, blobs, epochs=1, batch_size=120)
+            after = [v.numpy() for v in model.method.trainable_variables]
+        finally:
+            keras.config.set_dtype_policy("float32")
+        moved[policy] = np.concatenate([np.ravel(a - b) for a, b in zip(after, before, strict=True)])
+    size = np.abs(moved["float32"]).max()
+    assert size > 1e-6
+    np.testing.assert_allclose(moved["mixed_float16"], moved["float32"], atol=0.05 * size)
+
+
+def test_probabilities_instead_of_logits(blobs):
+    logits, probabilities = model_of(), model_of(from_logits=False)
+    fit(logits, blobs)
+    fit(probabilities, blobs)
+    for a, b in zip(numpy_weights(logits), numpy_weights(probabilities), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4)
+
+
+def test_optimizers_hold_their_own_variables_only(blobs):
+    model = model_of()
+    fit(model, blobs, epochs=1)
+    assert len(model.classifier.trainable_variables) == 4
+    assert len(model.method.trainable_variables) == 4
+    assert len(model.optimizer.momentums) == 4
+    assert len(model.meta_optimizer._momentums) == 4
+
+
+def test_batch_norm_moves_once_a_step(blobs):
+    x, y, xm, ym = blobs
+    model = model_of(bn=True)
+    kernel, bias = (v.numpy() for v in model.classifier.layers[0].variables)
+    model.fit(x, y, meta_data=(100 + xm, ym), batch_size=120, epochs=1, verbose=0, shuffle=False)
+    hidden = x @ kernel + bias
+    layer = model.classifier.layers[1]
+    np.testing.assert_allclose(layer.moving_mean, 0.1 * hidden.mean(0), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(layer.moving_variance, 0.9 + 0.1 * hidden.var(0), rtol=1e-4)
+
+
+def test_dropout_seed_moves_once_a_step(blobs):
+    weighted, plain = model_of(dropout=0.5), model_of("erm", dropout=0.5)
+    for model in (weighted, plain):
+        fit(model, blobs, epochs=2)
+    states = [m.classifier.layers[2].seed_generator.state.numpy() for m in (weighted, plain)]
+    np.testing.assert_array_equal(*states)
+
+
+def test_regularisers_count_in_the_real_step_only(blobs):
+    x, y, xm, ym = blobs
+    results = []
+    for l2 in (0.0, 0.5):
+        regulariser = keras.regularizers.L2(l2)
+        init = keras.initializers.HeNormal(0)
+        net = keras.Sequential(
+            [keras.Input((6,)), keras.layers.Dense(4, kernel_initializer=init, kernel_regularizer=regulariser)]
+        )
+        model = ReweightedModel(net, "mwnet")
+        model.compile(optimizers.SGD(0.1), keras.optimizers.SGD(0.1))
+        start = net.get_weights()[0]
+        model.fit(x, y, meta_data=(xm, ym), batch_size=120, epochs=1, verbose=0)
+        results.append((net.get_weights()[0], model.method.get_weights()))
+    (without, theta), (penalised, same_theta) = results
+    np.testing.assert_allclose(penalised, without - 0.1 * 2 * 0.5 * start, rtol=1e-4, atol=1e-6)
+    for a, b in zip(theta, same_theta, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_frozen_layers_stay(blobs):
+    net = network()
+    net.layers[0].trainable = False
+    model = ReweightedModel(net)
+    model.compile(optimizers.SGD(0.1), optimizers.Adam(1e-2))
+    before = net.layers[0].get_weights()
+    fit(model, blobs)
+    for a, b in zip(net.layers[0].get_weights(), before, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_embeddings_with_sparse_gradients():
+    rng = np.random.default_rng(0)
+    words = rng.integers(1, 20, size=(60, 5))
+    y = (words[:, 0] > 10).astype(int)
+    net = keras.Sequential(
+        [keras.Input((5,), dtype="int32"), keras.layers.Embedding(20, 8), keras.layers.Flatten(), keras.layers.Dense(2)]
+    )
+    model = ReweightedModel(net, "mwnet")
+    model.compile(optimizers.SGD(0.5, momentum=0.9, l2=1e-4), optimizers.Adam(1e-2))
+    history = model.fit(words, y, meta_data=(words[:20], y[:20]), epochs=20, batch_size=20, verbose=0)
+    assert history.history["loss"][-1] < 0.3
+
+
+@pytest.mark.parametrize("method", methods.METHODS)
+def test_save_and_load(blobs, tmp_path, method):
+    x, y, xm, ym = blobs
+    model = model_of(method)
+    fit(model, blobs)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    assert isinstance(loaded.method, type(model.method))
+    np.testing.assert_allclose(loaded.predict(xm, verbose=0), model.predict(xm, verbose=0), rtol=1e-5)
+    for m in (model, loaded):  # optimizers and weight net go on where they were
+        m.fit(x, y, meta_data=(xm, ym), batch_size=32, epochs=1, verbose=0)
+    for a, b in zip(numpy_weights(model), numpy_weights(loaded), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+
+
+def test_callbacks_see_the_losses(blobs):
+    seen = []
+    callback = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: seen.append(dict(logs)))
+    fit(model_of(), blobs, epochs=2, callbacks=[callback, keras.callbacks.TerminateOnNaN()])
+    assert [set(logs) for logs in seen] == [{"loss", "accuracy", "weighted_loss", "meta_loss"}] * 2
+
+
+def test_all_zero_weights_leave_the_classifier_alone(blobs):
+    model = model_of(meta_lr=1e-6)
+    last = model.method.weight_net.layers[-1]
+    last.bias.assign([-2000.0])
+    before = model.classifier.get_weights()
+    fit(model, blobs, epochs=1)
+    for a, b in zip(model.classifier.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(a, b)
+    values = tf.constant([0.0, 0.0])
+    np.testing.assert_array_equal(methods.batch_weights(values, normalise=True), [0, 0])
+    np.testing.assert_allclose(methods.batch_weights(tf.constant([1.0, 3.0]), True), [0.25, 0.75])
+    np.testing.assert_allclose(methods.batch_weights(tf.constant([1.0, 3.0]), False), [0.5, 1.5])
+
+
+def test_virtual_step_follows_the_learning_rate(blobs):
+    """G is proportional to the step size, so a weight net under SGD moves ten times as far."""
+    moved = []
+    for rate in (1e-3, 1e-4):
+        drop = keras.optimizers.schedules.PiecewiseConstantDecay([100], [rate, 1.0])
+        model = ReweightedModel(network(), "mwnet")
+        model.compile(optimizers.SGD(drop), keras.optimizers.SGD(1.0))
+        before = model.method.get_weights()
+        fit(model, blobs, epochs=1, batch_size=120)
+        after = model.method.get_weights()
+        moved.append(np.abs(np.concatenate([np.ravel(a - b) for a, b in zip(after, before, strict=True)])).max())
+    np.testing.assert_allclose(moved[0] / moved[1], 10, rtol=0.05)
+
+
+def test_bad_use(blobs):
+    x, y, xm, ym = blobs
+    model = model_of()
+    with pytest.raises(UserError, match="MWNet needs meta_data"):
+        model.fit(x, y, verbose=0)
+    with pytest.raises(UserError, match="sample_weight"):
+        model.fit(x, y, meta_data=(xm, ym), sample_weight=np.ones(120), verbose=0)
+    with pytest.raises(UserError, match=r"sizes|examples"):
+        model.fit(x, y[:5], meta_data=(xm, ym), verbose=0)
+    with pytest.raises(UserError, match="loss"):
+        model.compile("sgd", loss="mse")
+    with pytest.raises(UserError, match="softmax"):
+        ReweightedModel(network(softmax=True), "mwnet")
+    with pytest.raises(UserError, match="not built"):
+        ReweightedModel(keras.Sequential([keras.layers.Dense(2)]), "erm")
+    with pytest.raises(UserError, match=r"unknown method 'mwnt'.*mwnet"):
+        ReweightedModel(network(), "mwnt")
+
+
+def test_public_names_exist():
+    assert tf_mwnet.__version__ == "0.1.0"
+    for name in tf_mwnet.__all__:
+        assert getattr(tf_mwnet, name) is not None
+    with pytest.raises(AttributeError):
+        tf_mwnet.nothing  # noqa: B018

@@ -1,0 +1,75 @@
+"""Two replicas give what one replica gives on the same global batch."""
+
+import keras
+import numpy as np
+import pytest
+
+from tf_mwnet import ReweightedModel, methods, networks, optimizers
+from tf_mwnet.types import DataSpec
+
+METHODS = {
+    "erm": {"name": "erm"},
+    "mwnet": {"name": "mwnet", "normalise": False},
+    "mwnet_normalised": {"name": "mwnet", "normalise": True},
+}
+
+
+def data():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(50, 8, 8, 1)).astype(np.float32)
+    y = rng.integers(3, size=50)
+    return x[:36], y[:36], x[36:], y[36:]
+
+
+def train(build, method, batch_size=12, meta_batch_size=7):
+    x, y, x_meta, y_meta = data()
+    model = ReweightedModel(build(), methods.get(METHODS[method]))
+    model.compile(optimizers.SGD(0.05, momentum=0.9, l2=1e-3), keras.optimizers.SGD(1.0))
+    history = model.fit(
+        x, y, meta_data=(x_meta, y_meta), batch_size=batch_size, meta_batch_size=meta_batch_size,
+        epochs=2, verbose=0, validation_data=(x_meta, y_meta),
+    )  # fmt: skip
+    weights = [v.numpy() for v in (*model.classifier.variables, *model.method.variables)]
+    return weights, model.record.numpy()[:-1], {k: v[-1] for k, v in history.history.items()}
+
+
+def plain_network():
+    spec = DataSpec("t", (8, 8, 1), "float32", tuple("abc"), np.zeros(1), np.ones(1))
+    return networks.mlp(spec, seed=0, hidden=(16,))
+
+
+def synchronised_network():
+    spec = DataSpec("t", (8, 8, 1), "float32", tuple("abc"), np.zeros(1), np.ones(1))
+    return networks.small_cnn(spec, seed=0, filters=(4, 8), synchronized=True)
+
+
+def residual_network():
+    spec = DataSpec("t", (8, 8, 1), "float32", tuple("abc"), np.zeros(1), np.ones(1))
+    return networks.resnet32(spec, seed=0, blocks=1, width=4, synchronized=True)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("build", [plain_network, synchronised_network])
+def test_two_replicas_equal_one(two_replicas, build, method):
+    compare(two_replicas, build, method)
+
+
+def test_synchronised_resnet(two_replicas):
+    compare(two_replicas, residual_network, "mwnet_normalised")
+
+
+def test_uneven_parts(two_replicas):
+    """A global batch of odd size, and a last batch of another size."""
+    compare(two_replicas, plain_network, "mwnet_normalised", batch_size=11)
+
+
+def compare(strategy, build, method, **kwargs):
+    weights, record, logs = train(build, method, **kwargs)
+    with strategy.scope():
+        both_weights, both_record, both_logs = train(build, method, **kwargs)
+    for one, two in zip(weights, both_weights, strict=True):
+        np.testing.assert_allclose(two, one, rtol=2e-3, atol=2e-5)
+    np.testing.assert_allclose(both_record, record, rtol=2e-3, atol=2e-4)
+    assert set(both_logs) == set(logs)
+    for name in logs:
+        np.testing.assert_allclose(both_logs[name], logs[name], rtol=2e-3, err_msg=name)

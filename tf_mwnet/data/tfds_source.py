@@ -1,0 +1,109 @@
+"""Image classification sets of TensorFlow Datasets."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from tf_mwnet.data import checks
+from tf_mwnet.errors import UserError, quoted
+from tf_mwnet.types import LabelledSet, Source
+
+COARSE = "coarse_label"
+
+
+def _builder(name: str, data_dir: str | None):
+    import tensorflow_datasets as tfds
+
+    tfds.disable_progress_bar()
+    try:
+        builder = tfds.builder(name, data_dir=data_dir)
+    except Exception as error:  # unknown names, versions and configurations raise many types
+        raise UserError(
+            f"unknown data set '{name}'; allowed: digits, folder, npz, or a name of TensorFlow Datasets"
+        ) from error
+    try:
+        builder.download_and_prepare()
+    except Exception as error:  # no network, no space, a broken archive: many types, one meaning
+        where = data_dir or "TFDS's default folder"
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(
+            f"data set '{name}' is not in {where} and can not be downloaded ({reason}); allowed:"
+            " --data_dir with the prepared set, or a network"
+        ) from error
+    return builder
+
+
+def _check_columns(name: str, info: Any, label_key: str, clean_label_key: str) -> None:
+    for key in filter(None, ("image", label_key, clean_label_key)):
+        if key not in info.features:
+            raise UserError(f"data set '{name}' has no column '{key}'; it has: {quoted(info.features)}")
+    for key in filter(None, (label_key, clean_label_key)):
+        if not getattr(info.features[key], "num_classes", None):
+            raise UserError(f"column '{key}' of '{name}' is no class label; allowed: class labels")
+    if "train" not in info.splits:
+        raise UserError(f"data set '{name}' has no split 'train'; it has: {quoted(info.splits)}")
+    if None in info.features["image"].shape:
+        raise UserError(
+            f"data set '{name}' has images of several sizes; allowed: one size (write them to a"
+            " folder, resized)"
+        )
+
+
+def _columns(builder, split: str, keys: set[str]) -> dict[str, np.ndarray]:
+    import tensorflow_datasets as tfds
+
+    size = builder.info.splits[split].num_examples
+    chosen = builder.as_dataset(split=split, decoders=tfds.decode.PartialDecoding(keys))
+    return next(iter(chosen.batch(size).as_numpy_iterator()))
+
+
+def _labelled(name: str, columns, given: str, true: str, num_classes: int) -> LabelledSet:
+    x = checks.inputs(name, columns["image"])
+    split = name.rsplit(" ", 1)[1]
+    if "id" in columns:
+        ids = [f"{split}/{i.decode()}" for i in columns["id"]]
+    else:
+        ids = [f"{split}/{i:05d}" for i in range(len(x))]
+    y = checks.labels(name, columns[given], len(x), num_classes)
+    true_y = checks.labels(name, columns[true], len(x), num_classes)
+    return LabelledSet(x, y, true_y, np.array(ids))
+
+
+def load_tfds(
+    name: str, data_dir: str | None = None, label_key: str = "", clean_label_key: str = ""
+) -> Source:
+    """Loads an image classification set, all of it into memory.
+
+    The split "train" is trained on and "test" tested on, where there is one.
+
+    Args:
+        name: as for `tfds.load`, with or without version and configuration.
+        data_dir: TFDS's folder; by default its own (``TFDS_DATA_DIR`` or ``~/tensorflow_datasets``).
+        label_key: the column to train on; "label" by default.
+        clean_label_key: the column of true labels, for sets with several: tested on, and what a
+            clean meta set takes. By default ``label_key``.
+
+    Raises:
+        UserError: there is no such set, split or column, it can neither be found nor downloaded, or
+            its images differ in size.
+    """
+    builder = _builder(name, data_dir)
+    label_key = label_key or "label"
+    _check_columns(name, builder.info, label_key, clean_label_key)
+    features = builder.info.features
+    true_key = clean_label_key or label_key
+    label = features[true_key]
+    class_names = tuple(label.names or map(str, range(label.num_classes)))
+    keys = {"image", "id", COARSE, label_key, true_key} & set(features)
+    columns = _columns(builder, "train", keys)
+    train = _labelled(f"{name} train", columns, label_key, true_key, len(class_names))
+    test, superclass = None, None
+    if "test" in builder.info.splits:
+        held = _columns(builder, "test", keys)
+        test = _labelled(f"{name} test", held, true_key, true_key, len(class_names))
+    if COARSE in columns and true_key == "label":
+        superclass = np.zeros(len(class_names), np.int64)
+        superclass[train.true_y] = columns[COARSE]
+    return checks.source(Source(name, train, test, None, class_names, superclass, bool(clean_label_key)))
