@@ -58,6 +58,7 @@ def jacobian(f, parameters: dict) -> np.ndarray:
 
 def step(w: dict, theta: dict, x, y, x_meta, y_meta, alpha, beta, normalised: bool) -> dict:
     """The values after each stage, under the names of the golden files."""
+
     def weights(t):
         v = values(t, loss)
         return v / v.sum() if normalised else v / len(v)

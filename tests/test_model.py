@@ -11,7 +11,9 @@ from tf_mwnet import ReweightedModel, UserError, methods, optimizers
 
 def network(seed=0, bn=False, dropout=0.0, dtype=None, softmax=False):
     layers = [keras.Input((6,))]
-    layers.append(keras.layers.Dense(16, kernel_initializer=keras.initializers.HeNormal(seed), dtype=dtype))
+    layers.append(
+        keras.layers.Dense(16, kernel_initializer=keras.initializers.HeNormal(seed), dtype=dtype)
+    )
     if bn:
         layers.append(keras.layers.BatchNormalization(momentum=0.9))
     layers.append(keras.layers.ReLU())
@@ -25,9 +27,7 @@ def network(seed=0, bn=False, dropout=0.0, dtype=None, softmax=False):
 
 def model_of(method="mwnet", jit_compile=False, from_logits=True, meta_lr=1e-2, **kwargs):
     model = ReweightedModel(network(softmax=not from_logits, **kwargs), method, from_logits)
-    model.compile(
-        optimizers.SGD(0.1, momentum=0.9), optimizers.Adam(meta_lr), jit_compile=jit_compile
-    )
+    model.compile(optimizers.SGD(0.1, momentum=0.9), optimizers.Adam(meta_lr), jit_compile=jit_compile)
     return model
 
 
@@ -43,7 +43,7 @@ def numpy_weights(model):
 
 @pytest.mark.parametrize("method", methods.METHODS)
 def test_fit_evaluate_predict(blobs, method):
-    x, y, xm, ym = blobs
+    _, _, xm, ym = blobs
     model = model_of(method)
     history = fit(model, blobs, epochs=15, validation_data=(xm, ym)).history
     assert history["loss"][-1] < 0.5 * history["loss"][0]
@@ -125,9 +125,7 @@ def test_jit_compile_changes_nothing(blobs, method):
 
 def test_steps_per_execution(blobs):
     one, four = model_of(), model_of()
-    four.compile(
-        optimizers.SGD(0.1, momentum=0.9), optimizers.Adam(1e-2), steps_per_execution=4
-    )
+    four.compile(optimizers.SGD(0.1, momentum=0.9), optimizers.Adam(1e-2), steps_per_execution=4)
     fit(one, blobs, epochs=2)
     fit(four, blobs, epochs=2)
     for a, b in zip(numpy_weights(one), numpy_weights(four), strict=True):
@@ -217,7 +215,10 @@ def test_regularisers_count_in_the_real_step_only(blobs):
         regulariser = keras.regularizers.L2(l2)
         init = keras.initializers.HeNormal(0)
         net = keras.Sequential(
-            [keras.Input((6,)), keras.layers.Dense(4, kernel_initializer=init, kernel_regularizer=regulariser)]
+            [
+                keras.Input((6,)),
+                keras.layers.Dense(4, kernel_initializer=init, kernel_regularizer=regulariser),
+            ]
         )
         model = ReweightedModel(net, "mwnet")
         model.compile(optimizers.SGD(0.1), keras.optimizers.SGD(0.1))
@@ -246,7 +247,12 @@ def test_embeddings_with_sparse_gradients():
     words = rng.integers(1, 20, size=(60, 5))
     y = (words[:, 0] > 10).astype(int)
     net = keras.Sequential(
-        [keras.Input((5,), dtype="int32"), keras.layers.Embedding(20, 8), keras.layers.Flatten(), keras.layers.Dense(2)]
+        [
+            keras.Input((5,), dtype="int32"),
+            keras.layers.Embedding(20, 8),
+            keras.layers.Flatten(),
+            keras.layers.Dense(2),
+        ]
     )
     model = ReweightedModel(net, "mwnet")
     model.compile(optimizers.SGD(0.5, momentum=0.9, l2=1e-4), optimizers.Adam(1e-2))
@@ -300,7 +306,9 @@ def test_virtual_step_follows_the_learning_rate(blobs):
         before = model.method.get_weights()
         fit(model, blobs, epochs=1, batch_size=120)
         after = model.method.get_weights()
-        moved.append(np.abs(np.concatenate([np.ravel(a - b) for a, b in zip(after, before, strict=True)])).max())
+        moved.append(
+            np.abs(np.concatenate([np.ravel(a - b) for a, b in zip(after, before, strict=True)])).max()
+        )
     np.testing.assert_allclose(moved[0] / moved[1], 10, rtol=0.05)
 
 

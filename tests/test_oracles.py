@@ -29,7 +29,9 @@ def check(arrays, method, dtype):
     expected = {k[len(method) + 1 :]: v for k, v in arrays.items() if k.startswith(method + "/")}
     assert set(expected) - set(found) <= DERIVED
     for name in set(expected) - DERIVED:
-        np.testing.assert_allclose(found[name], expected[name], atol=TOLERANCE[dtype], rtol=0, err_msg=name)
+        np.testing.assert_allclose(
+            found[name], expected[name], atol=TOLERANCE[dtype], rtol=0, err_msg=name
+        )
     np.testing.assert_allclose(float(logs["meta_loss"]), expected["meta_loss"], rtol=1e-5)
 
 

@@ -85,10 +85,13 @@ class StopOnNaN(keras.callbacks.Callback):
 
 
 class LearningRate(keras.callbacks.Callback):
-    """Adds the learning rate of the epoch's last step to the logs."""
+    """Adds the learning rate of the epoch's first step to the logs."""
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.rate = float(self.model.optimizer.learning_rate)
 
     def on_epoch_end(self, epoch, logs=None):
-        logs["learning_rate"] = float(self.model.optimizer.learning_rate)
+        logs["learning_rate"] = self.rate
 
 
 class ExampleRecord(keras.callbacks.Callback):
@@ -112,7 +115,9 @@ class ExampleRecord(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         columns = dict(zip(self.model.RECORD, self.model.record.numpy()[:-1].T, strict=True))
-        arrays = {k: columns[k].astype(np.float16) for k in ("loss", "weight", "probability")}
+        limit = np.finfo(np.float16).max
+        names = ("loss", "weight", "probability")
+        arrays = {k: columns[k].clip(-limit, limit).astype(np.float16) for k in names}
         arrays["predicted"] = np.nan_to_num(columns["predicted"], nan=-1).astype(np.int32)
         curve = weight_curve(self.model.method)
         if curve is not None:

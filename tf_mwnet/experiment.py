@@ -188,13 +188,10 @@ def train(
     """Trains one method into ``folder``, from its last whole epoch if there is one.
 
     Raises:
-        UserError: the method needs a meta set and there is none.
         callbacks.NotANumber: the loss is no longer finite.
         callbacks.Interrupted: SIGINT or SIGTERM came.
     """
     model = build_model(config, splits, name, classifier)
-    if model.method.learns and splits.meta is None:
-        raise UserError(f"method '{name}' needs a meta set and meta_size is 0; allowed: 1 and above")
     saved = callbacks.Checkpoints(folder / "checkpoints", model)
     first = saved.restore() if config.resume else 0
     if first:

@@ -177,10 +177,9 @@ class ReweightedModel(keras.Model):
         # Under a strategy Keras learns the shapes of the first batch by averaging it over replicas,
         # which wants parts of one size and the form (x, y). The first replica's part serves as well.
         if self._distribute_strategy is not None and iterator is not None:
-            for _, _, batches in iterator:
-                local = self.distribute_strategy.experimental_local_results
-                data_batch = tf.nest.map_structure(lambda v: local(v)[0], next(batches))
-                break
+            local = self.distribute_strategy.experimental_local_results
+            _, _, batches = next(iter(iterator))
+            data_batch = tf.nest.map_structure(lambda v: local(v)[0], next(batches))
             if isinstance(data_batch, dict):
                 data_batch = (data_batch["train"].x, data_batch["train"].y)
         super()._maybe_symbolic_build(data_batch=data_batch)

@@ -119,6 +119,8 @@ def paired(train: tf.data.Dataset, meta: tf.data.Dataset | None) -> tf.data.Data
         pairs = train.map(lambda t: {"train": t})
     else:
         pairs = tf.data.Dataset.zip(train, meta).map(lambda t, m: {"train": t, "meta": m})
+    if train.cardinality() >= 0:  # lost where the endless meta stream's is unknown
+        pairs = pairs.apply(tf.data.experimental.assert_cardinality(train.cardinality()))
     return pairs.prefetch(tf.data.AUTOTUNE)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pathlib
 
 import keras
@@ -60,7 +61,8 @@ def resnet50(spec: DataSpec, seed: int = 0, weights: str = "auto") -> keras.Mode
         raise UserError(f"resnet50 got images of {spec.shape}; allowed: RGB, at least 32x32 pixels")
     path = None
     if weights == "auto":
-        path = pathlib.Path(keras.config.keras_home()) / "models" / WEIGHTS
+        home = os.environ.get("KERAS_HOME", "~/.keras")  # as Keras looks for it
+        path = pathlib.Path(home).expanduser() / "models" / WEIGHTS
         if not path.is_file():
             logging.warning("resnet50: no ImageNet weights at %s; starting from random ones", path)
             path = None

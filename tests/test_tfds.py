@@ -1,0 +1,79 @@
+"""Sets of TensorFlow Datasets with several label columns, made here in TFDS's own layout."""
+
+import numpy as np
+import pytest
+import tensorflow_datasets as tfds
+
+from tf_mwnet import UserError, data
+from tf_mwnet.data.splits import BiasConfig, make_splits
+
+SIZE = 60
+
+
+@pytest.fixture(scope="module")
+def tfds_folder(tmp_path_factory):
+    """A prepared set like cifar10_n: two human labels beside the true one; and coarse classes."""
+    folder = tmp_path_factory.mktemp("tfds")
+    rng = np.random.default_rng(0)
+    label = tfds.features.ClassLabel(names=["a", "b", "c", "d"])
+    features = tfds.features.FeaturesDict(
+        {
+            "image": tfds.features.Image(shape=(8, 8, 3)),
+            "label": label,
+            "worse_label": tfds.features.ClassLabel(names=["a", "b", "c", "d"]),
+            "coarse_label": tfds.features.ClassLabel(names=["x", "y"]),
+        }
+    )
+
+    def examples(size):
+        for i in range(size):
+            yield {
+                "image": rng.integers(0, 255, (8, 8, 3)).astype(np.uint8),
+                "label": i % 4,
+                "worse_label": (i + (i % 3 == 0)) % 4,
+                "coarse_label": i % 4 // 2,
+            }
+
+    tfds.dataset_builders.store_as_tfds_dataset(
+        name="human_set",
+        version="1.0.0",
+        features=features,
+        split_datasets={k: list(enumerate(examples(n))) for k, n in (("train", SIZE), ("test", 20))},
+        data_dir=folder,
+        disable_shuffling=True,
+    )
+    return str(folder)
+
+
+def test_two_label_columns(tfds_folder):
+    found = data.load("human_set", tfds_folder, label_key="worse_label", clean_label_key="label")
+    rows = np.arange(SIZE)
+    np.testing.assert_array_equal(found.train.true_y, rows % 4)
+    np.testing.assert_array_equal(found.train.y, (rows + (rows % 3 == 0)) % 4)
+    np.testing.assert_array_equal(found.test.y, found.test.true_y)
+    assert found.truth_known
+    splits = make_splits(found, BiasConfig(meta_size=8))
+    assert splits.truth_known
+    np.testing.assert_array_equal(splits.meta.y, splits.meta.true_y)
+    assert 0.2 < splits.corrupted.mean() < 0.5
+
+
+def test_one_label_column(tfds_folder):
+    found = data.load("human_set", tfds_folder)
+    assert not found.truth_known
+    np.testing.assert_array_equal(found.train.y, np.arange(SIZE) % 4)
+
+
+def test_coarse_classes_give_hierarchical_noise(tfds_folder):
+    found = data.load("human_set:1.0.0", tfds_folder)
+    np.testing.assert_array_equal(found.superclass, [0, 0, 1, 1])
+    splits = make_splits(found, BiasConfig(noise="hierarchical", noise_rate=1.0))
+    np.testing.assert_array_equal(splits.train.y // 2, splits.train.true_y // 2)
+    assert splits.corrupted.any()
+
+
+def test_bad_columns(tfds_folder):
+    with pytest.raises(UserError, match=r"no column 'worst'; it has: .*worse_label"):
+        data.load("human_set", tfds_folder, label_key="worst")
+    with pytest.raises(UserError, match="column 'image' of 'human_set' is no class label"):
+        data.load("human_set", tfds_folder, label_key="image")
