@@ -416,6 +416,52 @@ def test_the_command_prints_one_line_for_bad_input():
     assert "Traceback" not in err
 
 
+def test_help_names_every_flag(capsys):
+    assert main(["--help"]) == 0
+    out = capsys.readouterr().out
+    names = """dataset data_dir label_key clean_label_key classes noise noise_rate imbalance_factor
+        meta_size meta_labels network method compare epochs steps_per_epoch batch_size meta_batch_size
+        lr lr_drops data_seed seed run_dir overwrite resume weight_net"""
+    for name in names.split():
+        assert f"  --{name}=" in out
+    assert str(ROOT) not in out
+
+
+def test_schedules():
+    from tf_mwnet.experiment import make_optimizers
+
+    def rates(steps, **kwargs):
+        config = Experiment(steps_per_epoch=10, epochs=4, lr=1.0, **kwargs)
+        optimizer, _ = make_optimizers(config)
+        optimizer.build([])
+        found = []
+        for step in steps:
+            optimizer.iterations.assign(step)
+            found.append(float(optimizer.learning_rate))
+        return found
+
+    step = rates([0, 9, 10, 29, 30, 39], lr_drops=(3, 1))
+    np.testing.assert_allclose(step, [1, 1, 0.1, 0.1, 0.01, 0.01], rtol=1e-6)
+    cosine = rates([0, 10, 20, 30, 40], schedule="cosine")
+    np.testing.assert_allclose(cosine, [(1 + np.cos(np.pi * k / 4)) / 2 for k in range(5)], atol=1e-6)
+    np.testing.assert_allclose(rates([0, 39], lr_drops=(9,)), [1, 1])
+
+
+@pytest.mark.parametrize("option", ["--precision=mixed_bfloat16", "--jit_compile"])
+def test_options_reach_the_model(tmp_path, option):
+    arguments = [option, "--nonormalise", "--hidden=5,5", "--schedule=cosine"]
+    arguments += ["--meta_optimizer=sgd", "--augment=crop", "--meta_labels=noisy"]
+    assert main([*SHORT, *arguments, f"--run_dir={tmp_path / 'run'}"]) == 0
+    assert keras.config.dtype_policy().name == "float32"
+    card = tmp_path / "run" / "mwnet" / "saved_models" / "weight_net" / "1" / "model_card.json"
+    found = json.loads(card.read_text())
+    assert found["hidden"] == [5, 5]
+    assert found["normalised"] is False
+    assert found["bias"]["meta_labels"] == "noisy"
+    shapes = [v.shape for n, v in final_variables(tmp_path / "run").items()]
+    assert (5, 5) in shapes
+
+
 def test_bad_experiments_in_python():
     with pytest.raises(UserError, match="batch_size is 0"):
         Experiment(batch_size=0)

@@ -66,7 +66,7 @@ class Experiment:
     momentum: float = option(0.9, "SGD momentum, 0 to 1")
     l2: float = option(5e-4, "coupled L2 of the classifier")
     meta_optimizer: str = option("adam", "optimizer of the weight net: adam or sgd")
-    meta_lr: float = option(3e-3, "learning rate of the weight net; the papers' longer runs: 1e-3")
+    meta_lr: float = option(1e-3, "learning rate of the weight net")
     meta_l2: float = option(0.0, "coupled L2 of the weight net")
     precision: str = option("float32", "float32, mixed_bfloat16, or mixed_float16")
     jit_compile: bool = option(False, "compile the step with XLA")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
+import textwrap
 import time
 from collections.abc import Sequence
 
@@ -47,6 +48,24 @@ def define_flags() -> flags.FlagValues:
             flags.DEFINE_string(field.name, default, text, **arguments)
     flags.DEFINE_boolean("help", False, "show this help", short_name="h", flag_values=values)
     return values
+
+
+def help_text() -> str:
+    """All flags in the order of `Experiment`, with their defaults."""
+    lines = [
+        __doc__,
+        "Flags (--flagfile=<file> reads them from a file, a flag per line; later ones win):",
+        "",
+    ]
+    for field in dataclasses.fields(Experiment):
+        default = field.default
+        shown = ",".join(map(str, default)) if isinstance(default, tuple) else default
+        shown = "" if default is None else str(shown).lower() if isinstance(default, bool) else shown
+        lines.append(f"  --{field.name}={shown}")
+        lines += textwrap.wrap(
+            field.metadata["help"], 90, initial_indent=" " * 6, subsequent_indent=" " * 6
+        )
+    return "\n".join(lines)
 
 
 def _tuple(name: str, text: str, kind: str) -> tuple:
@@ -119,7 +138,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         config = parse(sys.argv[1:] if arguments is None else arguments)
         if config is None:
-            print(f"{__doc__}\n{define_flags().get_help()}")
+            print(help_text())
             return 0
         result = run(config)
     except UserError as error:
