@@ -233,9 +233,9 @@ def test_signals_save_and_exit(undisturbed, tmp_path, number):
     process.send_signal(number)
     _, err = process.communicate()
     assert process.returncode == 128 + number
-    assert "--resume" in err.splitlines()[-1]
+    assert f"go on with --resume --run_dir={folder}" in err.splitlines()[-1]
     assert "Traceback" not in err
-    assert main([*ARGUMENTS, f"--run_dir={folder}", "--resume"]) == 0
+    assert main(["--resume", f"--run_dir={folder}"]) == 0  # as it says
     assert_same(final_variables(folder), final_variables(undisturbed))
 
 
@@ -288,6 +288,32 @@ def test_no_intact_checkpoint_starts_anew(undisturbed, tmp_path, capfd):
     assert main([*ARGUMENTS, f"--run_dir={folder}", "--resume"]) == 0
     assert "no intact checkpoint" in capfd.readouterr().err
     assert_same(final_variables(folder), final_variables(undisturbed))
+
+
+def test_a_run_is_not_resumed_on_other_data(tmp_path, capfd):
+    rng = np.random.default_rng(0)
+    x, y = rng.random((80, 6, 6, 1)), np.arange(80) % 2
+    path, folder = tmp_path / "set.npz", tmp_path / "run"
+    np.savez(path, x_train=x, y_train=y)
+    arguments = [
+        f"--dataset={path}",
+        "--noise=none",
+        "--meta_size=10",
+        "--epochs=1",
+        f"--run_dir={folder}",
+    ]
+    assert main(arguments) == 0
+    np.savez(path, x_train=x, y_train=1 - y)
+    assert main(["--resume", f"--run_dir={folder}"]) == 2
+    assert "the data is not what" in capfd.readouterr().err
+    (folder / "split.npz").write_bytes(b"broken")
+    assert main(["--resume", f"--run_dir={folder}"]) == 2
+    assert "split.npz' can not be read" in capfd.readouterr().err
+
+
+def test_a_folder_that_can_not_be_written(capfd):
+    assert main([*SHORT, "--run_dir=/proc/none/run"]) == 2
+    assert "/proc/none" in capfd.readouterr().err.splitlines()[-1]
 
 
 def test_resuming_a_finished_run_changes_nothing(undisturbed):

@@ -14,6 +14,7 @@ from absl import logging
 from sklearn.metrics import roc_auc_score
 from tqdm import tqdm
 
+from tf_mwnet.errors import UserError
 from tf_mwnet.files import write_atomically
 from tf_mwnet.methods.base import weight_curve
 
@@ -177,14 +178,21 @@ class MetricsFile(keras.callbacks.Callback):
 
 
 def read_metrics(path: pathlib.Path) -> list[dict[str, float]]:
-    """The rows of ``metrics.csv``; ``epoch`` counts from 1."""
+    """The rows of ``metrics.csv``, none if there is no file; ``epoch`` counts from 1.
+
+    Raises:
+        UserError: the file is damaged.
+    """
     if not path.is_file():
         return []
-    with path.open(newline="") as file:
-        return [
-            {k: int(v) if k == "epoch" else float(v or "nan") for k, v in row.items()}
-            for row in csv.DictReader(file)
-        ]
+    try:
+        with path.open(newline="") as file:
+            return [
+                {k: int(v) if k == "epoch" else float(v or "nan") for k, v in row.items()}
+                for row in csv.DictReader(file)
+            ]
+    except (ValueError, TypeError) as error:
+        raise UserError(f"'{path}' can not be read: {error}; allowed: as the run wrote it") from error
 
 
 class Checkpoints(keras.callbacks.Callback):

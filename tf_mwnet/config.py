@@ -10,6 +10,7 @@ from typing import Any
 from tf_mwnet.errors import UserError, check_range, choose
 from tf_mwnet.methods import METHODS
 
+CONFIG = "config.json"  # a run folder's configuration
 SCHEDULES = ("step", "cosine")
 META_OPTIMIZERS = ("adam", "sgd")
 AUGMENTATIONS = ("auto", "none", "crop", "flip", "crop_flip")

@@ -15,7 +15,7 @@ import numpy as np
 from absl import logging
 
 from tf_mwnet import callbacks, data, methods, networks, optimizers, replicas
-from tf_mwnet.config import Experiment, differences, read_json
+from tf_mwnet.config import CONFIG, Experiment, differences, read_json
 from tf_mwnet.data.streams import Augmentation, evaluation_stream, training_stream
 from tf_mwnet.errors import UserError
 from tf_mwnet.export import export_classifier, export_weight_net, model_card
@@ -25,7 +25,7 @@ from tf_mwnet.reports import pictures, tables
 from tf_mwnet.reports.tensorboard import TensorBoard
 from tf_mwnet.types import DataSpec, Source, Splits
 
-CONFIG, RESULT, SPLIT = "config.json", "result.json", "split.npz"
+RESULT, SPLIT = "result.json", "split.npz"
 PAD = 4
 
 
@@ -106,27 +106,35 @@ def resolve(config: Experiment, splits: Splits) -> Experiment:
 
 
 def _prepare_folder(folder: pathlib.Path, config: Experiment, splits: Splits) -> None:
+    arrays = splits.labels()
     if config.resume:
-        changed = differences(config, read_json(folder / CONFIG))
-        if changed:
-            raise UserError(f"run_dir '{folder}' holds a run with other flags; {'; '.join(changed)}")
+        _check_same(folder, config, arrays)
         return
     if folder.exists() and config.overwrite:
         shutil.rmtree(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    parts = {"train": splits.train, "meta": splits.meta, "test": splits.test}
-    arrays = {
-        f"{name}_{field}": getattr(part, field)
-        for name, part in parts.items()
-        if part is not None
-        for field in ("ids", "y", "true_y")
-    }
     write_atomically(folder / SPLIT, lambda file: np.savez_compressed(file, **arrays))
     if splits.transition is not None:
         np.savetxt(folder / "transition_matrix.csv", splits.transition, "%.6f", ",")
         np.savetxt(folder / "realised_matrix.csv", _realised(splits), "%.6f", ",")
     text = config.to_json()  # last: it marks the folder as a run
     write_atomically(folder / CONFIG, lambda file: file.write(text), mode="w")
+
+
+def _check_same(folder: pathlib.Path, config: Experiment, arrays: dict[str, np.ndarray]) -> None:
+    if changed := differences(config, read_json(folder / CONFIG)):
+        raise UserError(
+            f"run_dir '{folder}' holds a run with other flags ({'; '.join(changed)}); allowed: the same"
+        )
+    try:
+        with np.load(folder / SPLIT) as saved:
+            same = set(saved.files) == set(arrays) and all(
+                np.array_equal(saved[k], v) for k, v in arrays.items()
+            )
+    except Exception as error:  # zip and header errors of a damaged file
+        raise UserError(f"'{folder / SPLIT}' can not be read; allowed: as the run wrote it") from error
+    if not same:
+        raise UserError(f"the data is not what '{folder}' was trained on; allowed: the same data")
 
 
 def _realised(splits: Splits) -> np.ndarray:
@@ -290,6 +298,12 @@ def run(
         _check_parts(config, splits, classifier)
         _prepare_folder(folder, config, splits)
         return _run(config, splits, folder, classifier)
+    except callbacks.Interrupted as error:
+        hint = f"whole epochs are saved; go on with --resume --run_dir={folder}"
+        raise callbacks.Interrupted(error.signal, f"{error}; {hint}") from None
+    except callbacks.NotANumber as error:
+        kept = f"the checkpoint of the last whole epoch is kept in {folder}"
+        raise callbacks.NotANumber(f"{error}; {kept}") from None
     finally:
         keras.config.set_dtype_policy(before)
 
@@ -306,6 +320,7 @@ def _check_parts(config, splits, classifier) -> None:
 
 def _run(config, splits, folder, classifier) -> Result:
     noise_rate = float(splits.corrupted.mean()) if splits.truth_known else None
+    logging.info("run folder: %s", folder)
     _log_data(splits, noise_rate)
     summaries, trained = {}, {}
     for name in config.methods:

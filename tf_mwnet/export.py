@@ -135,6 +135,7 @@ def model_card(
         "seeds": {k: config[k] for k in ("data_seed", "noise_seed", "seed")},
         "network": config["network"],
         "hidden": list(config["hidden"]),
+        "transferred_from": config["weight_net"] or None,
         "schedule": {k: config[k] for k in schedule},
         "normalised": config["normalise"],
         "loss": "cross-entropy in nats, of the example's given label, in the training pass",

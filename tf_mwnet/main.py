@@ -6,6 +6,8 @@ Without flags: the handwritten digits with 40 % of the labels redrawn, plain tra
 from __future__ import annotations
 
 import dataclasses
+import pathlib
+import signal
 import sys
 import textwrap
 import time
@@ -19,7 +21,7 @@ from absl import flags  # noqa: E402
 
 from tf_mwnet import flagfiles  # noqa: E402
 from tf_mwnet.callbacks import Interrupted, NotANumber  # noqa: E402
-from tf_mwnet.config import Experiment  # noqa: E402
+from tf_mwnet.config import ABOUT_THE_FOLDER, CONFIG, Experiment, read_json  # noqa: E402
 from tf_mwnet.errors import UserError  # noqa: E402
 from tf_mwnet.experiment import Result, run  # noqa: E402
 from tf_mwnet.reports.tables import methods_table  # noqa: E402
@@ -97,14 +99,27 @@ def parse(arguments: Sequence[str]) -> Experiment | None:
     if left:
         raise UserError(f"unknown argument '{left[0]}'; allowed: flags, as --name=value")
     found = {}
+    saved = _saved(values.run_dir) if values.resume else {}
     for field in dataclasses.fields(Experiment):
-        value = values[field.name].value
-        found[field.name] = (
-            _tuple(field.name, value, field.type) if field.type.startswith("tuple") else value
-        )
+        flag = values[field.name]
+        if field.name in saved and not flag.present:
+            found[field.name] = saved[field.name]
+        elif field.type.startswith("tuple"):
+            found[field.name] = _tuple(field.name, flag.value, field.type)
+        else:
+            found[field.name] = flag.value
     if not arguments:
         found |= BARE
     return Experiment(**found)
+
+
+def _saved(run_dir: str) -> dict:
+    """The configuration of the run to resume, so that its flags need not be given again."""
+    path = pathlib.Path(run_dir or "") / CONFIG
+    if not run_dir or not path.is_file():
+        return {}  # `run` says what is wrong
+    saved = {k: tuple(v) if isinstance(v, list) else v for k, v in read_json(path).items()}
+    return {k: v for k, v in saved.items() if k not in ABOUT_THE_FOLDER}
 
 
 def report(result: Result, seconds: float) -> str:
@@ -123,6 +138,10 @@ def report(result: Result, seconds: float) -> str:
     return "\n".join(lines)
 
 
+def _terminated(number, frame):
+    raise Interrupted(number, "stopped by SIGTERM")
+
+
 def _fail(message: object, code: int) -> int:
     print(f"tf_mwnet: {' '.join(str(message).split())}", file=sys.stderr)
     return code
@@ -135,6 +154,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     start = time.perf_counter()
     console.start_logging()
+    before = signal.signal(signal.SIGTERM, _terminated)
     try:
         config = parse(sys.argv[1:] if arguments is None else arguments)
         if config is None:
@@ -143,13 +163,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         result = run(config)
     except UserError as error:
         return _fail(error, 2)
-    except NotANumber as error:
-        return _fail(f"{error}; the checkpoint of the last whole epoch is kept", 2)
-    except KeyboardInterrupt as error:
-        number = error.signal if isinstance(error, Interrupted) else 2
-        reason = str(error) or "stopped by SIGINT"
-        hint = "whole epochs are saved; go on with --run_dir=<the run's folder> --resume"
-        return _fail(f"{reason}; {hint}", 128 + number)
+    except (NotANumber, OSError) as error:  # OSError: no permission, no space
+        return _fail(error, 2)
+    except Interrupted as error:
+        return _fail(error, 128 + error.signal)
+    except KeyboardInterrupt:
+        return _fail("stopped by SIGINT", 128 + signal.SIGINT)
+    finally:
+        signal.signal(signal.SIGTERM, before)
     print(report(result, time.perf_counter() - start))
     return 0
 

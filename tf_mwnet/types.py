@@ -133,6 +133,16 @@ class Splits:
     transition: np.ndarray | None
     truth_known: bool
 
+    def labels(self) -> dict[str, np.ndarray]:
+        """``<set>_ids``, ``<set>_y`` and ``<set>_true_y`` of each set that is there."""
+        parts = {"train": self.train, "meta": self.meta, "test": self.test}
+        return {
+            f"{name}_{field}": getattr(part, field)
+            for name, part in parts.items()
+            if part is not None
+            for field in ("ids", "y", "true_y")
+        }
+
     @property
     def corrupted(self) -> np.ndarray:
         """bool ``[N]``: which training labels differ from the true ones."""
