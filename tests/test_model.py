@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 import tf_mwnet
-from tf_mwnet import ReweightedModel, UserError, methods, optimizers
+from tf_mwnet import ReweightedModel, UserError, methods, optimizers, record
 
 
 def network(seed=0, bn=False, dropout=0.0, dtype=None, softmax=False):
@@ -76,7 +76,7 @@ def test_weights_learn_to_leave_out_wrong_labels(blobs):
     noisy = np.where(wrong, (y + 1) % 4, y)
     model = model_of(meta_lr=3e-3)
     model.fit(x, noisy, meta_data=(xm, ym), batch_size=30, epochs=60, verbose=0)
-    weight = model.record.numpy()[:-1, model.RECORD.index("weight")]
+    weight = record.columns(model.record)["weight"]
     assert weight[wrong].mean() < 0.5 * weight[~wrong].mean()
 
 

@@ -14,6 +14,7 @@ from absl import logging
 from sklearn.metrics import roc_auc_score
 from tqdm import tqdm
 
+from tf_mwnet import record
 from tf_mwnet.errors import UserError
 from tf_mwnet.files import write_atomically
 from tf_mwnet.methods.base import weight_curve
@@ -115,7 +116,7 @@ class ExampleRecord(keras.callbacks.Callback):
         folder.mkdir(parents=True, exist_ok=True)
 
     def on_epoch_end(self, epoch, logs=None):
-        columns = dict(zip(self.model.RECORD, self.model.record.numpy()[:-1].T, strict=True))
+        columns = record.columns(self.model.record)
         limit = np.finfo(np.float16).max
         names = ("loss", "weight", "probability")
         arrays = {k: columns[k].clip(-limit, limit).astype(np.float16) for k in names}

@@ -5,17 +5,15 @@ from __future__ import annotations
 import dataclasses
 import json
 import pathlib
-import shutil
 import time
 from collections.abc import Callable
 from typing import Any
 
 import keras
-import numpy as np
 from absl import logging
 
-from tf_mwnet import callbacks, data, methods, networks, optimizers, replicas
-from tf_mwnet.config import CONFIG, Experiment, differences, read_json
+from tf_mwnet import callbacks, data, methods, networks, optimizers, record, replicas, run_folder
+from tf_mwnet.config import Experiment
 from tf_mwnet.data.streams import Augmentation, evaluation_stream, training_stream
 from tf_mwnet.errors import UserError
 from tf_mwnet.export import export_classifier, export_weight_net, model_card
@@ -25,7 +23,6 @@ from tf_mwnet.reports import pictures, tables
 from tf_mwnet.reports.tensorboard import TensorBoard
 from tf_mwnet.types import DataSpec, Source, Splits
 
-RESULT, SPLIT = "result.json", "split.npz"
 PAD = 4
 
 
@@ -48,46 +45,6 @@ class Result:
     classifiers: dict[str, keras.Model]
 
 
-# -------------------------------------------------------------------- the run folder
-
-
-def _free_folder(config: Experiment) -> pathlib.Path:
-    name = f"{pathlib.Path(config.dataset).stem}-{config.method}".replace("/", "_").replace(":", "_")
-    number = 1
-    while (pathlib.Path("runs") / f"{name}-{number}").exists():
-        number += 1
-    return pathlib.Path("runs") / f"{name}-{number}"
-
-
-def check_folder(config: Experiment) -> pathlib.Path:
-    """The run folder, nothing changed yet.
-
-    Raises:
-        UserError: it holds a run and neither overwrite nor resume is set; it holds something else;
-            or there is nothing to resume, or a run of another configuration.
-    """
-    if not config.run_dir:
-        if config.resume or config.overwrite:
-            flag = "resume" if config.resume else "overwrite"
-            raise UserError(f"{flag} is set without run_dir; allowed: with the folder of a run")
-        return _free_folder(config)
-    folder = pathlib.Path(config.run_dir)
-    if folder.exists() and not folder.is_dir():
-        raise UserError(f"run_dir '{folder}' is a file; allowed: a new folder, or that of a run")
-    ours = (folder / CONFIG).is_file()
-    if not ours and folder.is_dir() and any(folder.iterdir()):
-        raise UserError(f"run_dir '{folder}' holds files that are no run; allowed: a new folder")
-    if config.resume:
-        if not ours:
-            raise UserError(f"run_dir '{folder}' holds no run to resume; allowed: the folder of a run")
-    elif ours and not config.overwrite:
-        finished = (folder / RESULT).is_file()
-        state = "a finished run" if finished else "an unfinished run"
-        hint = "--overwrite" if finished else "--resume to continue it, --overwrite to replace it"
-        raise UserError(f"run_dir '{folder}' holds {state}; allowed: a new folder, or {hint}")
-    return folder
-
-
 def resolve(config: Experiment, splits: Splits) -> Experiment:
     """Replaces "auto" and 0 by what they stand for."""
     spec = splits.spec
@@ -103,42 +60,6 @@ def resolve(config: Experiment, splits: Splits) -> Experiment:
         meta_size=0 if splits.meta is None else len(splits.meta),
         meta_batch_size=min(config.meta_batch_size, config.meta_size or config.meta_batch_size),
     )
-
-
-def _prepare_folder(folder: pathlib.Path, config: Experiment, splits: Splits) -> None:
-    arrays = splits.labels()
-    if config.resume:
-        _check_same(folder, config, arrays)
-        return
-    if folder.exists() and config.overwrite:
-        shutil.rmtree(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    write_atomically(folder / SPLIT, lambda file: np.savez_compressed(file, **arrays))
-    if splits.transition is not None:
-        np.savetxt(folder / "transition_matrix.csv", splits.transition, "%.6f", ",")
-        np.savetxt(folder / "realised_matrix.csv", _realised(splits), "%.6f", ",")
-    text = config.to_json()  # last: it marks the folder as a run
-    write_atomically(folder / CONFIG, lambda file: file.write(text), mode="w")
-
-
-def _check_same(folder: pathlib.Path, config: Experiment, arrays: dict[str, np.ndarray]) -> None:
-    if changed := differences(config, read_json(folder / CONFIG)):
-        raise UserError(
-            f"run_dir '{folder}' holds a run with other flags ({'; '.join(changed)}); allowed: the same"
-        )
-    try:
-        with np.load(folder / SPLIT) as saved:
-            same = set(saved.files) == set(arrays) and all(
-                np.array_equal(saved[k], v) for k, v in arrays.items()
-            )
-    except Exception as error:  # zip and header errors of a damaged file
-        raise UserError(f"'{folder / SPLIT}' can not be read; allowed: as the run wrote it") from error
-    if not same:
-        raise UserError(f"the data is not what '{folder}' was trained on; allowed: the same data")
-
-
-def _realised(splits: Splits) -> np.ndarray:
-    return data.realised_matrix(splits.train.true_y, splits.train.y, splits.spec.num_classes)
 
 
 # -------------------------------------------------------------------- the parts of training
@@ -245,7 +166,7 @@ def train(
 
 
 def _export(config, splits, name, folder, model, summary) -> None:
-    record = model.record.numpy()[:-1]
+    seen = record.columns(model.record)["loss"]
     settings = dataclasses.asdict(config) | {"method": name}
     parts = [("classifier", model.classifier)]
     if isinstance(model.method, methods.MWNet):
@@ -254,7 +175,7 @@ def _export(config, splits, name, folder, model, summary) -> None:
         path = folder / "saved_models" / what / "1"
         if path.exists():  # a run that was cut off after this export
             continue
-        card = model_card(settings, splits.spec, summary, record[:, 0], what)
+        card = model_card(settings, splits.spec, summary, seen, what)
         if what == "classifier":
             export_classifier(part, splits.spec, path, card)
         else:
@@ -282,7 +203,7 @@ def run(
             has been written or removed then.
         callbacks.NotANumber, callbacks.Interrupted: see `train`.
     """
-    folder = check_folder(config)
+    folder = run_folder.check(config)
     source = source or data.load(
         config.dataset, config.data_dir, config.label_key, config.clean_label_key
     )
@@ -296,7 +217,7 @@ def run(
     keras.config.set_dtype_policy(config.precision)
     try:
         _check_parts(config, splits, classifier)
-        _prepare_folder(folder, config, splits)
+        run_folder.prepare(folder, config, splits)
         return _run(config, splits, folder, classifier)
     except callbacks.Interrupted as error:
         hint = f"whole epochs are saved; go on with --resume --run_dir={folder}"
@@ -335,7 +256,7 @@ def _run(config, splits, folder, classifier) -> Result:
     pictures.draw_run(folder, config.methods, splits)
     content = {"methods": summaries, "noise_rate": noise_rate, "replicas": replicas.count()}
     text = json.dumps(content, indent=2) + "\n"
-    write_atomically(folder / RESULT, lambda file: file.write(text), mode="w")
+    write_atomically(folder / run_folder.RESULT, lambda file: file.write(text), mode="w")
     return Result(folder, config, summaries, noise_rate, trained)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import keras
 import tensorflow as tf
 
-from tf_mwnet import losses, methods, replicas
+from tf_mwnet import losses, methods, record, replicas
 from tf_mwnet.data import streams
 from tf_mwnet.errors import UserError
 from tf_mwnet.meta import dense, weight_gradient
@@ -28,12 +28,9 @@ class ReweightedModel(keras.Model):
     Attributes:
         classifier: the classifier, to be used and saved on its own.
         method: the method, with what it has learned.
-        record: float32 ``[N + 1, 4]`` after `record_examples`: loss, weight times B, probability of
-            the given label and predicted class of each training example when it was last seen; the
-            last row belongs to examples whose index is unknown.
+        record: what each training example was like when it was last seen, see `tf_mwnet.record`;
+            None until `record_examples`.
     """
-
-    RECORD = ("loss", "weight", "probability", "predicted")
 
     def __init__(self, classifier: keras.Model, method: Method | str = "mwnet", from_logits=True, **kw):
         super().__init__(**kw)
@@ -166,12 +163,7 @@ class ReweightedModel(keras.Model):
             return
         self.train_function = None  # traced with the record it had
         with self.distribute_strategy.scope():
-            self.record = tf.Variable(
-                tf.fill([num_examples + 1, len(self.RECORD)], float("nan")),
-                trainable=False,
-                aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
-                name="record",
-            )
+            self.record = record.create(num_examples)
 
     def _maybe_symbolic_build(self, iterator=None, data_batch=None):
         # Under a strategy Keras learns the shapes of the first batch by averaging it over replicas,
@@ -218,7 +210,8 @@ class ReweightedModel(keras.Model):
             share = tf.ones_like(penalty) / replicas.count()
             gradients = loss_gradient(weights, (example_losses, penalty), (share,))
         self.optimizer.apply(gradients, self.classifier.trainable_variables)
-        self._record(examples, weights)
+        if self.record is not None:
+            record.update(self.record, examples, weights)
         self._update_loss(examples.losses)
         local = tf.reduce_sum(weights * examples.losses)
         self._means["weighted_loss"].update_state(local * replicas.count())
@@ -245,25 +238,6 @@ class ReweightedModel(keras.Model):
         )
         self._means["meta_loss"].update_state(loss * replicas.count())
         return self.method.learn(gradient, examples, self.meta_optimizer)
-
-    def _record(self, examples, weights):
-        if self.record is None:
-            return
-        logits = losses.full_precision(examples.logits)
-        scale = replicas.batch_size(weights, weights.dtype)
-        per_example = weights if weights.shape.rank == 1 else tf.reduce_mean(weights, axis=1)
-        given = losses.cross_entropy(logits, examples.labels)
-        each = examples.losses if examples.losses.shape.rank == 1 else given
-        columns = [each, per_example * scale, tf.exp(-given), tf.argmax(logits, axis=1)]
-        rows = tf.stack([tf.cast(c, tf.float32) for c in columns], axis=1)
-        index = examples.index
-        context = tf.distribute.get_replica_context()
-        if context.num_replicas_in_sync > 1:
-            rows = context.all_gather(rows, axis=0)
-            index = context.all_gather(index, axis=0)
-        last = tf.cast(self.record.shape[0] - 1, index.dtype)
-        index = tf.where(index < 0, last, index)
-        self.record.scatter_update(tf.IndexedSlices(rows, index))
 
     def test_step(self, data):
         """Loss and metrics of one batch ``(x, y)``."""

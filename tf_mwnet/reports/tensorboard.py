@@ -8,6 +8,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tf_mwnet import record
 from tf_mwnet.methods.base import weight_curve
 from tf_mwnet.reports import plots
 
@@ -42,7 +43,7 @@ class TensorBoard(keras.callbacks.Callback):
         self.curves: dict[int, np.ndarray] = {}
 
     def on_epoch_end(self, epoch, logs=None):
-        columns = dict(zip(self.model.RECORD, self.model.record.numpy()[:-1].T, strict=True))
+        columns = record.columns(self.model.record)
         step = epoch + 1
         with self.writer.as_default(step=step):
             for key, name in SCALARS.items():

@@ -1,0 +1,47 @@
+"""What each training example was like when it was last trained on: one row per example."""
+
+from __future__ import annotations
+
+import numpy as np
+import tensorflow as tf
+
+from tf_mwnet import losses, replicas
+from tf_mwnet.types import Examples
+
+COLUMNS = ("loss", "weight", "probability", "predicted")
+
+
+def create(num_examples: int) -> tf.Variable:
+    """A float32 variable ``[N + 1, 4]`` of NaN; the last row is for examples of unknown index."""
+    return tf.Variable(
+        tf.fill([num_examples + 1, len(COLUMNS)], float("nan")),
+        trainable=False,
+        aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
+        name="record",
+    )
+
+
+def update(variable: tf.Variable, examples: Examples, weights: tf.Tensor) -> None:
+    """Writes the rows of a batch, from all replicas.
+
+    The columns: loss in nats; weight times the size of the global batch (1 is plain training; of
+    class-level weights the mean); probability of the given label; predicted class.
+    """
+    logits = losses.full_precision(examples.logits)
+    given = losses.cross_entropy(logits, examples.labels)
+    loss = examples.losses if examples.losses.shape.rank == 1 else given
+    weight = weights if weights.shape.rank == 1 else tf.reduce_mean(weights, axis=1)
+    weight *= replicas.batch_size(weights, weights.dtype)
+    columns = [loss, weight, tf.exp(-given), tf.argmax(logits, axis=1)]
+    rows = tf.stack([tf.cast(c, tf.float32) for c in columns], axis=1)
+    index = examples.index
+    context = tf.distribute.get_replica_context()
+    if context.num_replicas_in_sync > 1:
+        rows, index = context.all_gather(rows, axis=0), context.all_gather(index, axis=0)
+    unknown = tf.cast(variable.shape[0] - 1, index.dtype)
+    variable.scatter_update(tf.IndexedSlices(rows, tf.where(index < 0, unknown, index)))
+
+
+def columns(variable: tf.Variable) -> dict[str, np.ndarray]:
+    """Column name -> float32 ``[N]``; NaN for examples that have not been seen."""
+    return dict(zip(COLUMNS, variable.numpy()[:-1].T, strict=True))

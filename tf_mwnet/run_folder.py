@@ -1,0 +1,98 @@
+"""A run's folder: what may be written where, and what a resumed run must find."""
+
+from __future__ import annotations
+
+import pathlib
+import shutil
+
+import numpy as np
+
+from tf_mwnet.config import CONFIG, Experiment, differences, read_json
+from tf_mwnet.data import realised_matrix
+from tf_mwnet.errors import UserError
+from tf_mwnet.files import write_atomically
+from tf_mwnet.types import Splits
+
+RESULT, SPLIT = "result.json", "split.npz"
+
+
+def _free_folder(config: Experiment) -> pathlib.Path:
+    name = f"{pathlib.Path(config.dataset).stem}-{config.method}".replace("/", "_").replace(":", "_")
+    number = 1
+    while (pathlib.Path("runs") / f"{name}-{number}").exists():
+        number += 1
+    return pathlib.Path("runs") / f"{name}-{number}"
+
+
+def check(config: Experiment) -> pathlib.Path:
+    """The run folder, nothing changed yet.
+
+    Raises:
+        UserError: it holds a run and neither overwrite nor resume is set; it holds something else;
+            or there is nothing to resume, or a run of another configuration.
+    """
+    if not config.run_dir:
+        if config.resume or config.overwrite:
+            flag = "resume" if config.resume else "overwrite"
+            raise UserError(f"{flag} is set without run_dir; allowed: with the folder of a run")
+        return _free_folder(config)
+    folder = pathlib.Path(config.run_dir)
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"run_dir '{folder}' is a file; allowed: a new folder, or that of a run")
+    ours = (folder / CONFIG).is_file()
+    if not ours and folder.is_dir() and any(folder.iterdir()):
+        raise UserError(f"run_dir '{folder}' holds files that are no run; allowed: a new folder")
+    if config.resume:
+        if not ours:
+            raise UserError(f"run_dir '{folder}' holds no run to resume; allowed: the folder of a run")
+    elif ours and not config.overwrite:
+        finished = (folder / RESULT).is_file()
+        state = "a finished run" if finished else "an unfinished run"
+        hint = "--overwrite" if finished else "--resume to continue it, --overwrite to replace it"
+        raise UserError(f"run_dir '{folder}' holds {state}; allowed: a new folder, or {hint}")
+    return folder
+
+
+def prepare(folder: pathlib.Path, config: Experiment, splits: Splits) -> None:
+    """Makes the folder with configuration, labels and matrices; checks them in one to be resumed.
+
+    Raises:
+        UserError: a run to be resumed had other flags or other data, or its files are damaged.
+    """
+    arrays = splits.labels()
+    if config.resume:
+        _check_config(folder, config)
+        if (folder / SPLIT).is_file():
+            _check_labels(folder, arrays)
+            return
+    elif folder.exists() and config.overwrite:
+        shutil.rmtree(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    text = config.to_json()  # first: it marks the folder as a run
+    write_atomically(folder / CONFIG, lambda file: file.write(text), mode="w")
+    if splits.transition is not None:
+        train = splits.train
+        realised = realised_matrix(train.true_y, train.y, splits.spec.num_classes)
+        np.savetxt(folder / "transition_matrix.csv", splits.transition, "%.6f", ",")
+        np.savetxt(folder / "realised_matrix.csv", realised, "%.6f", ",")
+    # Last: without it a resumed run begins here again.
+    write_atomically(folder / SPLIT, lambda file: np.savez_compressed(file, **arrays))
+
+
+def _check_config(folder: pathlib.Path, config: Experiment) -> None:
+    if changed := differences(config, read_json(folder / CONFIG)):
+        raise UserError(
+            f"run_dir '{folder}' holds a run with other flags ({'; '.join(changed)}); allowed: the same"
+        )
+
+
+def _check_labels(folder: pathlib.Path, arrays: dict[str, np.ndarray]) -> None:
+    try:
+        with np.load(folder / SPLIT) as saved:
+            same = set(saved.files) == set(arrays) and all(
+                np.array_equal(saved[k], v) for k, v in arrays.items()
+            )
+    except Exception as error:  # zip and header errors of a damaged file
+        raise UserError(f"'{folder / SPLIT}' can not be read; allowed: as the run wrote it") from error
+    if not same:
+        raise UserError(f"the data is not what '{folder}' was trained on; allowed: the same data")
