@@ -31,7 +31,7 @@ def test_mnist(tfds_dir, tmp_path):
 
 
 def test_cifar10_with_resnet32(tfds_dir, tmp_path):
-    arguments = ["--dataset=cifar10", f"--data_dir={tfds_dir}", "--meta_size=1000", "--network=resnet32"]
+    arguments = ["--dataset=cifar10", f"--data_dir={tfds_dir}", "--meta_size=1000", "--noise=flip2"]
     arguments += ["--class_counts=" + ",".join(["50"] * 10), "--batch_size=10", "--meta_batch_size=10"]
     arguments += ["--epochs=2", "--steps_per_epoch=15", "--lr=0.02", "--lr_drops="]
     assert main([*arguments, f"--run_dir={tmp_path / 'run'}"]) == 0

@@ -303,6 +303,7 @@ def test_a_run_is_not_resumed_on_other_data(tmp_path, capfd):
         f"--run_dir={folder}",
     ]
     assert main(arguments) == 0
+    assert json.loads((folder / "config.json").read_text())["noise"] == "none"  # nobody asked for it
     np.savez(path, x_train=x, y_train=1 - y)
     assert main(["--resume", f"--run_dir={folder}"]) == 2
     assert "the data is not what" in capfd.readouterr().err

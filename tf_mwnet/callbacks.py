@@ -139,11 +139,12 @@ def clean_auc(corrupted: np.ndarray, score: np.ndarray) -> float:
         score: float ``[N]``; NaN for examples not seen yet, which are left out.
 
     Returns:
-        0 to 1, 0.5 for chance; NaN where only one kind is there.
+        0 to 1, 0.5 for chance; NaN where only one kind is there, or all scores are equal, as the
+        weights of plain training are.
     """
     seen = np.isfinite(score)
     clean = ~corrupted[seen]
-    if clean.all() or not clean.any():
+    if clean.all() or not clean.any() or np.ptp(score[seen]) < 1e-6:
         return float("nan")
     return float(roc_auc_score(clean, score[seen]))
 

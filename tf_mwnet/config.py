@@ -37,8 +37,9 @@ class Experiment:
     classes: tuple[str, ...] = option((), "classes to keep, by number or name: 4,9; all by default")
     # Bias
     noise: str = option(
-        "flip2",
-        "none, uniform, flip, flip2, background, hierarchical, or a .csv/.npy file with the matrix",
+        "auto",
+        "noise to put into the labels: auto (flip2 for the digits, none for other data), none, uniform,"
+        " flip, flip2, background, hierarchical, or a .csv/.npy file with the matrix",
     )
     noise_rate: float = option(0.4, "share of labels that are redrawn, 0 to 1")
     imbalance_factor: float = option(1.0, "largest over smallest class, at least 1")

@@ -33,7 +33,7 @@ class Result:
     Attributes:
         run_dir: the folder with everything.
         config: the resolved configuration.
-        methods: name -> summary, see `reports.tables.summary`, with "seconds" and "weighs".
+        methods: name -> summary, see `reports.tables.summary`, with the "seconds" of this call.
         noise_rate: realised share of wrong labels in the training set, or None where unknown.
         classifiers: name -> trained classifier.
     """
@@ -45,8 +45,18 @@ class Result:
     classifiers: dict[str, keras.Model]
 
 
+def resolve_noise(config: Experiment, source: Source) -> Experiment:
+    """Replaces noise "auto": the digits are clean and get some; other data stays as it is."""
+    noise = config.noise
+    if noise == "auto":
+        noise = "flip2" if source.name == "digits" else "none"
+    return dataclasses.replace(
+        config, noise=noise, noise_rate=0.0 if noise == "none" else config.noise_rate
+    )
+
+
 def resolve(config: Experiment, splits: Splits) -> Experiment:
-    """Replaces "auto" and 0 by what they stand for."""
+    """Replaces every other "auto", and 0, by what they stand for."""
     spec = splits.spec
     network = networks.default_network(spec) if config.network == "auto" else config.network
     augment = config.augment
@@ -207,6 +217,7 @@ def run(
     source = source or data.load(
         config.dataset, config.data_dir, config.label_key, config.clean_label_key
     )
+    config = resolve_noise(config, source)
     fields = {f.name for f in dataclasses.fields(data.BiasConfig)}
     bias = data.BiasConfig(**{k: getattr(config, k) for k in fields})
     if config.weight_net:
@@ -250,7 +261,6 @@ def _run(config, splits, folder, classifier) -> Result:
         model = train(config, splits, name, folder / name, built)
         summary = tables.summary(callbacks.read_metrics(folder / name / "metrics.csv"))
         summary["seconds"] = time.perf_counter() - start
-        summary["weighs"] = name != "erm"
         _export(config, splits, name, folder / name, model, summary)
         summaries[name], trained[name] = summary, model.classifier
     pictures.draw_run(folder, config.methods, splits)

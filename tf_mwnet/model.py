@@ -83,12 +83,12 @@ class ReweightedModel(keras.Model):
                 if isinstance(self.optimizer, scales) and not isinstance(self.meta_optimizer, scales):
                     self.meta_optimizer = scales(self.meta_optimizer)
                 self.meta_optimizer.build(self.method.trainable_variables)
-        self._resolved_compile = dict(
-            optimizer=self.optimizer,
-            meta_optimizer=self.meta_optimizer,
-            metrics=list(metrics or []),
-            jit_compile=jit_compile,
-        )
+        self._resolved_compile = kwargs | {
+            "optimizer": self.optimizer,
+            "meta_optimizer": self.meta_optimizer,
+            "metrics": list(metrics or []),
+            "jit_compile": jit_compile,
+        }
 
     def fit(
         self,

@@ -56,7 +56,7 @@ def methods_table(methods: Mapping[str, Mapping[str, float]]) -> str:
             f"{100 * m['last']:.2f} %",
             f"{100 * m['mean_last_5']:.2f} %",
             f"{100 * m['best']:.2f} % ({m['best_epoch']})",
-            auc(m.get("auc_weight") if m["weighs"] else None),
+            auc(m.get("auc_weight")),
             auc(m.get("auc_loss")),
             f"{m['seconds']:.1f}",
         ]
