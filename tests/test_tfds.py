@@ -77,3 +77,9 @@ def test_bad_columns(tfds_folder):
         data.load("human_set", tfds_folder, label_key="worst")
     with pytest.raises(UserError, match="column 'image' of 'human_set' is no class label"):
         data.load("human_set", tfds_folder, label_key="image")
+
+
+@pytest.mark.parametrize("name", ["human_set:9.9.9", "human_set/none", "mnist:0.0.1"])
+def test_versions_and_configurations_that_are_not_there(tfds_folder, name):
+    with pytest.raises(UserError, match=name):
+        data.load(name, tfds_folder)

@@ -13,23 +13,31 @@ from tf_mwnet.types import LabelledSet, Source
 COARSE = "coarse_label"
 
 
+def _reason(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]
+
+
 def _builder(name: str, data_dir: str | None):
     import tensorflow_datasets as tfds
 
     tfds.disable_progress_bar()
     try:
         builder = tfds.builder(name, data_dir=data_dir)
-    except Exception as error:  # unknown names, versions and configurations raise many types
+    except tfds.core.DatasetNotFoundError as error:
         raise UserError(
             f"unknown data set '{name}'; allowed: digits, folder, npz, or a name of TensorFlow Datasets"
+        ) from error
+    except Exception as error:  # unknown versions, configurations and damaged files: many types
+        raise UserError(
+            f"data set '{name}' can not be opened ({_reason(error)}); allowed: a name, and a version"
+            " and configuration, that TensorFlow Datasets has"
         ) from error
     try:
         builder.download_and_prepare()
     except Exception as error:  # no network, no space, a broken archive: many types, one meaning
         where = data_dir or "TFDS's default folder"
-        reason = " ".join(str(error).split())[:200]
         raise UserError(
-            f"data set '{name}' is not in {where} and can not be downloaded ({reason}); allowed:"
+            f"data set '{name}' is not in {where} and can not be downloaded ({_reason(error)}); allowed:"
             " --data_dir with the prepared set, or a network"
         ) from error
     return builder
