@@ -8,7 +8,6 @@ import tensorflow as tf
 
 from tf_mwnet import losses, methods, optimizers
 from tf_mwnet.meta import dense, weight_gradient
-from tf_mwnet.methods import MWNet
 from tf_mwnet.model import ReweightedModel
 from tf_mwnet.networks import weight_net
 from tf_mwnet.types import Batch
@@ -49,14 +48,24 @@ class Constant(keras.optimizers.schedules.LearningRateSchedule):
         return {"value": self.value, "dtype": self.dtype}
 
 
-def build(arrays: dict, dtype: str, normalise: bool) -> ReweightedModel:
-    """The file's classifier and weight net, both with plain SGD."""
+def make_method(arrays: dict, dtype: str, method: str) -> methods.Method:
+    """The method that the golden files have under this name, with the file's weight net."""
+    if method == "l2rw":
+        return methods.L2RW()
     net = weight_net((arrays["theta/v1"].shape[1],), dtype=dtype)
     for variable, name in zip(net.trainable_variables, WEIGHT_NET, strict=True):
         variable.assign(arrays[f"theta/{name}"])
-    model = ReweightedModel(
-        classifier(arrays, dtype), MWNet(weight_net=net, normalise=normalise), dtype=dtype
-    )
+    if method == "gdw":
+        return methods.GDW(weight_net=net, eta=float(arrays["eta"]), clip=float(arrays["clip"]))
+    if method == "rmnw":
+        return methods.RMNW(weight_net=net)
+    return methods.MWNet(weight_net=net, normalise=method == "mwnet_normalised")
+
+
+def build(arrays: dict, dtype: str, method: str) -> ReweightedModel:
+    """The file's classifier and method, both optimizers plain SGD."""
+    made = make_method(arrays, dtype, method)
+    model = ReweightedModel(classifier(arrays, dtype), made, dtype=dtype)
     alpha, beta = (Constant(float(arrays[k]), dtype) for k in ("alpha", "beta"))
     model.compile(optimizers.SGD(alpha), optimizers.SGD(beta))
     return model
@@ -99,11 +108,17 @@ def stages(model: ReweightedModel, data: dict, arrays: dict) -> dict[str, np.nda
     return {k: np.asarray(v) for k, v in result.items()}
 
 
+def parameters_after(model: ReweightedModel, arrays: dict) -> dict[str, np.ndarray]:
+    """Classifier and weight net as they are now, under the file's names."""
+    variables = model.classifier.trainable_variables
+    result = {f"w_after/{n}": v for n, v in zip(names(arrays), variables, strict=True)}
+    if model.method.trainable_variables:
+        theta = model.method.weight_net.trainable_variables
+        result |= {f"theta_after/{n}": v for n, v in zip(WEIGHT_NET, theta, strict=True)}
+    return {k: np.asarray(v) for k, v in result.items()}
+
+
 def after(model: ReweightedModel, stage: dict, arrays: dict) -> dict[str, np.ndarray]:
     """The values after the model's own train step, under the file's names."""
-    variables = model.classifier.trainable_variables
-    theta = model.method.weight_net.trainable_variables
-    result = {f"w_after/{n}": v for n, v in zip(names(arrays), variables, strict=True)}
-    result |= {f"theta_after/{n}": v for n, v in zip(WEIGHT_NET, theta, strict=True)}
-    result["weight_after"] = model.method.weight_function(tf.constant(stage["loss"]))
-    return {k: np.asarray(v) for k, v in result.items()}
+    weights = model.method.weight_function(tf.constant(stage["loss"]))
+    return parameters_after(model, arrays) | {"weight_after": np.asarray(weights)}

@@ -7,12 +7,13 @@ import pytest
 import reference
 import tensorflow as tf
 
-from tf_mwnet import networks
+from tf_mwnet import networks, record
 from tf_mwnet.losses import cross_entropy
 from tf_mwnet.meta import dense, weight_gradient
 from tf_mwnet.types import DataSpec
 
 METHODS = ("mwnet", "mwnet_normalised")
+OTHERS = ("l2rw", "rmnw", "gdw")
 TOLERANCE = {"float64": 1e-9, "float32": 1e-4}
 # Derived from others in the golden files: the training objective after the step.
 DERIVED = {"objective_after"}
@@ -20,7 +21,7 @@ DERIVED = {"objective_after"}
 
 def check(arrays, method, dtype):
     """Each stage from the library's parts, and the parameters after the model's own train step."""
-    model = oracle.build(arrays, dtype, normalise=method == "mwnet_normalised")
+    model = oracle.build(arrays, dtype, method)
     data = oracle.pair(arrays, dtype)
     found = oracle.stages(model, data, arrays)
     model.make_train_function()
@@ -41,6 +42,32 @@ def check(arrays, method, dtype):
 def test_golden_files(oracles, name, method, dtype):
     with np.load(oracles / f"{name}.npz") as file:
         check(dict(file), method, dtype)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("method", OTHERS)
+@pytest.mark.parametrize("name", ["step_seed0", "step_seed0_bn", "step_seed1", "step_seed1_bn"])
+def test_golden_files_of_other_methods(oracles, name, method, dtype):
+    """What each method leaves after one train step: classifier, weight net, weights, meta loss."""
+    with np.load(oracles / f"{name}.npz") as file:
+        arrays = dict(file)
+    model = oracle.build(arrays, dtype, method=method)
+    data = oracle.pair(arrays, dtype)
+    model.record_examples(len(arrays["y"]))
+    model.make_train_function()
+    logs = model.train_function(iter([data]))
+    found = oracle.parameters_after(model, arrays)
+    tolerance = TOLERANCE[dtype]
+    for key, value in found.items():
+        expected = arrays[f"{method}/{key}"]
+        np.testing.assert_allclose(value, expected, atol=tolerance, rtol=0, err_msg=key)
+    np.testing.assert_allclose(float(logs["meta_loss"]), arrays[f"{method}/meta_loss"], rtol=1e-5)
+    weights = record.columns(model.record)["weight"] / len(arrays["y"])
+    if method == "l2rw":
+        np.testing.assert_allclose(weights, arrays["l2rw/weight"], atol=1e-6)
+    elif method == "gdw":
+        used = arrays["gdw/omega_after"].mean(axis=1) / len(arrays["y"])
+        np.testing.assert_allclose(weights, used, atol=1e-6)
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])

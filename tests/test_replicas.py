@@ -11,6 +11,9 @@ METHODS = {
     "erm": {"name": "erm"},
     "mwnet": {"name": "mwnet", "normalise": False},
     "mwnet_normalised": {"name": "mwnet", "normalise": True},
+    "l2rw": {"name": "l2rw"},
+    "rmnw": {"name": "rmnw"},
+    "gdw": {"name": "gdw"},
 }
 
 

@@ -161,6 +161,43 @@ def test_transfer_of_the_weight_net(finished, tmp_path, capsys):
     assert float(found[-1]["loss"]) < float(found[0]["loss"])
 
 
+@pytest.mark.parametrize("method", ["l2rw", "mnw", "rmnw", "gdw"])
+def test_other_methods(tmp_path, method):
+    folder = tmp_path / "run"
+    assert main([*SHORT, f"--method={method}", "--meta_loss=gce", f"--run_dir={folder}"]) == 0
+    config = json.loads((folder / "config.json").read_text())
+    assert config["meta_labels"] == ("noisy" if method in ("mnw", "rmnw") else "clean")
+    found = rows(folder / method / "metrics.csv")
+    assert float(found[-1]["loss"]) < float(found[0]["loss"])
+    assert np.isfinite(float(found[-1]["auc_weight"]))
+    exported = {p.name for p in (folder / method / "saved_models").iterdir()}
+    assert exported == ({"classifier"} if method == "l2rw" else {"classifier", "weight_net"})
+
+
+@pytest.mark.parametrize(
+    ("arrays", "noise", "expected"),
+    [
+        ({}, "auto", ("rmnw", "noisy", "none")),
+        ({}, "flip", ("mwnet", "clean", "flip")),
+        ({"true_y_train": np.arange(90) % 3}, "auto", ("mwnet", "clean", "none")),
+        (
+            {"x_meta": np.eye(9).reshape(9, 3, 3), "y_meta": np.arange(9) % 3},
+            "auto",
+            ("mwnet", "clean", "none"),
+        ),
+    ],
+)
+def test_without_clean_data_the_method_is_one_that_stands_noise(
+    tmp_path, arrays, noise, expected, caplog
+):
+    rng = np.random.default_rng(0)
+    source = data.from_arrays(rng.random((90, 3, 3)), np.arange(90) % 3, name="own", **arrays)
+    config = Experiment(noise=noise, meta_size=9, epochs=1, network="mlp", run_dir=str(tmp_path / "run"))
+    found = tf_mwnet.run(config, source).config
+    assert (found.method, found.meta_labels, found.noise) == expected
+    assert ("no label is known to be right" in caplog.text) == (expected[0] == "rmnw")
+
+
 def test_report(tmp_path, capsys):
     assert main([*SHORT, "--method=erm", "--noise=none", f"--run_dir={tmp_path / 'a'}"]) == 0
     out = capsys.readouterr().out
@@ -334,7 +371,11 @@ def snapshot(folder):
     ("arguments", "message"),
     [
         (["--dataset=nothing"], "unknown data set 'nothing'"),
-        (["--method=magic"], "unknown method 'magic'; allowed: mwnet, erm"),
+        (["--method=magic"], "unknown method 'magic'; allowed: mwnet, l2rw, mnw, rmnw, gdw, erm, auto"),
+        (
+            ["--meta_loss=mse"],
+            "allowed: auto, cross_entropy, mae, gce, sce, nce",
+        ),
         (["--compare=mwnet"], "compare is 'mwnet'"),
         (["--network=resnet33"], "did you mean 'resnet32'"),
         (["--noise_rate=1.5"], "noise_rate is 1.5; allowed: 0 to 1"),
@@ -439,7 +480,7 @@ def test_the_command_prints_one_line_for_bad_input():
     assert process.returncode == 2
     assert out == ""
     ours = [line for line in err.splitlines() if "tf_mwnet" in line]
-    assert ours == ["tf_mwnet: unknown method 'magic'; allowed: mwnet, erm"]
+    assert ours == ["tf_mwnet: unknown method 'magic'; allowed: mwnet, l2rw, mnw, rmnw, gdw, erm, auto"]
     assert "Traceback" not in err
 
 

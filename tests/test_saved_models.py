@@ -25,5 +25,14 @@ def test_shipped_weight_net(path):
     assert ((weights >= 0) & (weights <= 1)).all()
     assert np.ptp(weights) > 0.05  # it has learned to tell losses apart
     card = json.loads((path / "model_card.json").read_text())
-    for key in ("data_set", "bias", "seeds", "network", "schedule", "normalised", "test_accuracy", "versions"):
+    for key in (
+        "data_set",
+        "bias",
+        "seeds",
+        "network",
+        "schedule",
+        "normalised",
+        "test_accuracy",
+        "versions",
+    ):
         assert card[key] not in (None, {}, ""), key

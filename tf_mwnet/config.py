@@ -8,6 +8,7 @@ import pathlib
 from typing import Any
 
 from tf_mwnet.errors import UserError, check_range, choose
+from tf_mwnet.losses import LOSSES
 from tf_mwnet.methods import METHODS
 
 CONFIG = "config.json"  # a run folder's configuration
@@ -45,14 +46,24 @@ class Experiment:
     imbalance_factor: float = option(1.0, "largest over smallest class, at least 1")
     class_counts: tuple[int, ...] = option((), "training examples per class, instead of the factor")
     meta_size: int = option(100, "examples in the meta set, class-balanced, taken out of training")
-    meta_labels: str = option("clean", "clean or noisy: the labels of the meta set")
+    meta_labels: str = option(
+        "auto", "labels of the meta set: clean, noisy, or auto, as the method wants"
+    )
     data_seed: int = option(0, "seed of splits, imbalance and noise")
     noise_seed: int | None = option(None, "seed of the noise alone; data_seed by default")
     # Method
-    method: str = option("mwnet", "how examples are weighted: " + ", ".join(METHODS))
+    method: str = option(
+        "auto",
+        f"how examples are weighted: {', '.join(METHODS)}, or auto (mwnet; rmnw where no label is known"
+        " to be right)",
+    )
     compare: str = option("", "a method to train on the same data and schedule, before: erm")
+    meta_loss: str = option(
+        "auto", f"loss of the meta set: {', '.join(LOSSES)}, or auto, the method's own"
+    )
     hidden: tuple[int, ...] = option((100,), "the weight net's hidden layer sizes")
     normalise: bool = option(True, "divide the weights by their batch sum (else: mean of weight * loss)")
+    eta: float = option(100.0, "gdw's step size of class-level weights; 1000 for 100 classes")
     weight_net: str = option("", "a SavedModel weight function to use as it is; no meta set is used")
     # Classifier and schedule
     network: str = option("auto", "auto, small_cnn, lenet, mlp, resnet32, wrn28_10, resnet50")
@@ -79,7 +90,7 @@ class Experiment:
     resume: bool = option(False, "continue the run that run_dir holds from its last whole epoch")
 
     def __post_init__(self):
-        choose("method", self.method, METHODS)
+        choose("method", self.method, dict.fromkeys((*METHODS, "auto")))
         if self.compare:
             choose("method in compare", self.compare, METHODS)
             if self.compare == self.method:
@@ -88,7 +99,8 @@ class Experiment:
             ("schedule", SCHEDULES),
             ("meta_optimizer", META_OPTIMIZERS),
             ("augment", AUGMENTATIONS),
-            ("meta_labels", ("clean", "noisy")),
+            ("meta_labels", ("auto", "clean", "noisy")),
+            ("meta_loss", ("auto", *LOSSES)),
             ("precision", ("float32", "mixed_bfloat16", "mixed_float16")),
         ):
             choose(name, getattr(self, name), dict.fromkeys(allowed))
@@ -99,7 +111,7 @@ class Experiment:
             check_range(name, getattr(self, name), 1)
         for name in ("meta_size", "steps_per_epoch", "l2", "meta_l2", "data_seed", "seed"):
             check_range(name, getattr(self, name), 0)
-        for name in ("lr", "meta_lr"):
+        for name in ("lr", "meta_lr", "eta"):
             if not getattr(self, name) > 0:
                 raise UserError(f"{name} is {getattr(self, name):g}; allowed: above 0")
         for drop in self.lr_drops:

@@ -45,13 +45,36 @@ class Result:
     classifiers: dict[str, keras.Model]
 
 
-def resolve_noise(config: Experiment, source: Source) -> Experiment:
-    """Replaces noise "auto": the digits are clean and get some; other data stays as it is."""
+def resolve_bias(config: Experiment, source: Source) -> Experiment:
+    """Replaces what is "auto" in noise, method and labels of the meta set.
+
+    The digits are clean and get some noise; other data stays as it is. Where nothing is known to be
+    clean (your own data without a meta set, true labels or noise put in on purpose), the method is
+    the one that is made for a noisy meta set.
+    """
     noise = config.noise
     if noise == "auto":
         noise = "flip2" if source.name == "digits" else "none"
+    clean = source.trusted or source.meta is not None or noise != "none"
+    method = config.method
+    if method == "auto":
+        method = "mwnet" if clean or config.weight_net else "rmnw"
+        if not clean and not config.weight_net:
+            logging.info(
+                "no label is known to be right: learning from a class-balanced sample of the training"
+                " data with a loss that stands noise (method rmnw)"
+            )
+    meta_labels = config.meta_labels
+    if meta_labels == "auto":
+        meta_labels = methods.METHODS[method].meta_labels if clean else "noisy"
+    elif meta_labels == "clean" and not clean:
+        logging.warning("meta_labels is clean, but the data has no labels that are known to be right")
     return dataclasses.replace(
-        config, noise=noise, noise_rate=0.0 if noise == "none" else config.noise_rate
+        config,
+        noise=noise,
+        noise_rate=0.0 if noise == "none" else config.noise_rate,
+        method=method,
+        meta_labels=meta_labels,
     )
 
 
@@ -77,11 +100,13 @@ def resolve(config: Experiment, splits: Splits) -> Experiment:
 
 def make_method(config: Experiment, name: str) -> methods.Method:
     """The method with the arguments that the configuration has for it."""
-    if name == "mwnet" and config.weight_net:
+    kind = methods.METHODS[name]
+    if config.weight_net and issubclass(kind, methods.MWNet):
         return methods.FrozenWeights(config.weight_net)
-    if name == "mwnet":
-        return methods.MWNet(config.hidden, normalise=config.normalise, seed=config.seed)
-    return methods.get(name)
+    arguments = {option: getattr(config, option) for option in kind.options}
+    if kind.learns and config.meta_loss != "auto":
+        arguments["meta_loss"] = config.meta_loss
+    return kind(**arguments)
 
 
 def make_optimizers(config: Experiment):
@@ -180,6 +205,7 @@ def _export(config, splits, name, folder, model, summary) -> None:
     settings = dataclasses.asdict(config) | {"method": name}
     parts = [("classifier", model.classifier)]
     if isinstance(model.method, methods.MWNet):
+        settings["normalise"] = model.method.normalise
         parts.append(("weight_net", model.method.weight_net))
     for what, part in parts:
         path = folder / "saved_models" / what / "1"
@@ -217,7 +243,7 @@ def run(
     source = source or data.load(
         config.dataset, config.data_dir, config.label_key, config.clean_label_key
     )
-    config = resolve_noise(config, source)
+    config = resolve_bias(config, source)
     fields = {f.name for f in dataclasses.fields(data.BiasConfig)}
     bias = data.BiasConfig(**{k: getattr(config, k) for k in fields})
     if config.weight_net:

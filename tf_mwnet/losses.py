@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import tensorflow as tf
 
 
@@ -21,8 +23,66 @@ def cross_entropy(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
         float ``[B]``, at least float32.
     """
     logits = full_precision(logits)
-    if labels.shape.rank == 2 and labels.shape[-1] == logits.shape[-1] and logits.shape[-1] != 1:
+    if are_dense(labels, logits):
         labels = tf.cast(labels, logits.dtype)
         return tf.nn.softmax_cross_entropy_with_logits(labels=labels, logits=logits)
     labels = tf.reshape(tf.cast(labels, tf.int32), [-1])
     return tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits)
+
+
+def are_dense(labels: tf.Tensor, logits: tf.Tensor) -> bool:
+    """Whether labels are class probabilities ``[B, K]`` and not integers ``[B]`` or ``[B, 1]``."""
+    return labels.shape.rank == 2 and labels.shape[-1] == logits.shape[-1] and logits.shape[-1] != 1
+
+
+def one_hot(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
+    """Labels as ``[B, K]`` of the logits' type."""
+    if are_dense(labels, logits):
+        return tf.cast(labels, logits.dtype)
+    labels = tf.reshape(tf.cast(labels, tf.int32), [-1])
+    return tf.one_hot(labels, logits.shape[-1], dtype=logits.dtype)
+
+
+def mean_absolute_error(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+    """``sum_k |u_k - y_k|``, u = softmax(z); for an integer label ``2 (1 - u_y)``; 0 to 2.
+
+    Symmetric: summed over all labels it is 2 (K - 1). Ghosh et al. (AAAI 2017); RMNW-Net, section 4.
+    """
+    logits = full_precision(logits)
+    return tf.reduce_sum(tf.abs(tf.nn.softmax(logits) - one_hot(labels, logits)), axis=-1)
+
+
+def generalised_cross_entropy(logits: tf.Tensor, labels: tf.Tensor, q: float = 0.7) -> tf.Tensor:
+    """``(1 - u_y^q) / q`` (Zhang and Sabuncu, NeurIPS 2018, eq. 6): cross-entropy for q -> 0."""
+    return (1 - tf.exp(-q * cross_entropy(logits, labels))) / q
+
+
+def symmetric_cross_entropy(
+    logits: tf.Tensor, labels: tf.Tensor, alpha: float = 0.1, beta: float = 1.0
+) -> tf.Tensor:
+    """``alpha CE + beta RCE``, RCE = ``-sum_k u_k log y_k`` with log 0 = -4 (Wang et al., ICCV 2019).
+
+    Only its second part is symmetric in the sense of `SYMMETRIC`.
+    """
+    logits = full_precision(logits)
+    reverse = 4 * (1 - tf.reduce_sum(tf.nn.softmax(logits) * one_hot(labels, logits), axis=-1))
+    return alpha * cross_entropy(logits, labels) + beta * reverse
+
+
+def normalised_cross_entropy(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+    """``log u_y / sum_k log u_k`` (Ma et al., ICML 2020, eq. 5); 0 to 1, symmetric with sum 1."""
+    log = tf.nn.log_softmax(full_precision(logits))
+    return tf.reduce_sum(one_hot(labels, log) * log, axis=-1) / tf.reduce_sum(log, axis=-1)
+
+
+# Losses of a meta example by name: logits [B, K], labels -> [B].
+LOSSES: dict[str, Callable[[tf.Tensor, tf.Tensor], tf.Tensor]] = {
+    "cross_entropy": cross_entropy,
+    "mae": mean_absolute_error,
+    "gce": generalised_cross_entropy,
+    "sce": symmetric_cross_entropy,
+    "nce": normalised_cross_entropy,
+}
+# Those whose sum over all labels is constant in z. With (1 - p) I + p / K for noise, their expected
+# gradient is (1 - p) times the one on clean labels (RMNW-Net, Theorem 1).
+SYMMETRIC = ("mae", "nce")

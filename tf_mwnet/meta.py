@@ -42,6 +42,7 @@ def weight_gradient(
     meta_loss: Callable[[list[tf.Tensor]], tf.Tensor],
     loss_scale: tf.Tensor | float = 1.0,
     meta_scale: tf.Tensor | float = 1.0,
+    virtual_step: bool = True,
 ) -> tuple[tf.Tensor, tf.Tensor, list[tf.Tensor]]:
     """Gradient of the meta loss with respect to the example weights.
 
@@ -57,6 +58,8 @@ def weight_gradient(
         meta_loss: maps virtual parameters to this replica's share of the mean meta loss, a scalar.
         loss_scale: factor that keeps half-precision training gradients in range.
         meta_scale: the same for the meta gradient; the result is multiplied by it.
+        virtual_step: if False, the meta gradient is taken at ``parameters``: right where the weights
+            are 0. The virtual gradient is then not needed, and a traced step leaves it out.
 
     Returns:
         ``(meta_scale * G, L, w_hat)``: shape of ``weights``; a scalar, this replica's share; a list
@@ -65,10 +68,12 @@ def weight_gradient(
     with tf.GradientTape(watch_accessed_variables=False) as outer:
         outer.watch(weights)
         inner = loss_gradient(weights)
-    virtual = [
-        p - _scalar(step_size, p.dtype) * g / _scalar(loss_scale, p.dtype)
-        for p, g in zip(parameters, replicas.all_sum(inner), strict=True)
-    ]
+    virtual = [tf.convert_to_tensor(p) for p in parameters]
+    if virtual_step:
+        virtual = [
+            p - _scalar(step_size, p.dtype) * g / _scalar(loss_scale, p.dtype)
+            for p, g in zip(virtual, replicas.all_sum(inner), strict=True)
+        ]
     with tf.GradientTape(watch_accessed_variables=False) as tape:
         tape.watch(virtual)
         loss = meta_loss(virtual)

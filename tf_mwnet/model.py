@@ -64,7 +64,7 @@ class ReweightedModel(keras.Model):
 
         Args:
             optimizer: of the classifier. Its learning rate is also the virtual step's.
-            meta_optimizer: of what the method learns; unused where it learns nothing.
+            meta_optimizer: of what the method learns; None where it has no variables.
             metrics: of logits against given labels.
             jit_compile: compile the whole step with XLA. Off by default: on a CPU it costs more
                 compile time than it gains.
@@ -74,7 +74,8 @@ class ReweightedModel(keras.Model):
         super().compile(
             optimizer=optimizer, metrics=list(metrics or []), jit_compile=jit_compile, **kwargs
         )
-        self.meta_optimizer = keras.optimizers.get(meta_optimizer) if self.method.learns else None
+        learned = self.method.trainable_variables
+        self.meta_optimizer = keras.optimizers.get(meta_optimizer) if learned else None
         with self.distribute_strategy.scope():
             # Each optimizer on its own variables: by itself Keras would build the first on both.
             self.optimizer.build(self.classifier.trainable_variables)
@@ -82,7 +83,7 @@ class ReweightedModel(keras.Model):
                 scales = keras.optimizers.LossScaleOptimizer
                 if isinstance(self.optimizer, scales) and not isinstance(self.meta_optimizer, scales):
                     self.meta_optimizer = scales(self.meta_optimizer)
-                self.meta_optimizer.build(self.method.trainable_variables)
+                self.meta_optimizer.build(learned)
         self._resolved_compile = kwargs | {
             "optimizer": self.optimizer,
             "meta_optimizer": self.meta_optimizer,
@@ -227,6 +228,7 @@ class ReweightedModel(keras.Model):
             return tf.reduce_sum(each) / replicas.batch_size(each, each.dtype)
 
         one = tf.ones([], weights.dtype)
+        scaling = self.meta_optimizer is not None
         gradient, loss, _ = weight_gradient(
             loss_gradient,
             weights,
@@ -234,7 +236,8 @@ class ReweightedModel(keras.Model):
             self.optimizer.learning_rate,
             meta_loss,
             loss_scale=self.optimizer.scale_loss(one),
-            meta_scale=self.meta_optimizer.scale_loss(one),
+            meta_scale=self.meta_optimizer.scale_loss(one) if scaling else one,
+            virtual_step=self.method.virtual_step,
         )
         self._means["meta_loss"].update_state(loss * replicas.count())
         return self.method.learn(gradient, examples, self.meta_optimizer)

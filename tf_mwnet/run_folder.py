@@ -17,7 +17,8 @@ RESULT, SPLIT = "result.json", "split.npz"
 
 
 def _free_folder(config: Experiment) -> pathlib.Path:
-    name = f"{pathlib.Path(config.dataset).stem}-{config.method}".replace("/", "_").replace(":", "_")
+    name = pathlib.Path(config.dataset).stem.replace("/", "_").replace(":", "_")
+    name += "" if config.method == "auto" else f"-{config.method}"
     number = 1
     while (pathlib.Path("runs") / f"{name}-{number}").exists():
         number += 1

@@ -102,6 +102,7 @@ class Source:
         class_names: K names.
         superclass: int ``[K]``, the coarse class of each class, or None.
         truth_known: whether ``train.true_y`` comes from a trusted label column.
+        trusted: whether ``train.true_y`` may be taken to be right, as that of published sets.
     """
 
     name: str
@@ -111,6 +112,7 @@ class Source:
     class_names: tuple[str, ...]
     superclass: np.ndarray | None = None
     truth_known: bool = False
+    trusted: bool = False
 
 
 @dataclasses.dataclass(frozen=True)

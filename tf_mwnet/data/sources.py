@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import pathlib
 
 import numpy as np
@@ -62,6 +63,7 @@ def from_arrays(
         class_names=tuple(str(c) for c in class_names),
         superclass=None if superclass is None else np.asarray(superclass),
         truth_known=true_y_train is not None,
+        trusted=true_y_train is not None,
     )
     return checks.source(found)
 
@@ -71,7 +73,8 @@ def load_digits() -> Source:
     from sklearn import datasets
 
     digits = datasets.load_digits()
-    return from_arrays(digits.images.astype(np.uint8), digits.target, name="digits")
+    found = from_arrays(digits.images.astype(np.uint8), digits.target, name="digits")
+    return dataclasses.replace(found, trusted=True)
 
 
 def load_npz(path: str) -> Source:

@@ -11,9 +11,18 @@ from tf_mwnet.errors import UserError, choose
 from tf_mwnet.methods.base import Method
 from tf_mwnet.methods.erm import ERM
 from tf_mwnet.methods.frozen import FrozenWeights
-from tf_mwnet.methods.mwnet import MWNet, batch_weights
+from tf_mwnet.methods.gdw import GDW
+from tf_mwnet.methods.l2rw import L2RW
+from tf_mwnet.methods.mwnet import MNW, RMNW, MWNet, batch_weights
 
-METHODS: dict[str, type[Method]] = {"mwnet": MWNet, "erm": ERM}
+METHODS: dict[str, type[Method]] = {
+    "mwnet": MWNet,
+    "l2rw": L2RW,
+    "mnw": MNW,
+    "rmnw": RMNW,
+    "gdw": GDW,
+    "erm": ERM,
+}
 
 
 def get(method: str | dict | Method) -> Method:
@@ -38,4 +47,16 @@ def get(method: str | dict | Method) -> Method:
     raise UserError(f"method is {method!r}; allowed: a name, a dict with 'name', or a Method")
 
 
-__all__ = ["ERM", "METHODS", "FrozenWeights", "MWNet", "Method", "batch_weights", "get"]
+__all__ = [
+    "ERM",
+    "GDW",
+    "L2RW",
+    "METHODS",
+    "MNW",
+    "RMNW",
+    "FrozenWeights",
+    "MWNet",
+    "Method",
+    "batch_weights",
+    "get",
+]

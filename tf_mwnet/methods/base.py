@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from tf_mwnet import losses
+from tf_mwnet.errors import choose
 from tf_mwnet.types import Examples
 
 
@@ -27,20 +28,46 @@ class Method(keras.layers.Layer):
     On several replicas each function sees its replica's share of the batch; sums over the batch go
     through `tf_mwnet.replicas`.
 
+    Args:
+        meta_loss: the loss of a meta example: a name in `losses.LOSSES`, or a function of logits
+            ``[B, K]`` and labels to ``[B]``.
+
     Attributes:
         learns: whether the method needs a meta set and has a `learn`.
+        virtual_step: whether the meta gradient is taken after a virtual step; without, at the
+            current parameters, which is the same where ``example_weights`` are 0, and cheaper.
+        meta_labels: "clean" or "noisy", what the method is made for; a run's default.
+        options: names of the constructor arguments that a run passes on from its configuration.
+
+    Raises:
+        UserError: ``meta_loss`` is unknown.
     """
 
     learns = False
+    virtual_step = True
+    meta_labels = "clean"
+    options: tuple[str, ...] = ()
 
-    def __init__(self, **kwargs):
+    def __init__(self, meta_loss: str | Callable = "cross_entropy", **kwargs):
         super().__init__(**kwargs)
+        self._meta_loss = meta_loss
+        known = losses.LOSSES
+        self.meta_loss = meta_loss if callable(meta_loss) else choose("meta_loss", meta_loss, known)
         self.built = True
 
-    @property
-    def meta_loss(self) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
-        """The loss of a meta example: logits ``[B, K]``, labels -> ``[B]``."""
-        return losses.cross_entropy
+    def get_config(self):
+        if callable(self._meta_loss):
+            loss = keras.saving.serialize_keras_object(self._meta_loss)
+        else:
+            loss = self._meta_loss
+        return super().get_config() | {"meta_loss": loss}
+
+    @classmethod
+    def from_config(cls, config):
+        config = dict(config)
+        if isinstance(config.get("meta_loss"), dict):
+            config["meta_loss"] = keras.saving.deserialize_keras_object(config["meta_loss"])
+        return cls(**config)
 
     def example_losses(self, logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
         """Losses ``[B]`` or ``[B, K]`` from logits ``[B, K]`` and given labels."""
@@ -51,7 +78,7 @@ class Method(keras.layers.Layer):
         raise NotImplementedError
 
     def learn(
-        self, gradient: tf.Tensor, examples: Examples, optimizer: keras.optimizers.Optimizer
+        self, gradient: tf.Tensor, examples: Examples, optimizer: keras.optimizers.Optimizer | None
     ) -> tf.Tensor:
         """Learns from G and returns the new weights.
 
@@ -59,7 +86,8 @@ class Method(keras.layers.Layer):
             gradient: G, shape of ``examples.losses``. Under mixed_float16 it is multiplied by
                 the loss scale of ``optimizer``, which divides by it.
             examples: the batch that G belongs to.
-            optimizer: the user's ``meta_optimizer``, built on ``self.trainable_variables``.
+            optimizer: the user's ``meta_optimizer``, built on ``self.trainable_variables``; None where
+                there are none.
         """
         raise NotImplementedError
 

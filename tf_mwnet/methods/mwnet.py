@@ -47,6 +47,7 @@ class MWNet(Method):
     """
 
     learns = True
+    options = ("hidden", "normalise", "seed")
 
     def __init__(
         self,
@@ -93,4 +94,29 @@ class MWNet(Method):
     def from_config(cls, config):
         config = dict(config)
         config["weight_net"] = keras.saving.deserialize_keras_object(config["weight_net"])
-        return cls(**config)
+        return super().from_config(config)
+
+
+@keras.saving.register_keras_serializable(package="tf_mwnet")
+class MNW(MWNet):
+    """MW-Net on a noisy meta set (Ghosh and Lan, WACV 2021, "MNW-Net"): cross-entropy, as it is."""
+
+    meta_labels = "noisy"
+
+
+@keras.saving.register_keras_serializable(package="tf_mwnet")
+class RMNW(MWNet):
+    """Robust MW-Net (Ghosh and Lan, WACV 2021): a noisy meta set and a symmetric meta loss.
+
+    With the mean absolute error ``2 (1 - u_y)`` the expected meta gradient under uniform noise of
+    the meta labels is that of clean ones, scaled (Theorem 1). Weights are divided by their sum.
+
+    Args:
+        meta_loss: as in `Method`; "mae" by default.
+        **kwargs: as for `MWNet`.
+    """
+
+    meta_labels = "noisy"
+
+    def __init__(self, *args, meta_loss="mae", **kwargs):
+        super().__init__(*args, meta_loss=meta_loss, **kwargs)

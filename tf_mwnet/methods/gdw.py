@@ -1,0 +1,85 @@
+"""Generalized data weighting: a weight for each example and class."""
+
+from __future__ import annotations
+
+import keras
+import tensorflow as tf
+
+from tf_mwnet import losses, replicas
+from tf_mwnet.methods.mwnet import MWNet
+from tf_mwnet.types import Examples
+
+CLAMP = 0.999  # of probabilities in the constraint's denominator
+LOWEST, HIGHEST = 1e-6, 1e6  # of class-level weights
+
+
+@keras.saving.register_keras_serializable(package="tf_mwnet")
+class GDW(MWNet):
+    """Generalized Data Weighting (Chen et al., NeurIPS 2021): class-level weights ``[B, K]``.
+
+    The weights multiply the logit gradient ``p - y``: ``losses_ik = stop(p - y)_ik z_ik``. A step:
+
+    1. ``omega_ik = V(loss_i)``, V the weight net of `MWNet`, loss the cross-entropy; the virtual
+       step uses ``constrain(omega) / B``.
+    2. ``omega <- omega - clip(eta G / |G|_1, +-clip)``, G the gradient with respect to the constrained
+       weights (it is not taken through the constraint), then clamped to [1e-6, 1e6]; V takes a step of
+       the meta optimizer along the same G.
+    3. The real step uses ``constrain(omega) / B``.
+
+    ``constrain`` is the zero-mean constraint: the target's weight is ``sum_{k != t} omega_k p_k /
+    (1 - p_t)``, with p_t clamped at 0.999, so that the weighted logit gradient sums to zero (eq. 12;
+    appendix B shows what happens without).
+
+    Args:
+        eta: length of the step of omega; 100 for CIFAR-10, 1000 for CIFAR-100.
+        clip: bound of its components.
+        zero_mean: whether the constraint is used.
+        **kwargs: as for `MWNet`, without ``normalise``: the weights' mean is used.
+    """
+
+    options = ("hidden", "seed", "eta")
+
+    def __init__(self, *args, eta=100.0, clip=0.2, zero_mean=True, **kwargs):
+        super().__init__(*args, **(kwargs | {"normalise": False}))
+        self.eta, self.clip, self.zero_mean = float(eta), float(clip), bool(zero_mean)
+
+    def example_losses(self, logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+        logits = losses.full_precision(logits)
+        slope = tf.nn.softmax(logits) - losses.one_hot(labels, logits)
+        return tf.stop_gradient(slope) * logits
+
+    def _start(self, examples: Examples) -> tf.Tensor:
+        logits = losses.full_precision(examples.logits)
+        weight = self.weight_function(losses.cross_entropy(logits, examples.labels))
+        return tf.tile(weight[:, None], [1, logits.shape[-1]])
+
+    def _constrain(self, omega: tf.Tensor, examples: Examples) -> tf.Tensor:
+        if not self.zero_mean:
+            return omega
+        logits = losses.full_precision(examples.logits)
+        target = losses.one_hot(examples.labels, logits)
+        p = tf.nn.softmax(logits)
+        rest = tf.reduce_sum((1 - target) * omega * p, axis=1, keepdims=True)
+        p_target = tf.reduce_sum(target * p, axis=1, keepdims=True)
+        return (1 - target) * omega + target * rest / (1 - tf.minimum(p_target, CLAMP))
+
+    def _use(self, omega: tf.Tensor, examples: Examples) -> tf.Tensor:
+        return self._constrain(omega, examples) / replicas.batch_size(omega, omega.dtype)
+
+    def example_weights(self, examples: Examples) -> tf.Tensor:
+        return self._use(self._start(examples), examples)
+
+    def learn(self, gradient, examples, optimizer):
+        variables = self.weight_net.trainable_variables
+        slope = gradient / replicas.batch_size(gradient, gradient.dtype)
+        with tf.GradientTape() as tape:
+            omega = self._start(examples)
+        theta = tape.gradient(omega, [v.value for v in variables], output_gradients=slope)
+        optimizer.apply(theta, variables)
+        size = replicas.all_sum(tf.reduce_sum(tf.abs(slope)))
+        step = self.eta * tf.math.divide_no_nan(slope, size)
+        omega -= tf.clip_by_value(step, -self.clip, self.clip)
+        return self._use(tf.clip_by_value(omega, LOWEST, HIGHEST), examples)
+
+    def get_config(self):
+        return super().get_config() | {"eta": self.eta, "clip": self.clip, "zero_mean": self.zero_mean}
