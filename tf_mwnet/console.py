@@ -6,7 +6,7 @@ import logging as python_logging
 import os
 import pathlib
 
-from absl import logging
+from absl import flags, logging
 
 
 def quiet_start() -> None:
@@ -25,6 +25,8 @@ class _Ours(python_logging.Filter):
 
 def start_logging() -> None:
     """Sends log messages to stderr as ``tf_mwnet: message``."""
+    if not flags.FLAGS.is_parsed():  # absl's own flags are not used; unparsed, its logging complains
+        flags.FLAGS.mark_as_parsed()
     logging.use_absl_handler()
     logging.set_verbosity(logging.INFO)
     handler = logging.get_absl_handler()
