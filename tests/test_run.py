@@ -432,7 +432,7 @@ def test_run_folders_are_safe(finished, tmp_path, capfd):
 
 def test_overwrite_replaces_a_run(tmp_path):
     folder = tmp_path / "run"
-    assert main([*SHORT, "--compare=erm", f"--run_dir={folder}"]) == 0
+    assert main([*SHORT, "--method=erm", f"--run_dir={folder}"]) == 0
     assert main([*SHORT, f"--run_dir={folder}", "--overwrite"]) == 0
     assert not (folder / "erm").exists()
 

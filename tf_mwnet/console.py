@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging as python_logging
 import os
 import pathlib
+import sys
 
 from absl import flags, logging
 
@@ -30,6 +31,7 @@ def start_logging() -> None:
     logging.use_absl_handler()
     logging.set_verbosity(logging.INFO)
     handler = logging.get_absl_handler()
+    handler.python_handler.setStream(sys.stderr)  # as it is now, not when absl was imported
     handler.setFormatter(python_logging.Formatter("tf_mwnet: %(message)s"))
     handler.addFilter(_Ours())
     python_logging.getLogger("tensorflow").setLevel(python_logging.ERROR)
