@@ -8,7 +8,6 @@ import tensorflow as tf
 import tf_mwnet
 from tf_mwnet import ReweightedModel, UserError, methods, optimizers, record
 
-
 # One of each kind: mnw and rmnw are mwnet with another default.
 KINDS = [name for name in methods.METHODS if name not in ("mnw", "rmnw")]
 
