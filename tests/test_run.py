@@ -149,13 +149,17 @@ def test_tensorboard(finished):
 
 def test_transfer_of_the_weight_net(finished, tmp_path, capsys):
     net = finished / "mwnet" / "saved_models" / "weight_net"
-    code = main([*SHORT, f"--weight_net={net}", "--noise=uniform", f"--run_dir={tmp_path / 'run'}"])
+    arguments = [f"--weight_net={net}", "--noise=uniform", "--nonormalise"]
+    code = main([*SHORT, *arguments, f"--run_dir={tmp_path / 'run'}"])
     assert code == 0
     assert "mwnet" in capsys.readouterr().out
     with np.load(tmp_path / "run" / "split.npz") as split:
         assert "meta_ids" not in split
     exported = tmp_path / "run" / "mwnet" / "saved_models"
     assert [p.name for p in exported.iterdir()] == ["classifier"]
+    card = json.loads((exported / "classifier" / "1" / "model_card.json").read_text())
+    assert card["normalised"] is True  # as the function was learned, whatever the flag says
+    assert card["transferred_from"] == str(net)
     found = rows(tmp_path / "run" / "mwnet" / "metrics.csv")
     assert "meta_loss" not in found[0]
     assert float(found[-1]["loss"]) < float(found[0]["loss"])

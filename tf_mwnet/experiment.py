@@ -202,10 +202,11 @@ def train(
 
 def _export(config, splits, name, folder, model, summary) -> None:
     seen = record.columns(model.record)["loss"]
-    settings = dataclasses.asdict(config) | {"method": name}
+    # What the method did, which may not be what the flag says: a frozen function has its own.
+    did = {"method": name, "normalise": getattr(model.method, "normalise", None)}
+    settings = dataclasses.asdict(config) | did
     parts = [("classifier", model.classifier)]
     if isinstance(model.method, methods.MWNet):
-        settings["normalise"] = model.method.normalise
         parts.append(("weight_net", model.method.weight_net))
     for what, part in parts:
         path = folder / "saved_models" / what / "1"
@@ -267,7 +268,7 @@ def run(
 
 
 def _check_parts(config, splits, classifier) -> None:
-    """Builds everything once, small, so that what does not fit is found before files are touched."""
+    """Builds everything once, so that what does not fit is found before files are touched."""
     for name in config.methods:
         method = make_method(config, name)
         if method.learns and splits.meta is None:

@@ -114,7 +114,7 @@ def model_card(
     """What a user of the exported file must know.
 
     Args:
-        config: the resolved configuration.
+        config: the resolved configuration; "normalise" is None where the method has no such choice.
         spec: the data.
         summary: of the run's test accuracy, see `reports.tables.summary`.
         losses: losses of the training examples in the last epoch, ``[N]``.

@@ -161,9 +161,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(help_text())
             return 0
         result = run(config)
-    except UserError as error:
-        return _fail(error, 2)
-    except (NotANumber, OSError) as error:  # OSError: no permission, no space
+    except (UserError, NotANumber, OSError) as error:  # OSError: no permission, no space
         return _fail(error, 2)
     except Interrupted as error:
         return _fail(error, 128 + error.signal)
