@@ -60,3 +60,15 @@ def blobs():
     y = np.arange(140) % 4
     x = (centres[y] + 0.5 * rng.normal(size=(140, 6))).astype(np.float32)
     return x[:120], y[:120], x[120:], y[120:]
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory):
+    """The folder of a short finished run of erm and mwnet on the digits."""
+    from runs import SHORT
+
+    from tf_mwnet.main import main
+
+    folder = tmp_path_factory.mktemp("runs") / "digits"
+    assert main([*SHORT, "--compare=erm", f"--run_dir={folder}"]) == 0
+    return folder

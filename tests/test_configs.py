@@ -24,21 +24,33 @@ def test_every_cifar_column_of_tables_1_to_3_is_there():
         assert {f"{name}_{level}.cfg" for level in levels} <= set(FILES)
 
 
+SOURCES = r"(MW-Net|L2RW|RMNW-Net|GDW) (table \d|section \d|appendix [A-Z])"
+# Names after the paper's, with what they must resolve to.
+OTHERS = {
+    re.compile(r"l2rw_(cifar100?)_(uniform|background)_(\d+)\.cfg"): {"method": "l2rw", "l2": 5e-4},
+    re.compile(r"rmnw_(cifar100?)_(uniform|flip2?)_(\d+)\.cfg"): {
+        "method": "rmnw", "meta_labels": "noisy", "meta_size": 1000},
+    re.compile(r"gdw_(cifar100?)_(uniform)_(\d+)(?:_longtail_\d+)?\.cfg"): {
+        "method": "gdw", "schedule": "cosine", "epochs": 80, "network": "resnet32"},
+}  # fmt: skip
+
+
 @pytest.mark.parametrize("name", FILES)
-def test_flagfile(name, monkeypatch, tmp_path):
+def test_flagfile_says_what_it_reproduces(name, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)  # nested files are found from the file's own folder
     text = (CONFIGS / name).read_text()
-    assert re.search(r"MW-Net table \d", text)
-    assert re.search(r"Published test accuracy: .*\d\d\.\d\d", text)
+    assert re.search(SOURCES, text)
+    assert re.search(r"Published test accuracy: .*\d\d", text)
     assert f"# Command: python -m tf_mwnet.main --flagfile=configs/{name}" in text
     config = parse(f"--flagfile={CONFIGS / name}")
     assert config.run_dir == f"runs/{name.removesuffix('.cfg')}"
     assert config.compare == "erm"
-    match = BIAS.fullmatch(name)
-    if match is None:
-        assert config.weight_net
-        return
-    data, bias, level = match.groups()
+
+
+@pytest.mark.parametrize("name", [n for n in FILES if BIAS.fullmatch(n)])
+def test_mwnet_flagfile(name):
+    config = parse(f"--flagfile={CONFIGS / name}")
+    data, bias, level = BIAS.fullmatch(name).groups()
     assert config.dataset == data
     classes = int(data.removeprefix("cifar"))
     if bias == "longtail":
@@ -50,6 +62,68 @@ def test_flagfile(name, monkeypatch, tmp_path):
         assert config.noise == {"uniform": "uniform", "flip": "flip2"}[bias]
         assert config.meta_size == 1000
         assert config.epochs == {"uniform": 40, "flip": 60}[bias]
+
+
+@pytest.mark.parametrize("name", [n for n in FILES if any(p.fullmatch(n) for p in OTHERS)])
+def test_flagfiles_of_the_other_papers(name):
+    config = parse(f"--flagfile={CONFIGS / name}")
+    ((found, expected),) = [(p.fullmatch(name), v) for p, v in OTHERS.items() if p.fullmatch(name)]
+    data, noise, level = found.groups()
+    assert (config.dataset, config.noise, config.noise_rate) == (data, noise, int(level) / 100)
+    for key, value in expected.items():
+        assert getattr(config, key) == value, key
+    if noise in ("background", "flip2"):
+        assert config.network == "resnet32"
+    elif config.method != "gdw":
+        assert config.network == "wrn28_10"
+    if config.method == "l2rw":
+        steps = config.epochs * config.steps_per_epoch
+        assert steps == (60_000 if noise == "uniform" else 80_000)
+        assert config.dropout == (0.3 if noise == "uniform" else 0)
+        assert config.meta_size == (1000 if noise == "uniform" else 10 * int(data[5:]))
+    if config.method == "gdw":
+        assert config.eta == {"cifar10": 100, "cifar100": 1000}[data]
+        assert config.imbalance_factor == (float(name[:-4].split("_")[-1]) if "longtail" in name else 1)
+
+
+def test_every_setting_of_the_other_papers_is_there():
+    both = ("cifar10", "cifar100")
+    names = {f"l2rw_{d}_{b}_40" for d in both for b in ("uniform", "background")}
+    levels = [
+        "uniform_00",
+        "uniform_40",
+        "uniform_60",
+        "flip2_00",
+        "flip2_20",
+        "flip2_40",
+        "flip_15",
+        "flip_30",
+    ]
+    names |= {f"rmnw_{d}_{level}" for d in both for level in levels}
+    names |= {f"gdw_{d}_uniform_{p}_longtail_{f}" for d in both for p in (40, 60) for f in (10, 100)}
+    shapes = ("1-50-1", "1-100-1", "1-200-1", "1-100-100-1", "1-10-10-1", "1-10-10-10-1")
+    names |= {f"mwnet_table5_{shape}" for shape in shapes}
+    names |= {f"mnist49_{ratio}" for ratio in (20, 50, 100, 200)}
+    names |= {"gdw_cifar10_uniform_40", "gdw_places_lt", "clothing1m"}
+    assert {f"{n}.cfg" for n in names} <= set(FILES)
+
+
+def test_settings_that_stand_alone():
+    for ratio in (20, 50, 100, 200):
+        config = parse(f"--flagfile={CONFIGS / f'mnist49_{ratio}.cfg'}")
+        few, many = config.class_counts
+        assert few + many == 5000
+        assert many / few == pytest.approx(ratio, rel=0.02)
+        assert config.epochs * config.steps_per_epoch == 8000
+        assert (config.lr, config.meta_size, config.network) == (1e-3, 10, "lenet_sigmoid")
+    for shape, hidden in (("1-50-1", (50,)), ("1-10-10-10-1", (10, 10, 10))):
+        config = parse(f"--flagfile={CONFIGS / f'mwnet_table5_{shape}.cfg'}")
+        assert (config.hidden, config.noise, config.method) == (hidden, "flip2", "mwnet")
+    config = parse(f"--flagfile={CONFIGS / 'clothing1m.cfg'}", "--data_dir=x")
+    assert (config.network, config.batch_size, config.lr, config.l2) == ("resnet50", 32, 0.01, 1e-3)
+    assert (config.resize, config.center_crop, config.lr_drops, config.epochs) == (256, 224, (5,), 10)
+    config = parse(f"--flagfile={CONFIGS / 'gdw_places_lt.cfg'}", "--data_dir=x")
+    assert (config.network, config.batch_size, config.epochs) == ("resnet18", 64, 10)
 
 
 def test_flags_after_the_flagfile_win():

@@ -4,7 +4,6 @@ import dataclasses
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from tf_mwnet import UserError, data
 from tf_mwnet.data import bias, sources
@@ -301,60 +300,6 @@ def test_digits():
     assert found.train.x.dtype == np.uint8
     assert len(set(found.train.ids)) == 1797
     assert found.test is None
-
-
-# -------------------------------------------------------------------- folders
-
-
-def make_folder(root, splits=("train", "meta", "test"), mode="RGB"):
-    rng = np.random.default_rng(0)
-    for split in splits:
-        for name in ("cat", "dog"):
-            (root / split / name).mkdir(parents=True)
-            for i in range(4):
-                shape = (5, 7, 3) if mode == "RGB" else (5, 7)
-                pixels = rng.integers(0, 255, shape).astype(np.uint8)
-                Image.fromarray(pixels).save(root / split / name / f"{i}.png")
-
-
-@pytest.mark.parametrize(("mode", "channels"), [("RGB", 3), ("L", 1)])
-def test_folder(tmp_path, mode, channels):
-    make_folder(tmp_path, mode=mode)
-    found = data.load("folder", str(tmp_path))
-    assert found.class_names == ("cat", "dog")
-    assert found.train.x.shape == (8, 5, 7, channels)
-    assert found.train.ids[5] == "train/dog/1.png"
-    np.testing.assert_array_equal(found.train.y, [0] * 4 + [1] * 4)
-    pixels = np.asarray(Image.open(tmp_path / "train/dog/1.png")).reshape(5, 7, channels)
-    np.testing.assert_array_equal(found.train.x[5], pixels)
-    assert len(found.meta) == len(found.test) == 8
-
-
-def test_bad_folders(tmp_path):
-    with pytest.raises(UserError, match="not there"):
-        data.load("folder", str(tmp_path / "none"))
-    with pytest.raises(UserError, match="data_dir"):
-        data.load("folder")
-    (tmp_path / "train").mkdir()
-    with pytest.raises(UserError, match="no classes"):
-        data.load("folder", str(tmp_path))
-    (tmp_path / "train").rmdir()
-    make_folder(tmp_path, splits=("train",))
-    (tmp_path / "train" / "empty").mkdir()
-    with pytest.raises(UserError, match="class empty"):
-        data.load("folder", str(tmp_path))
-    (tmp_path / "train" / "empty").rmdir()
-    (tmp_path / "test" / "cow").mkdir(parents=True)
-    with pytest.raises(UserError, match="'cow'; allowed: cat, dog"):
-        data.load("folder", str(tmp_path))
-    (tmp_path / "test" / "cow").rmdir()
-    (tmp_path / "test").rmdir()
-    Image.new("RGB", (9, 9), (1, 2, 3)).save(tmp_path / "train" / "dog" / "large.png")
-    with pytest.raises(UserError, match=r"large.png' is \(9, 9\), the first \(5, 7\)"):
-        data.load("folder", str(tmp_path))
-    (tmp_path / "train" / "dog" / "large.png").write_bytes(b"no image")
-    with pytest.raises(UserError, match=r"large.png' can not be read"):
-        data.load("folder", str(tmp_path))
 
 
 def test_unknown_data_set():

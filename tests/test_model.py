@@ -4,62 +4,10 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from small import fit, model_of, network, numpy_weights
 
 import tf_mwnet
 from tf_mwnet import ReweightedModel, UserError, methods, optimizers, record
-
-# One of each kind: mnw and rmnw are mwnet with another default.
-KINDS = [name for name in methods.METHODS if name not in ("mnw", "rmnw")]
-
-
-def network(seed=0, bn=False, dropout=0.0, dtype=None, softmax=False):
-    layers = [keras.Input((6,))]
-    layers.append(
-        keras.layers.Dense(16, kernel_initializer=keras.initializers.HeNormal(seed), dtype=dtype)
-    )
-    if bn:
-        layers.append(keras.layers.BatchNormalization(momentum=0.9))
-    layers.append(keras.layers.ReLU())
-    if dropout:
-        layers.append(keras.layers.Dropout(dropout, seed=seed))
-    last = keras.initializers.HeNormal(seed + 1)
-    activation = "softmax" if softmax else None
-    layers.append(keras.layers.Dense(4, kernel_initializer=last, activation=activation, dtype=dtype))
-    return keras.Sequential(layers)
-
-
-def model_of(method="mwnet", jit_compile=False, from_logits=True, meta_lr=1e-2, **kwargs):
-    model = ReweightedModel(network(softmax=not from_logits, **kwargs), method, from_logits)
-    model.compile(optimizers.SGD(0.1, momentum=0.9), optimizers.Adam(meta_lr), jit_compile=jit_compile)
-    return model
-
-
-def fit(model, blobs, **kwargs):
-    x, y, xm, ym = blobs
-    settings = {"epochs": 4, "batch_size": 32, "verbose": 0} | kwargs
-    return model.fit(x, y, meta_data=(xm, ym), **settings)
-
-
-def numpy_weights(model):
-    return [v.numpy() for v in model.trainable_variables]
-
-
-@pytest.mark.parametrize("method", methods.METHODS)
-def test_fit_evaluate_predict(blobs, method):
-    _, _, xm, ym = blobs
-    model = model_of(method)
-    history = fit(model, blobs, epochs=15, validation_data=(xm, ym)).history
-    assert history["loss"][-1] < 0.5 * history["loss"][0]
-    assert history["val_accuracy"][-1] > 0.8
-    logs = model.evaluate(xm, ym, verbose=0, return_dict=True)
-    assert set(logs) == {"loss", "accuracy"}
-    predicted = model.predict(xm, verbose=0)
-    assert predicted.shape == (20, 4)
-    np.testing.assert_allclose((predicted.argmax(1) == ym).mean(), logs["accuracy"], atol=1e-6)
-    np.testing.assert_allclose(model.classifier.predict(xm, verbose=0), predicted, rtol=1e-5)
-    predicted = predicted.astype(np.float64)
-    log_softmax = predicted - np.log(np.exp(predicted).sum(1, keepdims=True))
-    np.testing.assert_allclose(logs["loss"], -log_softmax[np.arange(20), ym].mean(), atol=1e-6)
 
 
 def test_erm_is_plain_keras_training(blobs):
@@ -114,18 +62,6 @@ def test_one_hot_labels_give_the_same_step(blobs):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize("method", KINDS)
-def test_jit_compile_changes_nothing(blobs, method):
-    plain, compiled = model_of(method), model_of(method, jit_compile=True)
-    assert not plain.jit_compile
-    assert compiled.jit_compile
-    fit(plain, blobs, epochs=2)
-    fit(compiled, blobs, epochs=2)
-    for a, b in zip(numpy_weights(plain), numpy_weights(compiled), strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5)
-    np.testing.assert_allclose(plain.record, compiled.record, rtol=1e-3, atol=1e-4)
-
-
 def test_steps_per_execution(blobs):
     one, four = model_of(), model_of()
     four.compile(optimizers.SGD(0.1, momentum=0.9), optimizers.Adam(1e-2), steps_per_execution=4)
@@ -133,24 +69,6 @@ def test_steps_per_execution(blobs):
     fit(four, blobs, epochs=2)
     for a, b in zip(numpy_weights(one), numpy_weights(four), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
-
-
-@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
-@pytest.mark.parametrize("method", KINDS)
-def test_mixed_precision(blobs, policy, method):
-    keras.config.set_dtype_policy(policy)
-    try:
-        model = model_of(method)
-        scaled = isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer)
-        assert scaled == (policy == "mixed_float16")
-        before = numpy_weights(model)
-        history = fit(model, blobs, epochs=15).history
-    finally:
-        keras.config.set_dtype_policy("float32")
-    assert history["loss"][-1] < 0.6 * history["loss"][0]
-    after = numpy_weights(model)
-    assert all(np.isfinite(a).all() and a.dtype == np.float32 for a in after)
-    assert all(np.abs(a - b).max() > 0 for a, b in zip(after, before, strict=True))
 
 
 def test_half_precision_weight_gradient_agrees(blobs):
@@ -261,21 +179,6 @@ def test_embeddings_with_sparse_gradients():
     model.compile(optimizers.SGD(0.5, momentum=0.9, l2=1e-4), optimizers.Adam(1e-2))
     history = model.fit(words, y, meta_data=(words[:20], y[:20]), epochs=20, batch_size=20, verbose=0)
     assert history.history["loss"][-1] < 0.3
-
-
-@pytest.mark.parametrize("method", methods.METHODS)
-def test_save_and_load(blobs, tmp_path, method):
-    x, y, xm, ym = blobs
-    model = model_of(method)
-    fit(model, blobs)
-    model.save(tmp_path / "model.keras")
-    loaded = keras.saving.load_model(tmp_path / "model.keras")
-    assert isinstance(loaded.method, type(model.method))
-    np.testing.assert_allclose(loaded.predict(xm, verbose=0), model.predict(xm, verbose=0), rtol=1e-5)
-    for m in (model, loaded):  # optimizers and weight net go on where they were
-        m.fit(x, y, meta_data=(xm, ym), batch_size=32, epochs=1, verbose=0)
-    for a, b in zip(numpy_weights(model), numpy_weights(loaded), strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
 
 
 def test_callbacks_see_the_losses(blobs):

@@ -1,5 +1,7 @@
 """Networks: sizes, initial values, batch norm as the papers have it."""
 
+import dataclasses
+
 import keras
 import numpy as np
 import pytest
@@ -42,6 +44,28 @@ def test_wrn28_10_is_the_published_size():
     assert len({d.seed for d in dropouts}) == 12
     convolutions = [layer for layer in model.layers if isinstance(layer, keras.layers.Conv2D)]
     assert len([c for c in convolutions if c.kernel_size == (3, 3)]) == 25  # 28 less dense, 1x1s apart
+
+
+def test_resnet18_is_the_published_size():
+    """11,689,512 parameters with 1,000 classes (He et al.; torchvision), of which 513 are per class."""
+    model = networks.build("resnet18", spec(64))
+    trainable = sum(int(np.prod(v.shape)) for v in model.trainable_variables)
+    assert trainable == 11_689_512 - 513 * 1000 + 513 * 10
+    with pytest.raises(UserError, match="resnet18 got images of"):
+        networks.build("resnet18", spec(16))
+
+
+def test_lenet_of_l2rw():
+    two = dataclasses.replace(spec(28, 1), class_names=("4", "9"))
+    model = networks.build("lenet_sigmoid", two)
+    convolutions = [v.shape for v in model.trainable_variables if len(v.shape) == 4]
+    assert convolutions == [(5, 5, 1, 16), (5, 5, 16, 32), (5, 5, 32, 64)]
+    dense = [v.shape for v in model.trainable_variables if len(v.shape) == 2]
+    assert dense == [(4 * 4 * 64, 100), (100, 1)]
+    logits = model(np.random.default_rng(0).normal(size=(3, 28, 28, 1))).numpy()
+    np.testing.assert_array_equal(logits[:, 0], 0)
+    with pytest.raises(UserError, match="lenet_sigmoid got 10 classes"):
+        networks.build("lenet_sigmoid", spec(28, 1))
 
 
 @pytest.mark.parametrize("name", ["small_cnn", "resnet32", "wrn28_10"])

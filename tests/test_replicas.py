@@ -7,14 +7,12 @@ import pytest
 from tf_mwnet import ReweightedModel, methods, networks, optimizers
 from tf_mwnet.types import DataSpec
 
+FACTS = {"num_examples": 36, "class_sizes": (18, 12, 6)}
 METHODS = {
-    "erm": {"name": "erm"},
-    "mwnet": {"name": "mwnet", "normalise": False},
-    "mwnet_normalised": {"name": "mwnet", "normalise": True},
-    "l2rw": {"name": "l2rw"},
-    "rmnw": {"name": "rmnw"},
-    "gdw": {"name": "gdw"},
+    name: {"name": name} | {k: FACTS[k] for k in kind.options if k in FACTS}
+    for name, kind in methods.METHODS.items()
 }
+METHODS["mwnet_mean"] = {"name": "mwnet", "normalise": False}
 
 
 def data():
@@ -62,12 +60,12 @@ def test_synchronised_batch_norm(two_replicas, method):
 
 
 def test_synchronised_resnet(two_replicas):
-    compare(two_replicas, residual_network, "mwnet_normalised")
+    compare(two_replicas, residual_network, "mwnet")
 
 
 def test_uneven_parts(two_replicas):
     """A global batch of odd size, and a last batch of another size."""
-    compare(two_replicas, plain_network, "mwnet_normalised", batch_size=11)
+    compare(two_replicas, plain_network, "mwnet", batch_size=11)
 
 
 def compare(strategy, build, method, **kwargs):

@@ -11,13 +11,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 from absl import logging
-from sklearn.metrics import roc_auc_score
 from tqdm import tqdm
 
-from tf_mwnet import record
 from tf_mwnet.errors import UserError
 from tf_mwnet.files import write_atomically
-from tf_mwnet.methods.base import weight_curve
 
 
 class NotANumber(RuntimeError):
@@ -94,59 +91,6 @@ class LearningRate(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         logs["learning_rate"] = self.rate
-
-
-class ExampleRecord(keras.callbacks.Callback):
-    """Writes what the model has recorded of each training example, once an epoch.
-
-    ``examples/epoch_0001.npz`` holds float16 ``[N]`` arrays ``loss, weight, probability`` and int32
-    ``predicted``, as they were when the example was last trained on, and the weight function at the
-    end of the epoch as float32 ``function_loss, function_weight``. Where the truth is known,
-    the logs get the AUC of telling clean from corrupted labels by weight (high is clean) and by
-    loss (low is clean).
-
-    Args:
-        folder: where the files go.
-        corrupted: bool ``[N]``, or None where the truth is unknown.
-    """
-
-    def __init__(self, folder: pathlib.Path, corrupted: np.ndarray | None):
-        super().__init__()
-        self.folder, self.corrupted = folder, corrupted
-        folder.mkdir(parents=True, exist_ok=True)
-
-    def on_epoch_end(self, epoch, logs=None):
-        columns = record.columns(self.model.record)
-        limit = np.finfo(np.float16).max
-        names = ("loss", "weight", "probability")
-        arrays = {k: columns[k].clip(-limit, limit).astype(np.float16) for k in names}
-        arrays["predicted"] = np.nan_to_num(columns["predicted"], nan=-1).astype(np.int32)
-        curve = weight_curve(self.model.method)
-        if curve is not None:
-            arrays["function_loss"], arrays["function_weight"] = curve
-        path = self.folder / f"epoch_{epoch + 1:04d}.npz"
-        write_atomically(path, lambda file: np.savez_compressed(file, **arrays))
-        if self.corrupted is not None:
-            for name, score in (("weight", columns["weight"]), ("loss", -columns["loss"])):
-                logs[f"auc_{name}"] = clean_auc(self.corrupted, score)
-
-
-def clean_auc(corrupted: np.ndarray, score: np.ndarray) -> float:
-    """AUC of telling clean from corrupted labels by a score that is high for clean ones.
-
-    Args:
-        corrupted: bool ``[N]``.
-        score: float ``[N]``; NaN for examples not seen yet, which are left out.
-
-    Returns:
-        0 to 1, 0.5 for chance; NaN where only one kind is there, or all scores are equal, as the
-        weights of plain training are.
-    """
-    seen = np.isfinite(score)
-    clean = ~corrupted[seen]
-    if clean.all() or not clean.any() or np.ptp(score[seen]) < 1e-6:
-        return float("nan")
-    return float(roc_auc_score(clean, score[seen]))
 
 
 # Keras's names, and what they are here: the validation data of a run is the test set.

@@ -10,6 +10,7 @@ from typing import Any
 from tf_mwnet.errors import UserError, check_range, choose
 from tf_mwnet.losses import LOSSES
 from tf_mwnet.methods import METHODS
+from tf_mwnet.networks import NETWORKS
 
 CONFIG = "config.json"  # a run folder's configuration
 SCHEDULES = ("step", "cosine")
@@ -35,6 +36,8 @@ class Experiment:
     data_dir: str | None = option(None, "the image folder, the .npz file, or TFDS's folder")
     label_key: str = option("", "TFDS column to train on; 'label' by default")
     clean_label_key: str = option("", "TFDS column of true labels, for sets that have both")
+    resize: int = option(0, "pixels that the shorter side of a folder's images is resized to; 0: as is")
+    center_crop: int = option(0, "side of the square then cut from their centre; 0 for none")
     classes: tuple[str, ...] = option((), "classes to keep, by number or name: 4,9; all by default")
     # Bias
     noise: str = option(
@@ -63,10 +66,12 @@ class Experiment:
     )
     hidden: tuple[int, ...] = option((100,), "the weight net's hidden layer sizes")
     normalise: bool = option(True, "divide the weights by their batch sum (else: mean of weight * loss)")
+    zero_mean: bool = option(True, "gdw's zero-mean constraint (its appendix B: unstable without)")
+    groups: int = option(3, "cmwnet's groups of classes of like size")
     eta: float = option(100.0, "gdw's step size of class-level weights; 1000 for 100 classes")
     weight_net: str = option("", "a SavedModel weight function to use as it is; no meta set is used")
     # Classifier and schedule
-    network: str = option("auto", "auto, small_cnn, lenet, mlp, resnet32, wrn28_10, resnet50")
+    network: str = option("auto", f"auto, {', '.join(NETWORKS)}")
     dropout: float = option(0.0, "wrn28_10's dropout rate, 0 to 1")
     augment: str = option("auto", "auto (crop_flip for RGB, else none), none, crop, flip, crop_flip")
     epochs: int = option(60, "passes over the training set, or over steps_per_epoch")
@@ -79,7 +84,9 @@ class Experiment:
     momentum: float = option(0.9, "SGD momentum, 0 to 1")
     l2: float = option(5e-4, "coupled L2 of the classifier")
     meta_optimizer: str = option("adam", "optimizer of the weight net: adam or sgd")
-    meta_lr: float = option(1e-3, "learning rate of the weight net")
+    meta_lr: float = option(
+        0.0, "learning rate of the weight net; 0 for the method's own (1e-3; insw 0.1, mlc 3e-4)"
+    )
     meta_l2: float = option(0.0, "coupled L2 of the weight net")
     precision: str = option("float32", "float32, mixed_bfloat16, or mixed_float16")
     jit_compile: bool = option(False, "compile the step with XLA")
@@ -107,11 +114,21 @@ class Experiment:
         for name in ("noise_rate", "momentum", "dropout"):
             check_range(name, getattr(self, name), 0, 1)
         check_range("imbalance_factor", self.imbalance_factor, 1)
-        for name in ("epochs", "batch_size", "meta_batch_size"):
+        for name in ("epochs", "batch_size", "meta_batch_size", "groups"):
             check_range(name, getattr(self, name), 1)
-        for name in ("meta_size", "steps_per_epoch", "l2", "meta_l2", "data_seed", "seed"):
+        for name in (
+            "resize",
+            "center_crop",
+            "meta_size",
+            "steps_per_epoch",
+            "l2",
+            "meta_l2",
+            "meta_lr",
+            "data_seed",
+            "seed",
+        ):
             check_range(name, getattr(self, name), 0)
-        for name in ("lr", "meta_lr", "eta"):
+        for name in ("lr", "eta"):
             if not getattr(self, name) > 0:
                 raise UserError(f"{name} is {getattr(self, name):g}; allowed: above 0")
         for drop in self.lr_drops:

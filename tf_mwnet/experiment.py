@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import pathlib
 import time
@@ -10,11 +11,24 @@ from collections.abc import Callable
 from typing import Any
 
 import keras
+import tensorflow as tf
 from absl import logging
 
-from tf_mwnet import callbacks, data, methods, networks, optimizers, record, replicas, run_folder
+from tf_mwnet import (
+    callbacks,
+    data,
+    example_files,
+    heads,
+    methods,
+    networks,
+    parts,
+    record,
+    replicas,
+    run_folder,
+)
 from tf_mwnet.config import Experiment
-from tf_mwnet.data.streams import Augmentation, evaluation_stream, training_stream
+from tf_mwnet.data import images
+from tf_mwnet.data.streams import evaluation_stream, training_stream
 from tf_mwnet.errors import UserError
 from tf_mwnet.export import export_classifier, export_weight_net, model_card
 from tf_mwnet.files import write_atomically
@@ -22,8 +36,6 @@ from tf_mwnet.model import ReweightedModel
 from tf_mwnet.reports import pictures, tables
 from tf_mwnet.reports.tensorboard import TensorBoard
 from tf_mwnet.types import DataSpec, Source, Splits
-
-PAD = 4
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,6 +94,7 @@ def resolve(config: Experiment, splits: Splits) -> Experiment:
     """Replaces every other "auto", and 0, by what they stand for."""
     spec = splits.spec
     network = networks.default_network(spec) if config.network == "auto" else config.network
+    rates = {m.meta_lr for m in map(methods.METHODS.get, config.methods) if m.learns}
     augment = config.augment
     if augment == "auto":
         augment = "crop_flip" if len(spec.shape) == 3 and spec.shape[-1] == 3 else "none"
@@ -89,61 +102,14 @@ def resolve(config: Experiment, splits: Splits) -> Experiment:
         config,
         network=network,
         augment=augment,
+        meta_lr=config.meta_lr or (rates.pop() if len(rates) == 1 else 0.0),
         steps_per_epoch=config.steps_per_epoch or -(-len(splits.train) // config.batch_size),
         meta_size=0 if splits.meta is None else len(splits.meta),
         meta_batch_size=min(config.meta_batch_size, config.meta_size or config.meta_batch_size),
     )
 
 
-# -------------------------------------------------------------------- the parts of training
-
-
-def make_method(config: Experiment, name: str) -> methods.Method:
-    """The method with the arguments that the configuration has for it."""
-    kind = methods.METHODS[name]
-    if config.weight_net and issubclass(kind, methods.MWNet):
-        return methods.FrozenWeights(config.weight_net)
-    arguments = {option: getattr(config, option) for option in kind.options}
-    if kind.learns and config.meta_loss != "auto":
-        arguments["meta_loss"] = config.meta_loss
-    return kind(**arguments)
-
-
-def make_optimizers(config: Experiment):
-    """Optimizers of the classifier and of the weight net."""
-    total = config.epochs * config.steps_per_epoch
-    rate: Any = config.lr
-    if config.schedule == "cosine":
-        rate = keras.optimizers.schedules.CosineDecay(config.lr, total)
-    elif drops := sorted(d for d in config.lr_drops if d < config.epochs):
-        # A boundary is the last step with the old value.
-        boundaries = [d * config.steps_per_epoch - 1 for d in drops]
-        values = [config.lr / 10**i for i in range(len(drops) + 1)]
-        rate = keras.optimizers.schedules.PiecewiseConstantDecay(boundaries, values)
-    classifier = optimizers.SGD(rate, momentum=config.momentum, l2=config.l2)
-    if config.meta_optimizer == "adam":
-        return classifier, optimizers.Adam(config.meta_lr, l2=config.meta_l2)
-    return classifier, optimizers.SGD(config.meta_lr, momentum=config.momentum, l2=config.meta_l2)
-
-
-def make_augmentation(config: Experiment) -> Augmentation | None:
-    if config.augment == "none":
-        return None
-    return Augmentation(PAD if "crop" in config.augment else 0, "flip" in config.augment)
-
-
-def build_classifier(config: Experiment, spec: DataSpec) -> keras.Model:
-    arguments = {"dropout": config.dropout} if config.network == "wrn28_10" else {}
-    return networks.build(config.network, spec, seed=config.seed, **arguments)
-
-
-def build_model(config: Experiment, splits: Splits, name: str, classifier=None) -> ReweightedModel:
-    """A compiled model with room for the record of the training examples."""
-    classifier = classifier or build_classifier(config, splits.spec)
-    model = ReweightedModel(classifier, make_method(config, name), name=f"reweighted_{name}")
-    model.compile(*make_optimizers(config), jit_compile=config.jit_compile)
-    model.record_examples(len(splits.train))
-    return model
+# -------------------------------------------------------------------- training
 
 
 def train(
@@ -154,14 +120,16 @@ def train(
     Raises:
         callbacks.NotANumber: the loss is no longer finite.
         callbacks.Interrupted: SIGINT or SIGTERM came.
+        UserError: an image that is read when it is needed can not be read.
     """
-    model = build_model(config, splits, name, classifier)
+    model = parts.build_model(config, splits, name, classifier)
     saved = callbacks.Checkpoints(folder / "checkpoints", model)
     first = saved.restore() if config.resume else 0
     if first:
         logging.info("%s: continuing after epoch %d of %d", name, first, config.epochs)
     steps = config.steps_per_epoch
     corrupted = splits.corrupted if splits.truth_known else None
+    board = folder.parent / "tensorboard" / name
     stop = callbacks.StopOnSignal()
     progress = callbacks.Progress(name, config.epochs * steps, first * steps)
     if first == config.epochs:
@@ -175,7 +143,7 @@ def train(
                 config.batch_size,
                 config.meta_batch_size,
                 config.seed,
-                make_augmentation(config),
+                parts.make_augmentation(config),
                 start_step=first * steps,
             ),
             epochs=config.epochs,
@@ -186,14 +154,16 @@ def train(
             callbacks=[
                 callbacks.StopOnNaN(first * steps),
                 callbacks.LearningRate(),
-                callbacks.ExampleRecord(folder / "examples", corrupted),
+                example_files.ExampleRecord(folder / "examples", corrupted, first),
                 progress,
                 callbacks.MetricsFile(folder / "metrics.csv", first),
-                TensorBoard(folder.parent / "tensorboard" / name, config.epochs, corrupted),
+                TensorBoard(board, config.epochs, splits.train.y, corrupted),
                 saved,
                 stop,
             ],
         )
+    except tf.errors.OpError as error:
+        raise images.found_in(error) or error from None
     finally:
         progress.close()
         stop.restore()
@@ -203,16 +173,21 @@ def train(
 def _export(config, splits, name, folder, model, summary) -> None:
     seen = record.columns(model.record)["loss"]
     # What the method did, which may not be what the flag says: a frozen function has its own.
-    did = {"method": name, "normalise": getattr(model.method, "normalise", None)}
+    method = model.method
+    did = {
+        "method": name,
+        "normalise": getattr(method, "normalise", None),
+        "meta_lr": config.meta_lr or method.meta_lr,
+    }
     settings = dataclasses.asdict(config) | did
-    parts = [("classifier", model.classifier)]
-    if isinstance(model.method, methods.MWNet):
-        parts.append(("weight_net", model.method.weight_net))
-    for what, part in parts:
+    exported = [("classifier", model.classifier)]
+    if isinstance(method, methods.MWNet):
+        exported.append(("weight_net", method.weight_net))
+    for what, part in exported:
         path = folder / "saved_models" / what / "1"
         if path.exists():  # a run that was cut off after this export
             continue
-        card = model_card(settings, splits.spec, summary, seen, what)
+        card = model_card(settings, splits.spec, summary, seen, what, method.group_of_class)
         if what == "classifier":
             export_classifier(part, splits.spec, path, card)
         else:
@@ -233,7 +208,7 @@ def run(
         config: what to do.
         source: data in memory (see `data.from_arrays`) in place of ``config.dataset``.
         classifier: makes a fresh, built classifier from the data's spec, in place of
-            ``config.network``; called once per method, with the same initial values each time.
+            ``config.network``; called several times, with the same initial values each time.
 
     Raises:
         UserError: something in the configuration, the data or the run folder does not fit. Nothing
@@ -242,7 +217,12 @@ def run(
     """
     folder = run_folder.check(config)
     source = source or data.load(
-        config.dataset, config.data_dir, config.label_key, config.clean_label_key
+        config.dataset,
+        config.data_dir,
+        config.label_key,
+        config.clean_label_key,
+        config.resize,
+        config.center_crop,
     )
     config = resolve_bias(config, source)
     fields = {f.name for f in dataclasses.fields(data.BiasConfig)}
@@ -269,12 +249,13 @@ def run(
 
 def _check_parts(config, splits, classifier) -> None:
     """Builds everything once, so that what does not fit is found before files are touched."""
+    make = classifier or functools.partial(parts.build_classifier, config)
+    head = heads.inspect(make(splits.spec), from_logits=True)
     for name in config.methods:
-        method = make_method(config, name)
+        method = parts.make_method(config, name, splits)
+        method.prepare(head)
         if method.learns and splits.meta is None:
             raise UserError(f"method '{name}' needs a meta set and meta_size is 0; allowed: 1 and above")
-    if classifier is None:
-        build_classifier(config, splits.spec)
 
 
 def _run(config, splits, folder, classifier) -> Result:

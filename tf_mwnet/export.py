@@ -59,10 +59,11 @@ def export_weight_net(
     """Writes a weight function as a SavedModel that plain TensorFlow can load and serve.
 
     ``serving_default`` maps ``loss`` float32 ``[batch, 1]`` to ``weight`` float32 ``[batch, 1]``:
-    the unnormalised weight, 0 to 1.
+    the unnormalised weight, 0 to 1. A net with G groups of classes gives ``[batch, G]``, the group of
+    the smallest classes first.
 
     Args:
-        weight_net: Keras model ``[B, 1] -> [B, 1]``.
+        weight_net: Keras model ``[B, 1] -> [B, 1]``, or ``[B, G]``.
         path: ``<name>/<version number>``, the layout that TensorFlow Serving mounts.
         card: content of ``model_card.json`` beside it; "normalised" says how the weights are used.
 
@@ -109,7 +110,12 @@ def export_classifier(
 
 
 def model_card(
-    config: dict[str, Any], spec: DataSpec, summary: dict[str, Any], losses: np.ndarray, what: str
+    config: dict[str, Any],
+    spec: DataSpec,
+    summary: dict[str, Any],
+    losses: np.ndarray,
+    what: str,
+    group_of_class: np.ndarray | None = None,
 ) -> dict[str, Any]:
     """What a user of the exported file must know.
 
@@ -119,6 +125,7 @@ def model_card(
         summary: of the run's test accuracy, see `reports.tables.summary`.
         losses: losses of the training examples in the last epoch, ``[N]``.
         what: "weight_net" or "classifier".
+        group_of_class: see `Method`.
     """
     seen = losses[np.isfinite(losses)].astype(float)
     bias = ("noise", "noise_rate", "imbalance_factor", "class_counts", "classes", "meta_size",
@@ -135,6 +142,7 @@ def model_card(
         "seeds": {k: config[k] for k in ("data_seed", "noise_seed", "seed")},
         "network": config["network"],
         "hidden": list(config["hidden"]),
+        "group_of_class": None if group_of_class is None else group_of_class.tolist(),
         "transferred_from": config["weight_net"] or None,
         "schedule": {k: config[k] for k in schedule},
         "normalised": config["normalise"],

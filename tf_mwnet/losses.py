@@ -4,7 +4,37 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 import tensorflow as tf
+
+from tf_mwnet.errors import UserError
+
+Loss = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
+
+
+def claim_symmetric(loss: Loss) -> Loss:
+    """Marks a loss as symmetric: ``sum_k loss(z, k)`` is the same for all logits z.
+
+    Under noise ``(1 - p) I + p / K`` its expected gradient is (1 - p) times the one on clean labels
+    (RMNW-Net, Theorem 1). The claim is checked where the loss meets a classifier, see
+    `check_symmetry`.
+    """
+    loss.symmetric = True
+    return loss
+
+
+def check_symmetry(loss: Loss, num_classes: int) -> None:
+    """Raises ``UserError`` where a loss that claims to be symmetric is not, for K classes."""
+    if not getattr(loss, "symmetric", False):
+        return
+    logits = np.random.default_rng(0).normal(0, 3, (16, num_classes))
+    each = [loss(tf.constant(logits), tf.fill([16], k)) for k in range(num_classes)]
+    sums = tf.add_n(each).numpy()
+    if not np.ptp(sums) < 1e-6 * np.abs(sums).max():
+        raise UserError(
+            f"meta_loss '{loss.__name__}' claims to be symmetric, but its sum over {num_classes} labels"
+            f" goes from {sums.min():.4g} to {sums.max():.4g}; allowed: a constant sum, or no claim"
+        )
 
 
 def full_precision(logits: tf.Tensor) -> tf.Tensor:
@@ -43,6 +73,7 @@ def one_hot(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
     return tf.one_hot(labels, logits.shape[-1], dtype=logits.dtype)
 
 
+@claim_symmetric
 def mean_absolute_error(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
     """``sum_k |u_k - y_k|``, u = softmax(z); for an integer label ``2 (1 - u_y)``; 0 to 2.
 
@@ -69,6 +100,7 @@ def symmetric_cross_entropy(
     return alpha * cross_entropy(logits, labels) + beta * reverse
 
 
+@claim_symmetric
 def normalised_cross_entropy(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
     """``log u_y / sum_k log u_k`` (Ma et al., ICML 2020, eq. 5); 0 to 1, symmetric with sum 1."""
     log = tf.nn.log_softmax(full_precision(logits))
@@ -76,13 +108,11 @@ def normalised_cross_entropy(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
 
 
 # Losses of a meta example by name: logits [B, K], labels -> [B].
-LOSSES: dict[str, Callable[[tf.Tensor, tf.Tensor], tf.Tensor]] = {
+LOSSES: dict[str, Loss] = {
     "cross_entropy": cross_entropy,
     "mae": mean_absolute_error,
     "gce": generalised_cross_entropy,
     "sce": symmetric_cross_entropy,
     "nce": normalised_cross_entropy,
 }
-# Those whose sum over all labels is constant in z. With (1 - p) I + p / K for noise, their expected
-# gradient is (1 - p) times the one on clean labels (RMNW-Net, Theorem 1).
-SYMMETRIC = ("mae", "nce")
+SYMMETRIC = tuple(name for name, loss in LOSSES.items() if getattr(loss, "symmetric", False))

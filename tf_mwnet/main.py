@@ -24,7 +24,7 @@ from tf_mwnet.callbacks import Interrupted, NotANumber  # noqa: E402
 from tf_mwnet.config import ABOUT_THE_FOLDER, CONFIG, Experiment, read_json  # noqa: E402
 from tf_mwnet.errors import UserError  # noqa: E402
 from tf_mwnet.experiment import Result, run  # noqa: E402
-from tf_mwnet.reports.tables import methods_table  # noqa: E402
+from tf_mwnet.reports.tables import auc_table, methods_table  # noqa: E402
 
 # What the bare command does beside the defaults.
 BARE = {"compare": "erm"}
@@ -126,6 +126,8 @@ def report(result: Result, seconds: float) -> str:
     """What the command prints at its end."""
     config, folder = result.config, result.run_dir
     lines = ["", methods_table(result.methods), ""]
+    if found := auc_table(result.methods):
+        lines += [found, ""]
     if result.noise_rate is not None:
         lines.append(f"realised noise rate  {100 * result.noise_rate:.1f} % of the training labels")
     places = [("run folder", folder), ("pictures", folder / "plots")]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import keras
 import tensorflow as tf
 
-from tf_mwnet import losses, methods, record, replicas
+from tf_mwnet import heads, losses, methods, record, replicas
 from tf_mwnet.data import streams
 from tf_mwnet.errors import UserError
 from tf_mwnet.meta import dense, weight_gradient
@@ -23,7 +23,8 @@ class ReweightedModel(keras.Model):
         from_logits: whether the classifier ends in logits (True) or in probabilities.
 
     Raises:
-        UserError: the classifier is not built, or ends in a softmax while ``from_logits`` is True.
+        UserError: the classifier is not built, ends in a softmax while ``from_logits`` is True, has
+            one output, or does not fit the method.
 
     Attributes:
         classifier: the classifier, to be used and saved on its own.
@@ -34,17 +35,12 @@ class ReweightedModel(keras.Model):
 
     def __init__(self, classifier: keras.Model, method: Method | str = "mwnet", from_logits=True, **kw):
         super().__init__(**kw)
-        if not classifier.built:
-            raise UserError(f"classifier '{classifier.name}' is not built; call it once on data")
-        last = getattr(classifier.layers[-1], "activation", None)
-        if from_logits and last in (keras.activations.softmax, keras.activations.sigmoid):
-            raise UserError(
-                f"classifier '{classifier.name}' ends in {last.__name__}; allowed: logits, or pass"
-                " from_logits=False"
-            )
+        head = heads.inspect(classifier, from_logits)
         self.classifier = classifier
         self.method = methods.get(method)
+        self.method.prepare(head)
         self.from_logits = from_logits
+        self._forward = heads.forward(classifier, self.method.uses_features)
         self.meta_optimizer = None
         self.record = None
         self._evaluating = False
@@ -138,6 +134,8 @@ class ReweightedModel(keras.Model):
             shuffle=shuffle,
             seed=seed,
         )
+        if not streams.is_paired(x):
+            self.method.check_rows(num_examples)
         if num_examples:
             self.record_examples(num_examples)
         if isinstance(validation_data, (tuple, list)) and len(validation_data) == 2:
@@ -160,6 +158,7 @@ class ReweightedModel(keras.Model):
         Args:
             num_examples: N, above every index that the training batches carry.
         """
+        self.method.check_rows(num_examples)
         if self.record is not None and self.record.shape[0] == num_examples + 1:
             return
         self.train_function = None  # traced with the record it had
@@ -190,7 +189,7 @@ class ReweightedModel(keras.Model):
         train = data["train"]
         parameters = [v.value for v in self.classifier.trainable_variables]
         with tf.GradientTape(persistent=True) as tape:
-            outputs = self.classifier(train.x, training=True)
+            outputs, features = self._forward(train.x, training=True)
             logits = self._logits(outputs)
             example_losses = self.method.example_losses(logits, train.y)
             penalty = tf.add_n(self.classifier.losses) if self.classifier.losses else None
@@ -201,7 +200,8 @@ class ReweightedModel(keras.Model):
             return dense(gradients, parameters)
 
         stop = tf.stop_gradient
-        examples = Examples(stop(example_losses), stop(logits), train.y, train.index)
+        features = None if features is None else stop(features)
+        examples = Examples(stop(example_losses), stop(logits), train.y, train.index, features)
         weights = stop(self.method.example_weights(examples))
         if self.method.learns:
             weights = stop(self._learn(examples, weights, loss_gradient, parameters, data["meta"]))
@@ -212,8 +212,8 @@ class ReweightedModel(keras.Model):
             gradients = loss_gradient(weights, (example_losses, penalty), (share,))
         self.optimizer.apply(gradients, self.classifier.trainable_variables)
         if self.record is not None:
-            record.update(self.record, examples, weights)
-        self._update_loss(examples.losses)
+            record.update(self.record, examples, self.method.label_weight(weights, examples))
+        self._update_loss(record.label_losses(examples))
         local = tf.reduce_sum(weights * examples.losses)
         self._means["weighted_loss"].update_state(local * replicas.count())
         return self.compute_metrics(train.x, train.y, outputs)

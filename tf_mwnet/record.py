@@ -21,18 +21,28 @@ def create(num_examples: int) -> tf.Variable:
     )
 
 
+def label_losses(examples: Examples) -> tf.Tensor:
+    """``[B]``: the example losses, or the cross-entropy of the given label where they are ``[B, K]``."""
+    if examples.losses.shape.rank == 1:
+        return examples.losses
+    return losses.cross_entropy(examples.logits, examples.labels)
+
+
 def update(variable: tf.Variable, examples: Examples, weights: tf.Tensor) -> None:
     """Writes the rows of a batch, from all replicas.
 
-    The columns: loss in nats; weight times the size of the global batch (1 is plain training; of
-    class-level weights the mean); probability of the given label; predicted class.
+    Args:
+        variable: see `create`.
+        examples: the batch.
+        weights: ``[B]``, see `Method.label_weight`.
+
+    The columns: loss in nats; weight times the size of the global batch (1 is plain training);
+    probability of the given label; predicted class.
     """
     logits = losses.full_precision(examples.logits)
     given = losses.cross_entropy(logits, examples.labels)
-    loss = examples.losses if examples.losses.shape.rank == 1 else given
-    weight = weights if weights.shape.rank == 1 else tf.reduce_mean(weights, axis=1)
-    weight *= replicas.batch_size(weights, weights.dtype)
-    columns = [loss, weight, tf.exp(-given), tf.argmax(logits, axis=1)]
+    weight = weights * replicas.batch_size(weights, weights.dtype)
+    columns = [label_losses(examples), weight, tf.exp(-given), tf.argmax(logits, axis=1)]
     rows = tf.stack([tf.cast(c, tf.float32) for c in columns], axis=1)
     index = examples.index
     context = tf.distribute.get_replica_context()

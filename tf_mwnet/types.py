@@ -30,12 +30,31 @@ class Examples(NamedTuple):
         logits: ``[B, K]``.
         labels: given labels, integer ``[B]`` or ``[B, K]``.
         index: int64 ``[B]``, see `Batch`.
+        features: ``[B, D]``, what enters the classifier's last dense layer; None unless the method
+            ``uses_features``.
     """
 
     losses: Any
     logits: Any
     labels: Any
     index: Any
+    features: Any = None
+
+
+class Head(NamedTuple):
+    """What a method may know of the classifier before training.
+
+    Attributes:
+        name: the classifier's name, for messages.
+        num_classes: K, or None where a subclassed model does not tell.
+        num_features: D, inputs of the last dense layer, or None where there is none.
+        ending: "softmax" (logits included), "sigmoid", or the last layer's class.
+    """
+
+    name: str
+    num_classes: int | None
+    num_features: int | None
+    ending: str
 
 
 @dataclasses.dataclass(frozen=True)

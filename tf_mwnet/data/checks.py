@@ -97,6 +97,6 @@ def source(found: Source) -> Source:
                 f"{found.name}: {name} images are {part.x.shape[1:]}, train images"
                 f" {found.train.x.shape[1:]}; allowed: one shape"
             )
-        if part.x.ndim == 4:
+        if part.x.ndim == 4 and isinstance(part.x, np.ndarray):
             constant_images(f"{found.name} {name}", part.x, part.ids)
     return found

@@ -103,23 +103,34 @@ def load_npz(path: str) -> Source:
     return from_arrays(**found, name=file.stem)
 
 
-def load(name: str, data_dir: str | None = None, label_key="", clean_label_key="") -> Source:
+def load(
+    name: str,
+    data_dir: str | None = None,
+    label_key: str = "",
+    clean_label_key: str = "",
+    resize: int = 0,
+    center_crop: int = 0,
+) -> Source:
     """Loads a source by name: "digits", "folder", "npz", or a TensorFlow Datasets name.
 
     Args:
         name: see above; also a path that ends in ``.npz``.
         data_dir: the folder of images, the ``.npz`` file, or TFDS's folder.
         label_key, clean_label_key: columns, for TFDS sets with several.
+        resize, center_crop: see `images.Reading`, for folders.
 
     Raises:
         UserError: there is no such data, or it is not usable; see `checks`.
     """
+    for option, value in (("resize", resize), ("center_crop", center_crop)):
+        if value and name != "folder":
+            raise UserError(f"{option} is {value} with dataset '{name}'; allowed: with dataset 'folder'")
     if name == "digits":
         return load_digits()
     if name == "folder":
         if not data_dir:
             raise UserError("dataset 'folder' needs --data_dir; allowed: a folder with train/<class>/")
-        return load_folder(data_dir)
+        return load_folder(data_dir, resize, center_crop)
     if name == "npz" or name.endswith(".npz"):
         path = data_dir if name == "npz" else name
         if not path:

@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 from absl import logging
 
-from tf_mwnet.data import bias, checks
+from tf_mwnet.data import bias, checks, images
 from tf_mwnet.errors import UserError, check_range, choose, quoted
 from tf_mwnet.types import DataSpec, LabelledSet, Source, Splits
 
@@ -186,9 +186,10 @@ def make_splits(found: Source, config: BiasConfig) -> Splits:
 
 def _spec(found: Source, train: LabelledSet) -> DataSpec:
     # float64 sums over a million values per channel; images are looked at in parts to save memory.
-    axes = tuple(range(train.x.ndim - 1))
-    parts = np.array_split(train.x, max(1, len(train) // 5000))
-    count = train.x.size // train.x.shape[-1]
+    x = images.pixels(train.x)
+    axes = tuple(range(x.ndim - 1))
+    parts = np.array_split(x, max(1, len(x) // 5000))
+    count = x.size // x.shape[-1]
     mean = sum(p.sum(axis=axes, dtype=np.float64) for p in parts) / count
     square = sum(((p - mean) ** 2).sum(axis=axes, dtype=np.float64) for p in parts) / count
     std = np.sqrt(square)

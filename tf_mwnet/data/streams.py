@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from tf_mwnet.data.images import ImageFiles
 from tf_mwnet.errors import UserError
 from tf_mwnet.types import Batch, DataSpec, LabelledSet
 
@@ -98,14 +99,27 @@ def cycle(size, batch_size, seed, start_step=0, shuffle=True) -> tf.data.Dataset
 # -------------------------------------------------------------------- streams
 
 
-def _batches(x, y, indices, start_step, transform) -> tf.data.Dataset:
-    """Datasets of `Batch` from arrays and index batches; ``transform(x, step)`` or None."""
+def _reader(x) -> Callable[[tf.Tensor], Any]:
+    """Rows int64 ``[B]`` -> their examples, of arrays, structures of arrays or `ImageFiles`."""
+    if isinstance(x, ImageFiles):
+
+        def read(index):
+            pixels = tf.numpy_function(x.read, [index], tf.as_dtype(x.dtype), stateful=False)
+            return tf.ensure_shape(pixels, [None, *x.image_shape])
+
+        return read
     # Copied into tensors once; the pipeline captures them instead of writing them into its graph.
     with tf.device("CPU:0"):
-        x, y = tf.nest.map_structure(tf.convert_to_tensor, (x, y))
+        tensors = tf.nest.map_structure(tf.convert_to_tensor, x)
+    return lambda index: tf.nest.map_structure(lambda t: tf.gather(t, index), tensors)
+
+
+def _batches(x, y, indices, start_step, transform) -> tf.data.Dataset:
+    """Datasets of `Batch` from arrays and index batches; ``transform(x, step)`` or None."""
+    x_rows, y_rows = _reader(x), _reader(y)
 
     def load(step, index):
-        bx, by = tf.nest.map_structure(lambda t: tf.gather(t, index), (x, y))
+        bx, by = x_rows(index), y_rows(index)
         return Batch(bx if transform is None else transform(bx, step), by, index)
 
     steps = tf.data.Dataset.range(start_step, FOREVER)
@@ -175,11 +189,10 @@ def training_stream(
 
 def evaluation_stream(examples: LabelledSet, spec: DataSpec, batch_size: int = 500):
     """Batches ``(x, y)`` in order, once, normalised, not augmented."""
-    with tf.device("CPU:0"):
-        x, y = tf.constant(examples.x), tf.constant(examples.y)
-    starts = tf.data.Dataset.range(0, len(examples), batch_size)
-    return starts.map(
-        lambda s: (normalise(x[s : s + batch_size], spec), y[s : s + batch_size]),
+    x, y = _reader(examples.x), _reader(examples.y)
+    rows = tf.data.Dataset.range(len(examples)).batch(batch_size)
+    return rows.map(
+        lambda index: (normalise(x(index), spec), y(index)),
         num_parallel_calls=tf.data.AUTOTUNE,
         deterministic=True,
     ).prefetch(tf.data.AUTOTUNE)

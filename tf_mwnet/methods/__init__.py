@@ -5,14 +5,19 @@ A method is found by name, by a dict ``{"name": ..., **arguments}``, or is an ob
 
 from __future__ import annotations
 
+import inspect
+
 import keras
 
-from tf_mwnet.errors import UserError, choose
+from tf_mwnet.errors import UserError, choose, quoted
 from tf_mwnet.methods.base import Method
+from tf_mwnet.methods.cmwnet import CMWNet, scale_groups
 from tf_mwnet.methods.erm import ERM
 from tf_mwnet.methods.frozen import FrozenWeights
 from tf_mwnet.methods.gdw import GDW
+from tf_mwnet.methods.insw import INSW
 from tf_mwnet.methods.l2rw import L2RW
+from tf_mwnet.methods.mlc import MLC
 from tf_mwnet.methods.mwnet import MNW, RMNW, MWNet, batch_weights
 
 METHODS: dict[str, type[Method]] = {
@@ -21,6 +26,9 @@ METHODS: dict[str, type[Method]] = {
     "mnw": MNW,
     "rmnw": RMNW,
     "gdw": GDW,
+    "insw": INSW,
+    "cmwnet": CMWNet,
+    "mlc": MLC,
     "erm": ERM,
 }
 
@@ -33,30 +41,44 @@ def get(method: str | dict | Method) -> Method:
             Keras object, or a `Method`.
 
     Raises:
-        UserError: the name is unknown, or the value is of another type.
+        UserError: the name is unknown, an argument without a default is missing, or the value is of
+            another type.
     """
     if isinstance(method, Method):
         return method
     if isinstance(method, str):
-        return choose("method", method, METHODS)()
+        method = {"name": method}
     if isinstance(method, dict) and "class_name" in method:
         return keras.saving.deserialize_keras_object(method)
     if isinstance(method, dict) and "name" in method:
         arguments = {k: v for k, v in method.items() if k != "name"}
-        return choose("method", method["name"], METHODS)(**arguments)
+        kind = choose("method", method["name"], METHODS)
+        required = [p.name for p in inspect.signature(kind).parameters.values() if _required(p)]
+        if missing := [name for name in required if name not in arguments]:
+            raise UserError(f"method '{method['name']}' lacks {quoted(missing)}; allowed: with them")
+        return kind(**arguments)
     raise UserError(f"method is {method!r}; allowed: a name, a dict with 'name', or a Method")
+
+
+def _required(parameter: inspect.Parameter) -> bool:
+    several = (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+    return parameter.default is parameter.empty and parameter.kind not in several
 
 
 __all__ = [
     "ERM",
     "GDW",
+    "INSW",
     "L2RW",
     "METHODS",
+    "MLC",
     "MNW",
     "RMNW",
+    "CMWNet",
     "FrozenWeights",
     "MWNet",
     "Method",
     "batch_weights",
     "get",
+    "scale_groups",
 ]

@@ -9,8 +9,9 @@ import numpy as np
 import tensorflow as tf
 
 from tf_mwnet import losses
-from tf_mwnet.errors import choose
-from tf_mwnet.types import Examples
+from tf_mwnet.errors import UserError, choose
+from tf_mwnet.meta import dense
+from tf_mwnet.types import Examples, Head
 
 
 class Method(keras.layers.Layer):
@@ -22,7 +23,12 @@ class Method(keras.layers.Layer):
     * `example_losses`: differentiable with respect to the logits;
     * `example_weights`: from constants;
     * `learn`: takes the gradient G of the meta loss with respect to the weights, updates what the
-      method has learned, and returns the weights of the real step.
+      method has learned, and returns the weights of the real step. As it stands, the method's
+      trainable variables take one step of the meta optimizer along G, sent back through
+      `example_weights`.
+
+    What a method must know of the data (class sizes, number of examples) it gets in its constructor,
+    what it must know of the classifier in `prepare`.
 
     It is a Keras layer so that its variables are tracked, saved and distributed with the model.
     On several replicas each function sees its replica's share of the batch; sums over the batch go
@@ -37,7 +43,13 @@ class Method(keras.layers.Layer):
         virtual_step: whether the meta gradient is taken after a virtual step; without, at the
             current parameters, which is the same where ``example_weights`` are 0, and cheaper.
         meta_labels: "clean" or "noisy", what the method is made for; a run's default.
-        options: names of the constructor arguments that a run passes on from its configuration.
+        options: names of the constructor arguments that a run passes on, from its configuration or
+            from its training set (``num_examples``, ``class_sizes``).
+        meta_lr: the learning rate of the meta optimizer that a run uses by default.
+        uses_features: whether `Examples` carries the classifier's features.
+        num_examples: N, where the method has something of its own for each training example: it can
+            then only be trained on arrays, or on batches that carry their rows. Else None.
+        group_of_class: int64 ``[K]`` where there is a weight function per group of classes, else None.
 
     Raises:
         UserError: ``meta_loss`` is unknown.
@@ -47,6 +59,10 @@ class Method(keras.layers.Layer):
     virtual_step = True
     meta_labels = "clean"
     options: tuple[str, ...] = ()
+    meta_lr = 1e-3
+    uses_features = False
+    num_examples: int | None = None
+    group_of_class: np.ndarray | None = None
 
     def __init__(self, meta_loss: str | Callable = "cross_entropy", **kwargs):
         super().__init__(**kwargs)
@@ -69,6 +85,31 @@ class Method(keras.layers.Layer):
             config["meta_loss"] = keras.saving.deserialize_keras_object(config["meta_loss"])
         return cls(**config)
 
+    def prepare(self, head: Head) -> None:
+        """Checks that the method fits the classifier, and builds what depends on it; called once.
+
+        Args:
+            head: the classifier's last layers.
+
+        Raises:
+            UserError: it does not fit: here, a meta loss that claims to be symmetric and is not.
+        """
+        if head.num_classes is not None:
+            losses.check_symmetry(self.meta_loss, head.num_classes)
+
+    def check_rows(self, num_examples: int | None) -> None:
+        """Raises ``UserError`` where the method was made for another number of training examples.
+
+        Args:
+            num_examples: N, or None for batches that do not carry their rows.
+        """
+        if self.num_examples not in (None, num_examples):
+            found = "a dataset without rows" if num_examples is None else f"{num_examples} examples"
+            raise UserError(
+                f"{type(self).__name__} was made for {self.num_examples} training examples and got"
+                f" {found}; allowed: arrays of that size"
+            )
+
     def example_losses(self, logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
         """Losses ``[B]`` or ``[B, K]`` from logits ``[B, K]`` and given labels."""
         return losses.cross_entropy(logits, labels)
@@ -89,15 +130,33 @@ class Method(keras.layers.Layer):
             optimizer: the user's ``meta_optimizer``, built on ``self.trainable_variables``; None where
                 there are none.
         """
-        raise NotImplementedError
+        variables = self.trainable_variables
+        with tf.GradientTape() as tape:
+            weights = self.example_weights(examples)
+        values = [v.value for v in variables]
+        slopes = tape.gradient(weights, values, output_gradients=gradient)
+        optimizer.apply(dense(slopes, values), variables)
+        return self.example_weights(examples)
+
+    def label_weight(self, weights: tf.Tensor, examples: Examples) -> tf.Tensor:
+        """What the weights come to for each example as it is labelled, ``[B]``; this is recorded.
+
+        Class-level weights: their mean over the classes.
+        """
+        return weights if weights.shape.rank == 1 else tf.reduce_mean(weights, axis=1)
 
     def weight_function(self, loss: tf.Tensor) -> tf.Tensor | None:
-        """Loss ``[n]`` -> unnormalised weight ``[n]``, or None where the weight is no function of it."""
+        """Loss ``[n]`` -> unnormalised weight ``[n]``, or ``[n, G]`` for G groups of classes.
+
+        None where the weight is no function of the loss.
+        """
         return None
 
 
 def weight_curve(method: Method, top: float = 12.0, points: int = 121):
-    """``(losses [points], weights [points])`` of a method's weight function, or None without one.
+    """``(losses [points], weights)`` of a method's weight function, or None without one.
+
+    The weights are ``[points]``, or ``[points, G]`` for a function with G groups of classes.
 
     Args:
         method: any method.

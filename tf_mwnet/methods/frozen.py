@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import keras
 import tensorflow as tf
 
+from tf_mwnet.errors import UserError
 from tf_mwnet.methods.base import Method
+from tf_mwnet.methods.cmwnet import by_group, scale_groups
 from tf_mwnet.methods.mwnet import batch_weights
 from tf_mwnet.networks.weight_function import WeightFunction
 from tf_mwnet.types import Examples
@@ -17,27 +21,49 @@ class FrozenWeights(Method):
 
     Args:
         path: a version folder written by `tf_mwnet.export.export_weight_net`, or any SavedModel
-            whose ``serving_default`` maps ``loss [n, 1]`` float32 to ``weight [n, 1]`` float32; also
-            the folder above it, whose highest version is taken.
+            whose ``serving_default`` maps ``loss [n, 1]`` float32 to ``weight [n, 1]`` float32, or to
+            ``[n, G]`` for G groups of classes; also the folder above it, whose highest version is taken.
         normalise: as in `MWNet`; by default what the model card beside the SavedModel says, and
             True where there is no card.
+        class_sizes: training examples of each class, ``[K]``, for a function with groups: the classes
+            of the new data are clustered as `CMWNet` does it. Else not used.
 
     Raises:
-        UserError: nothing can be loaded from ``path``, or the signature differs.
+        UserError: nothing can be loaded from ``path``, the signature differs, or the function has
+            groups and ``class_sizes`` are missing or have fewer distinct values.
     """
 
-    def __init__(self, path: str, normalise: bool | None = None, **kwargs):
+    def __init__(
+        self,
+        path: str,
+        normalise: bool | None = None,
+        class_sizes: Sequence[int] | None = None,
+        **kwargs,
+    ):
         super().__init__(**kwargs)
         self.saved_model = str(path)
         # Held in a tuple: the function's variables are constants, not part of a checkpoint.
         self._function = (WeightFunction(self.saved_model),)
         self.normalise = self._function[0].normalised if normalise is None else bool(normalise)
+        self.class_sizes = None if class_sizes is None else [int(n) for n in class_sizes]
+        groups = self._function[0].groups
+        if groups > 1:
+            if self.class_sizes is None:
+                raise UserError(f"weight net '{path}' has {groups} groups; allowed: with class_sizes")
+            self.group_of_class = scale_groups(self.class_sizes, groups)
 
     def weight_function(self, loss: tf.Tensor) -> tf.Tensor:
         return tf.cast(self._function[0](tf.cast(loss, tf.float32)), loss.dtype)
 
     def example_weights(self, examples: Examples) -> tf.Tensor:
-        return batch_weights(self.weight_function(examples.losses), self.normalise)
+        values = self.weight_function(examples.losses)
+        if self.group_of_class is not None:
+            values = by_group(values, examples, self.group_of_class)
+        return batch_weights(values, self.normalise)
 
     def get_config(self):
-        return super().get_config() | {"path": self.saved_model, "normalise": self.normalise}
+        return super().get_config() | {
+            "path": self.saved_model,
+            "normalise": self.normalise,
+            "class_sizes": self.class_sizes,
+        }

@@ -6,8 +6,9 @@ import keras
 import tensorflow as tf
 
 from tf_mwnet import losses, replicas
+from tf_mwnet.errors import UserError
 from tf_mwnet.methods.mwnet import MWNet
-from tf_mwnet.types import Examples
+from tf_mwnet.types import Examples, Head
 
 CLAMP = 0.999  # of probabilities in the constraint's denominator
 LOWEST, HIGHEST = 1e-6, 1e6  # of class-level weights
@@ -35,13 +36,24 @@ class GDW(MWNet):
         clip: bound of its components.
         zero_mean: whether the constraint is used.
         **kwargs: as for `MWNet`, without ``normalise``: the weights' mean is used.
+
+    Raises:
+        UserError: in `prepare`, the classifier does not end in a softmax.
     """
 
-    options = ("hidden", "seed", "eta")
+    options = ("hidden", "seed", "eta", "zero_mean")
 
     def __init__(self, *args, eta=100.0, clip=0.2, zero_mean=True, **kwargs):
         super().__init__(*args, **(kwargs | {"normalise": False}))
         self.eta, self.clip, self.zero_mean = float(eta), float(clip), bool(zero_mean)
+
+    def prepare(self, head: Head) -> None:
+        super().prepare(head)
+        if head.ending != "softmax":
+            raise UserError(
+                f"method gdw got classifier '{head.name}', which ends in {head.ending}; allowed: softmax"
+                " (or logits), since its weights act on p - y"
+            )
 
     def example_losses(self, logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
         logits = losses.full_precision(logits)

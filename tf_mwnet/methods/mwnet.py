@@ -67,20 +67,15 @@ class MWNet(Method):
         # Its variables' type, not a policy's: a weight net stays float32 in mixed precision.
         dtype = self.weight_net.variables[0].dtype
         value = self.weight_net(tf.cast(loss, dtype)[:, None])
-        return tf.cast(value[:, 0], loss.dtype)
+        value = value[:, 0] if value.shape[-1] == 1 else value
+        return tf.cast(value, loss.dtype)
+
+    def weigh(self, examples: Examples) -> tf.Tensor:
+        """Unnormalised weights ``[B]``, 0 to 1."""
+        return self.weight_function(examples.losses)
 
     def example_weights(self, examples: Examples) -> tf.Tensor:
-        return batch_weights(self.weight_function(examples.losses), self.normalise)
-
-    def learn(self, gradient, examples, optimizer):
-        variables = self.weight_net.trainable_variables
-        with tf.GradientTape() as tape:
-            weights = self.example_weights(examples)
-        optimizer.apply(
-            tape.gradient(weights, [v.value for v in variables], output_gradients=gradient),
-            variables,
-        )
-        return self.example_weights(examples)
+        return batch_weights(self.weigh(examples), self.normalise)
 
     def get_config(self):
         return super().get_config() | {

@@ -8,8 +8,8 @@ import keras
 
 from tf_mwnet.errors import choose
 from tf_mwnet.networks.pretrained import resnet50
-from tf_mwnet.networks.residual import resnet32, wrn28_10
-from tf_mwnet.networks.small import lenet, mlp, small_cnn
+from tf_mwnet.networks.residual import resnet18, resnet32, wrn28_10
+from tf_mwnet.networks.small import lenet, lenet_sigmoid, mlp, small_cnn
 from tf_mwnet.networks.weight_function import WeightFunction
 from tf_mwnet.networks.weight_net import weight_net
 from tf_mwnet.types import DataSpec
@@ -17,9 +17,11 @@ from tf_mwnet.types import DataSpec
 NETWORKS: dict[str, Callable[..., keras.Model]] = {
     "small_cnn": small_cnn,
     "lenet": lenet,
+    "lenet_sigmoid": lenet_sigmoid,
     "mlp": mlp,
     "resnet32": resnet32,
     "wrn28_10": wrn28_10,
+    "resnet18": resnet18,
     "resnet50": resnet50,
 }
 
@@ -53,7 +55,9 @@ __all__ = [
     "build",
     "default_network",
     "lenet",
+    "lenet_sigmoid",
     "mlp",
+    "resnet18",
     "resnet32",
     "resnet50",
     "small_cnn",

@@ -1,10 +1,11 @@
-"""Residual networks for 32x32 images."""
+"""Residual networks: for 32x32 images, and ResNet-18 for large ones."""
 
 from __future__ import annotations
 
 import keras
 from keras import layers, ops
 
+from tf_mwnet.errors import UserError
 from tf_mwnet.networks.init import Seeds, batch_norm
 from tf_mwnet.types import DataSpec
 
@@ -108,3 +109,36 @@ def wrn28_10(
     x = layers.GlobalAveragePooling2D()(activate(x))
     name = f"wrn{6 * blocks + 4}_{widen}"
     return keras.Model(inputs, seeds.dense(spec.num_classes)(x), name=name)
+
+
+def resnet18(spec: DataSpec, seed: int = 0, width: int = 64, synchronized: bool = False) -> keras.Model:
+    """ResNet-18 for large images (He et al., CVPR 2016, table 1): 11.2 M parameters, random start.
+
+    A 7x7 convolution and max-pooling, four stages of two basic blocks, 1x1 projections (option B).
+
+    Args:
+        spec: images of at least 32x32 pixels.
+        seed: seed of the initial values.
+        width: filters of the first stage, doubled in each.
+        synchronized: see `batch_norm`.
+    """
+    if min(spec.shape[:2]) < 32:
+        raise UserError(f"resnet18 got images of {spec.shape}; allowed: at least 32x32 pixels")
+    seeds = Seeds(seed)
+
+    def norm(x):
+        return batch_norm(synchronized)(x)
+
+    x = inputs = keras.Input(spec.shape)
+    x = layers.ReLU()(norm(seeds.conv(width, 7, 2)(x)))
+    x = layers.MaxPooling2D(3, strides=2, padding="same")(x)
+    for stage in range(4):
+        filters = width * 2**stage
+        for block in range(2):
+            strides = 2 if stage > 0 and block == 0 else 1
+            shortcut = norm(seeds.conv(filters, 1, strides)(x)) if strides > 1 else x
+            x = layers.ReLU()(norm(seeds.conv(filters, 3, strides)(x)))
+            x = norm(seeds.conv(filters, 3)(x))
+            x = layers.ReLU()(layers.add([x, shortcut]))
+    x = layers.GlobalAveragePooling2D()(x)
+    return keras.Model(inputs, seeds.dense(spec.num_classes)(x), name="resnet18")

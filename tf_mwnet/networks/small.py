@@ -61,6 +61,38 @@ def lenet(spec: DataSpec, seed: int = 0) -> keras.Model:
     return keras.Sequential(layers, name="lenet")
 
 
+@keras.saving.register_keras_serializable(package="tf_mwnet")
+class SigmoidLogits(keras.layers.Layer):
+    """One output z as the logits ``[0, z]`` of two classes: their softmax is sigmoid(z)."""
+
+    def call(self, z):
+        return keras.ops.pad(z, [[0, 0], [1, 0]])
+
+    def compute_output_shape(self, shape):
+        return (shape[0], 2)
+
+
+def lenet_sigmoid(spec: DataSpec, seed: int = 0) -> keras.Model:
+    """The LeNet of L2RW's released MNIST code, for two classes and with one sigmoid output.
+
+    5x5 convolutions of 16, 32 and 64 filters, each with 3x3 max-pooling of stride 2, and a hidden
+    layer of 100 (Ren et al., ICML 2018, section 4.1).
+
+    Args:
+        spec: images of two classes.
+        seed: seed of the initial values.
+    """
+    if spec.num_classes != 2:
+        raise UserError(f"lenet_sigmoid got {spec.num_classes} classes; allowed: 2")
+    seeds = Seeds(seed)
+    layers = [keras.Input(spec.shape)]
+    for filters in (16, 32, 64):
+        layers.append(seeds.conv(filters, 5, use_bias=True, activation="relu"))
+        layers.append(keras.layers.MaxPooling2D(3, strides=2, padding="same"))
+    layers += [keras.layers.Flatten(), seeds.dense(100, activation="relu")]
+    return keras.Sequential([*layers, seeds.dense(1), SigmoidLogits()], name="lenet_sigmoid")
+
+
 def mlp(spec: DataSpec, seed: int = 0, hidden: tuple[int, ...] = (256,)) -> keras.Model:
     """A multi-layer perceptron with ReLU on the flattened input.
 

@@ -33,8 +33,11 @@ def version_folder(path: str | pathlib.Path) -> pathlib.Path:
 class WeightFunction:
     """Loss ``[n]`` float32 -> weight ``[n]`` float32, from a SavedModel's ``serving_default``.
 
+    With G > 1 groups of classes the weights are ``[n, G]``.
+
     Attributes:
         path: the version folder.
+        groups: G.
         card: the model card's content, empty without one.
         normalised: whether training divided the weights by their batch sum.
     """
@@ -58,18 +61,20 @@ class WeightFunction:
         if self._function is not None:
             inputs = self._function.structured_input_signature[1]
             outputs = self._function.structured_outputs
-        want = ("loss", "weight")
         found = [*inputs.items(), *outputs.items()]
-        fits = len(found) == 2 and all(
-            name == wanted and spec.dtype == tf.float32 and spec.shape.as_list() == [None, 1]
-            for (name, spec), wanted in zip(found, want, strict=True)
+        fits = [name for name, _ in found] == ["loss", "weight"] and all(
+            spec.dtype == tf.float32 and spec.shape.rank == 2 and spec.shape[0] is None
+            for _, spec in found
         )
+        fits = fits and found[0][1].shape[1] == 1 and found[1][1].shape[1] is not None
         if not fits:
             shown = ", ".join(f"{n} {s.dtype.name}{s.shape}" for n, s in found) or "none"
             raise UserError(
                 f"weight net '{self.path}' has the signature: {shown}; allowed: serving_default with"
-                " loss float32(None, 1) -> weight float32(None, 1)"
+                " loss float32(None, 1) -> weight float32(None, 1), or (None, G) for G groups of classes"
             )
+        self.groups = int(found[1][1].shape[1])
 
     def __call__(self, loss: tf.Tensor) -> tf.Tensor:
-        return self._function(loss=loss[:, None])["weight"][:, 0]
+        weight = self._function(loss=loss[:, None])["weight"]
+        return weight[:, 0] if self.groups == 1 else weight

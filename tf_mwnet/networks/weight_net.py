@@ -10,8 +10,10 @@ from tf_mwnet.errors import UserError
 from tf_mwnet.networks.init import Seeds
 
 
-def weight_net(hidden: Sequence[int] = (100,), seed: int = 0, dtype: str | None = None):
-    """An MLP ``[B, 1] -> [B, 1]``: ReLU hidden layers, sigmoid output in (0, 1).
+def weight_net(
+    hidden: Sequence[int] = (100,), seed: int = 0, dtype: str | None = None, outputs: int = 1
+):
+    """An MLP ``[B, 1] -> [B, outputs]``: ReLU hidden layers, sigmoid output in (0, 1).
 
     Meta-Weight-Net, section 3.2 (one hidden layer of 100) and table 5 (other shapes). Kernels and
     biases start uniform in +-1/sqrt(fan in), as in the authors' code: biases that differ place the
@@ -21,6 +23,7 @@ def weight_net(hidden: Sequence[int] = (100,), seed: int = 0, dtype: str | None 
         hidden: hidden layer sizes, each positive; may be empty.
         seed: seed of the initial values.
         dtype: "float32" or "float64"; by default Keras's floatx, also under mixed precision.
+        outputs: 1, or one for each group of classes.
 
     Raises:
         UserError: a hidden size is not positive.
@@ -31,7 +34,7 @@ def weight_net(hidden: Sequence[int] = (100,), seed: int = 0, dtype: str | None 
     dtype = dtype or keras.config.floatx()
     model = keras.Sequential([keras.Input((1,), dtype=dtype)], name="weight_net")
     fan_in = 1
-    for units, activation in [*((int(h), "relu") for h in hidden), (1, "sigmoid")]:
+    for units, activation in [*((int(h), "relu") for h in hidden), (outputs, "sigmoid")]:
         limit = fan_in**-0.5
         uniform = [keras.initializers.RandomUniform(-limit, limit, seed=seeds()) for _ in range(2)]
         model.add(

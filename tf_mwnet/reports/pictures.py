@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from tf_mwnet import example_files
 from tf_mwnet.callbacks import read_metrics
 from tf_mwnet.data.bias import realised_matrix
 from tf_mwnet.reports import plots
@@ -33,8 +34,9 @@ def draw_run(folder: pathlib.Path, methods: Sequence[str], splits: Splits) -> li
         figures["noise_matrix"] = plots.matrices(splits.transition, realised, splits.spec.class_names)
     for name in methods:
         records = sorted((folder / name / "examples").glob("epoch_*.npz"))
-        with np.load(records[-1]) as last:
-            weights, losses = last["weight"].astype(float), last["loss"].astype(float)
+        last = example_files.load(records[-1])
+        weights, losses = last["weight"].astype(float), last["loss"].astype(float)
+        group = last["function_group"][splits.train.y] if "function_group" in last else None
         if np.nanmax(weights) - np.nanmin(weights) < 1e-3:  # plain training: all are 1
             continue
         title = f"Example weights, {name}, last epoch"
@@ -42,7 +44,8 @@ def draw_run(folder: pathlib.Path, methods: Sequence[str], splits: Splits) -> li
         curves = weight_curves(records)
         if curves:
             grid, by_epoch = curves
-            figures[f"weight_function_{name}"] = plots.weight_function(grid, by_epoch, losses, corrupted)
+            figure = plots.weight_function(grid, by_epoch, losses, corrupted, group)
+            figures[f"weight_function_{name}"] = figure
     paths = []
     for name, figure in figures.items():
         paths.append(target / f"{name}.png")
@@ -58,9 +61,9 @@ def weight_curves(records: Sequence[pathlib.Path], count: int = CURVES):
     picked = sorted({int(i) for i in np.linspace(0, len(records) - 1, count).round()})
     curves = {}
     for path in (records[i] for i in picked):
-        with np.load(path) as arrays:
-            if "function_loss" not in arrays:
-                return None
-            grid = arrays["function_loss"]
-            curves[int(path.stem.split("_")[1])] = arrays["function_weight"]
+        arrays = example_files.load(path)
+        if "function_loss" not in arrays:
+            return None
+        grid = arrays["function_loss"]
+        curves[int(path.stem.split("_")[1])] = arrays["function_weight"]
     return grid, curves

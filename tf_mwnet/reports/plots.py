@@ -41,40 +41,64 @@ def weight_function(
     curves: Mapping[int, np.ndarray],
     seen: np.ndarray,
     corrupted: np.ndarray | None = None,
+    group: np.ndarray | None = None,
 ) -> Figure:
     """Weight against loss over training, with the density of the losses behind it.
 
-    MW-Net figure 1 d-f.
+    MW-Net figure 1 d-f. A function with groups of classes gets a panel for each.
 
     Args:
         losses: ``[n]``, where the function was evaluated, rising.
-        curves: epoch -> weight ``[n]``, 0 to 1.
+        curves: epoch -> weight ``[n]``, or ``[n, G]`` for G groups of classes, 0 to 1.
         seen: losses of the training examples in the last epoch, ``[N]``; NaN where not seen.
         corrupted: bool ``[N]``, to show clean and wrong labels apart; None where unknown.
+        group: int ``[N]``, the group of each example, for a function with groups.
     """
-    figure, axes = _axes("example loss (cross-entropy, nats)", "weight", "Learned weight function")
     known = np.isfinite(seen)
     right = max(2.0, float(np.quantile(seen[known], 0.99)) * 1.1) if known.any() else losses[-1]
     right = min(right, float(losses[-1]))
+    count = 1 if group is None else next(iter(curves.values())).shape[1]
+    figure = Figure(figsize=(6.0 if count == 1 else 4.2 * count, 4.0), layout="constrained")
+    panels = figure.subplots(1, count, sharey=True, squeeze=False)[0]
+    for g, axes in enumerate(panels):
+        rows = known if group is None else known & (group == g)
+        density = _loss_density(axes, np.clip(seen, 0, right), rows, corrupted, right)
+        shown = {e: c if group is None else c[:, g] for e, c in curves.items()}
+        _weight_lines(axes, losses, shown)
+        title = "Learned weight function"
+        if group is not None:
+            place = {0: " (smallest)", count - 1: " (largest)"}.get(g, "")
+            title = f"Classes of group {g + 1} of {count}{place}, {rows.sum()} examples"
+        axes.set_title(title, fontsize=11)
+        axes.set(xlim=(0, right), ylim=(0, 1.02), xlabel="example loss (cross-entropy, nats)")
+    panels[0].set_ylabel("weight")
+    density.set_ylabel("examples per bin, last epoch")
+    handles = [h for a in (axes, density) for h in a.get_legend_handles_labels()[0]]
+    columns = 4 if count == 1 else 8
+    figure.legend(handles=handles, fontsize=8, frameon=False, loc="outside lower center", ncols=columns)
+    return figure
+
+
+def _loss_density(axes, losses, rows, corrupted, right):
     density = axes.twinx()
     bins = np.linspace(0, right, 41)
-    for name, rows, colour in _groups(known, corrupted):
-        density.hist(np.clip(seen[rows], 0, right), bins, color=colour, alpha=0.3, label=name)
+    for name, part, colour in _groups(rows, corrupted):
+        density.hist(losses[part], bins, color=colour, alpha=0.3, label=name)
     density.set_yscale("symlog")
-    density.set_ylabel("examples per bin, last epoch")
     density.spines["top"].set_visible(False)
+    axes.spines[["top", "right"]].set_visible(False)
     axes.set_zorder(density.get_zorder() + 1)
     axes.patch.set_visible(False)
+    return density
+
+
+def _weight_lines(axes, losses, curves):
     epochs = sorted(curves)
     for place, epoch in enumerate(epochs):
         share = place / max(len(epochs) - 1, 1)
         colour = colormaps["viridis_r"](0.15 + 0.85 * share)
         last = epoch == epochs[-1]
         axes.plot(losses, curves[epoch], color=colour, lw=2.5 if last else 1.2, label=f"epoch {epoch}")
-    axes.set(xlim=(0, right), ylim=(0, 1.02))
-    handles = [h for a in (axes, density) for h in a.get_legend_handles_labels()[0]]
-    figure.legend(handles=handles, fontsize=8, frameon=False, loc="outside lower center", ncols=4)
-    return figure
 
 
 def example_weights(weights: np.ndarray, corrupted: np.ndarray | None, title: str) -> Figure:

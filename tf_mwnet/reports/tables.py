@@ -6,16 +6,20 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+# Scores that tell clean from corrupted labels, and how a table names them.
+SCORES = {"weight": "weight", "mean_weight": "mean weight of last 5", "loss": "loss"}
+
 
 def summary(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """Test accuracy at the last epoch, over the last five, and at the best; AUCs at the last.
+    """Test accuracy at the last epoch, over the last five, and at the best; AUCs likewise.
 
     Args:
         rows: of ``metrics.csv``.
 
     Returns:
         Accuracies 0 to 1 under "last", "mean_last_5" and "best" (chosen by test accuracy: an upper
-        bound, not a result), "best_epoch", and "auc_weight", "auc_loss" where they were measured.
+        bound, not a result), "best_epoch"; for each score in `SCORES` that was measured
+        "auc_<score>" at the last epoch, "auc_<score>_best" and "auc_<score>_best_epoch".
     """
     test = np.array([r["test_accuracy"] for r in rows])
     found = {
@@ -24,9 +28,12 @@ def summary(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:
         "best": float(test.max()),
         "best_epoch": int(rows[int(test.argmax())]["epoch"]),
     }
-    for name in ("auc_weight", "auc_loss"):
-        if name in rows[-1]:
-            found[name] = float(rows[-1][name])
+    for name in (f"auc_{score}" for score in SCORES):
+        values = np.array([r.get(name, np.nan) for r in rows])
+        if np.isfinite(values).any():
+            found[name] = float(values[-1])
+            found[f"{name}_best"] = float(np.nanmax(values))
+            found[f"{name}_best_epoch"] = int(rows[int(np.nanargmax(values))]["epoch"])
     return found
 
 
@@ -44,22 +51,34 @@ def text(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
 
 
 def methods_table(methods: Mapping[str, Mapping[str, float]]) -> str:
-    """A row per method: test accuracy in percent, AUC of finding clean labels, seconds."""
-    header = ["method", "last", "mean of last 5", "best (epoch)", "AUC weight", "AUC loss", "seconds"]
-
-    def auc(value):
-        return "-" if value is None or not np.isfinite(value) else f"{value:.3f}"
-
+    """A row per method: test accuracy in percent, seconds."""
+    header = ["method", "last", "mean of last 5", "best (epoch)", "seconds"]
     lines = [
         [
             name,
             f"{100 * m['last']:.2f} %",
             f"{100 * m['mean_last_5']:.2f} %",
             f"{100 * m['best']:.2f} % ({m['best_epoch']})",
-            auc(m.get("auc_weight")),
-            auc(m.get("auc_loss")),
             f"{m['seconds']:.1f}",
         ]
         for name, m in methods.items()
     ]
+    return text(header, lines)
+
+
+def auc_table(methods: Mapping[str, Mapping[str, float]]) -> str | None:
+    """A row per method: AUC of telling clean from corrupted labels, last and best epoch.
+
+    None where it was not measured.
+    """
+    if not any(f"auc_{score}" in m for m in methods.values() for score in SCORES):
+        return None
+    header = ["AUC of wrong labels by", *(f"{n}: last, best (epoch)" for n in SCORES.values())]
+
+    def cell(m, name):
+        if name not in m or not np.isfinite(m[name]):
+            return "-"
+        return f"{m[name]:.3f}, {m[f'{name}_best']:.3f} ({m[f'{name}_best_epoch']})"
+
+    lines = [[name, *(cell(m, f"auc_{score}") for score in SCORES)] for name, m in methods.items()]
     return text(header, lines)

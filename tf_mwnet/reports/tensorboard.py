@@ -21,6 +21,7 @@ SCALARS = {
     "val_accuracy": "accuracy/test",
     "learning_rate": "learning_rate",
     "auc_weight": "auc_of_clean_labels/weight",
+    "auc_mean_weight": "auc_of_clean_labels/weight_mean_of_last_epochs",
     "auc_loss": "auc_of_clean_labels/loss",
 }
 IMAGES = 10
@@ -32,14 +33,17 @@ class TensorBoard(keras.callbacks.Callback):
     Args:
         folder: of the event files.
         epochs: of the whole run.
+        labels: given labels, int ``[N]``.
         corrupted: bool ``[N]``, splits the histograms into clean and noisy; None where unknown.
     """
 
-    def __init__(self, folder: pathlib.Path, epochs: int, corrupted: np.ndarray | None):
+    def __init__(
+        self, folder: pathlib.Path, epochs: int, labels: np.ndarray, corrupted: np.ndarray | None
+    ):
         super().__init__()
         self.writer = tf.summary.create_file_writer(str(folder))
         self.every = max(1, epochs // IMAGES)
-        self.epochs, self.corrupted = epochs, corrupted
+        self.epochs, self.labels, self.corrupted = epochs, labels, corrupted
         self.curves: dict[int, np.ndarray] = {}
 
     def on_epoch_end(self, epoch, logs=None):
@@ -68,7 +72,9 @@ class TensorBoard(keras.callbacks.Callback):
         if curve is None:
             return
         self.curves[step] = curve[1]
-        figure = plots.weight_function(curve[0], self.curves, losses, self.corrupted)
+        group = self.model.method.group_of_class
+        group = None if group is None else group[self.labels]
+        figure = plots.weight_function(curve[0], self.curves, losses, self.corrupted, group)
         tf.summary.image("weight_function", tf.io.decode_png(plots.png(figure, 80))[None])
 
     def on_train_end(self, logs=None):

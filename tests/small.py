@@ -1,0 +1,49 @@
+"""A small network, a method of any name, and a fit, for the tests of model and methods."""
+
+import keras
+
+from tf_mwnet import ReweightedModel, methods, optimizers
+
+# What a method may have to know of the training set in the fixture `blobs`.
+FACTS = {"num_examples": 120, "class_sizes": (60, 30, 20, 10)}
+
+
+def method_of(name, **arguments):
+    """A method by name, with what it needs to know of the training set."""
+    known = {k: FACTS[k] for k in methods.METHODS[name].options if k in FACTS}
+    return methods.get({"name": name} | known | arguments)
+
+
+def network(seed=0, bn=False, dropout=0.0, dtype=None, softmax=False):
+    layers = [keras.Input((6,))]
+    layers.append(
+        keras.layers.Dense(16, kernel_initializer=keras.initializers.HeNormal(seed), dtype=dtype)
+    )
+    if bn:
+        layers.append(keras.layers.BatchNormalization(momentum=0.9))
+    layers.append(keras.layers.ReLU())
+    if dropout:
+        layers.append(keras.layers.Dropout(dropout, seed=seed))
+    last = keras.initializers.HeNormal(seed + 1)
+    activation = "softmax" if softmax else None
+    layers.append(keras.layers.Dense(4, kernel_initializer=last, activation=activation, dtype=dtype))
+    return keras.Sequential(layers)
+
+
+def model_of(method="mwnet", jit_compile=False, from_logits=True, meta_lr=None, **kwargs):
+    if meta_lr is None:  # the weights must move in few steps; mlc runs away at such a rate
+        meta_lr = 1e-3 if method == "mlc" else 1e-2
+    method = method_of(method) if isinstance(method, str) else method
+    model = ReweightedModel(network(softmax=not from_logits, **kwargs), method, from_logits)
+    model.compile(optimizers.SGD(0.1, momentum=0.9), optimizers.Adam(meta_lr), jit_compile=jit_compile)
+    return model
+
+
+def fit(model, blobs, **kwargs):
+    x, y, xm, ym = blobs
+    settings = {"epochs": 4, "batch_size": 32, "verbose": 0} | kwargs
+    return model.fit(x, y, meta_data=(xm, ym), **settings)
+
+
+def numpy_weights(model):
+    return [v.numpy() for v in model.trainable_variables]

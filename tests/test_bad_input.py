@@ -1,0 +1,159 @@
+"""Bad flags, folders and files: one line, exit code 2, nothing written."""
+
+import os
+
+import numpy as np
+import pytest
+from runs import ROOT, SHORT, command, final_variables
+
+from tf_mwnet import Experiment, UserError
+from tf_mwnet.main import main
+from tf_mwnet.methods import METHODS
+
+
+def snapshot(folder):
+    return {p: (p.stat().st_mtime_ns, p.stat().st_size) for p in folder.rglob("*") if p.is_file()}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--dataset=nothing"], "unknown data set 'nothing'"),
+        (["--method=magic"], f"unknown method 'magic'; allowed: {', '.join(METHODS)}, auto"),
+        (
+            ["--meta_loss=mse"],
+            "allowed: auto, cross_entropy, mae, gce, sce, nce",
+        ),
+        (["--compare=mwnet"], "compare is 'mwnet'"),
+        (["--network=resnet33"], "did you mean 'resnet32'"),
+        (["--noise_rate=1.5"], "noise_rate is 1.5; allowed: 0 to 1"),
+        (["--noise_rate=nan"], "noise_rate is nan"),
+        (["--imbalance_factor=0.5"], "imbalance_factor is 0.5; allowed: at least 1"),
+        (["--meta_size=5000"], "allowed: at most 1300"),
+        (["--meta_size=0"], "method 'mwnet' needs a meta set and meta_size is 0"),
+        (["--epochs=0"], "epochs is 0; allowed: at least 1"),
+        (["--epochs=many"], "many"),
+        (["--lr=0"], "lr is 0; allowed: above 0"),
+        (["--lr_drops=a,b"], "lr_drops is 'a,b'; allowed: integers"),
+        (["--schedule=linear"], "unknown schedule 'linear'; allowed: step, cosine"),
+        (["--unknown=1"], "unknown"),
+        (["stray"], "'stray'"),
+        (["--flagfile=none.cfg"], "flagfile 'none.cfg' is not there"),
+        (["--weight_net=none"], "weight net 'none' is not there"),
+        (["--resume"], "resume is set without run_dir"),
+        (["--resume", "--run_dir=nowhere"], "holds no run to resume"),
+        (["--resume", "--overwrite", "--run_dir=x"], "one of them"),
+        (["--noise=hierarchical"], "needs coarse classes"),
+        (["--noise=none.csv"], "'none.csv' is not there"),
+        (["--dataset=folder", "--data_dir=none"], "folder 'none/train' is not there"),
+        (["--network=resnet50"], "resnet50 got images"),
+        (["--hidden=0"], "hidden sizes"),
+        (
+            ["--method=cmwnet", "--noise=none", f"--class_counts={','.join(['50'] * 10)}"],
+            "groups is 3, but the 10 classes have 1 distinct size; allowed: 1 to 1",
+        ),
+        (["--method=cmwnet", "--groups=0"], "groups is 0; allowed: at least 1"),
+        (["--method=insw", "--meta_size=0"], "'insw' needs a meta set and meta_size is 0"),
+        (["--network=lenet_sigmoid"], "lenet_sigmoid got 10 classes; allowed: 2"),
+        (["--resize=20"], "resize is 20 with dataset 'digits'; allowed: with dataset 'folder'"),
+        (["--center_crop=-1"], "center_crop is -1; allowed: at least 0"),
+    ],
+)
+def test_bad_flags(arguments, message, capfd, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments) == 2
+    out, err = capfd.readouterr()
+    (line,) = [text for text in err.splitlines() if not text.startswith("tf_mwnet: digits")]
+    assert message in line
+    assert out == ""
+    assert not list(tmp_path.iterdir())  # nothing was written
+
+
+def test_run_folders_are_safe(finished, tmp_path, capfd):
+    before = snapshot(finished)
+    assert main([*SHORT, "--compare=erm", f"--run_dir={finished}"]) == 2
+    assert "holds a finished run; allowed: a new folder, or --overwrite" in capfd.readouterr().err
+    assert main([*SHORT, "--compare=erm", f"--run_dir={finished}", "--resume", "--seed=5"]) == 2
+    assert "seed: 0 -> 5" in capfd.readouterr().err
+    assert main([f"--run_dir={finished}", "--overwrite", "--meta_size=5000"]) == 2
+    assert main([f"--run_dir={finished}", "--overwrite", "--network=lenet"]) == 2
+    capfd.readouterr()
+    assert snapshot(finished) == before
+    (tmp_path / "notes.txt").write_text("mine")
+    assert main([*SHORT, f"--run_dir={tmp_path}", "--overwrite"]) == 2
+    assert "holds files that are no run" in capfd.readouterr().err
+    assert (tmp_path / "notes.txt").read_text() == "mine"
+    assert main([*SHORT, f"--run_dir={tmp_path / 'notes.txt'}"]) == 2
+    assert "is a file" in capfd.readouterr().err
+
+
+def test_overwrite_replaces_a_run(tmp_path):
+    folder = tmp_path / "run"
+    assert main([*SHORT, "--method=erm", f"--run_dir={folder}"]) == 0
+    assert main([*SHORT, f"--run_dir={folder}", "--overwrite"]) == 0
+    assert not (folder / "erm").exists()
+
+
+def test_damaged_configuration(tmp_path, capfd):
+    (tmp_path / "config.json").write_text("{")
+    assert main([*SHORT, f"--run_dir={tmp_path}", "--resume"]) == 2
+    assert "can not be read" in capfd.readouterr().err
+
+
+def test_nan_loss_stops_the_run_and_keeps_the_last_good_checkpoint(tmp_path, capfd):
+    folder = tmp_path / "run"
+    arguments = ["--epochs=5", "--lr=1e18", "--network=mlp", "--steps_per_epoch=1", "--method=erm"]
+    assert main([*arguments, f"--run_dir={folder}"]) == 2
+    err = capfd.readouterr().err.splitlines()[-1]
+    step = int(err.split("at step ")[1].split()[0])
+    assert 2 <= step <= 5
+    kept = final_variables(folder, "erm")
+    epoch = int(next(v for n, v in kept.items() if n.startswith("epoch")))
+    assert epoch == step - 1
+    assert not (folder / "result.json").exists()
+
+
+def test_unusable_labels_and_images_from_files(tmp_path, capfd):
+    rng = np.random.default_rng(0)
+    x, y = rng.random((60, 6, 6, 1)), np.arange(60) % 3
+    bad = {
+        "float labels": ((x, y + 0.5), "no integer"),
+        "negative": ((x, y - 1), "out of range"),
+        "nan": ((np.where(np.arange(60)[:, None, None, None] == 3, np.nan, x), y), "image 3 has NaN"),
+        "constant": ((x * 0, y), "all pixels are 0"),
+        "empty class": ((x, y * 2), "no example of class 1"),
+    }
+    for name, ((images, labels), message) in bad.items():
+        path = tmp_path / f"{name}.npz"
+        np.savez(path, x_train=images, y_train=labels)
+        assert main([f"--dataset={path}", f"--run_dir={tmp_path / 'run'}"]) == 2
+        assert message in capfd.readouterr().err
+        assert not (tmp_path / "run").exists()
+
+
+def test_the_command_prints_one_line_for_bad_input():
+    process = command("--method=magic", env=os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"})
+    out, err = process.communicate()
+    assert process.returncode == 2
+    assert out == ""
+    ours = [line for line in err.splitlines() if "tf_mwnet" in line]
+    assert ours == [f"tf_mwnet: unknown method 'magic'; allowed: {', '.join(METHODS)}, auto"]
+    assert "Traceback" not in err
+
+
+def test_help_names_every_flag(capsys):
+    assert main(["--help"]) == 0
+    out = capsys.readouterr().out
+    names = """dataset data_dir label_key clean_label_key classes noise noise_rate imbalance_factor
+        meta_size meta_labels network method compare epochs steps_per_epoch batch_size meta_batch_size
+        lr lr_drops data_seed seed run_dir overwrite resume weight_net"""
+    for name in names.split():
+        assert f"  --{name}=" in out
+    assert str(ROOT) not in out
+
+
+def test_bad_experiments_in_python():
+    with pytest.raises(UserError, match="batch_size is 0"):
+        Experiment(batch_size=0)
+    with pytest.raises(ValueError, match="precision"):
+        Experiment(precision="float8")

@@ -1,0 +1,147 @@
+"""Runs that are killed, stopped or damaged, and go on."""
+
+import json
+import signal
+import time
+
+import numpy as np
+import pytest
+from runs import SHORT, assert_same, command, final_variables, rows
+
+from tf_mwnet.main import main
+
+ARGUMENTS = ["--epochs=6", "--steps_per_epoch=5", "--lr_drops=3", "--batch_size=50"]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "whole"
+    assert main([*ARGUMENTS, f"--run_dir={folder}"]) == 0
+    return folder
+
+
+def test_killed_and_resumed_run_is_the_same_to_the_last_bit(undisturbed, tmp_path):
+    folder = tmp_path / "killed"
+    process = command(*ARGUMENTS, f"--run_dir={folder}")
+    wait_for(folder / "mwnet" / "metrics.csv", process)
+    time.sleep(np.random.default_rng().uniform(0, 0.5))  # a random moment
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert not (folder / "result.json").exists()
+    assert main([*ARGUMENTS, f"--run_dir={folder}", "--resume"]) == 0
+    assert_same(final_variables(folder), final_variables(undisturbed))
+    assert rows(folder / "mwnet" / "metrics.csv") == rows(undisturbed / "mwnet" / "metrics.csv")
+
+
+def wait_for(path, process):
+    end = time.monotonic() + 120
+    while not path.exists():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signals_save_and_exit(undisturbed, tmp_path, number):
+    folder = tmp_path / "run"
+    process = command(*ARGUMENTS, f"--run_dir={folder}")
+    wait_for(folder / "mwnet" / "checkpoints" / "checkpoint", process)
+    process.send_signal(number)
+    _, err = process.communicate()
+    assert process.returncode == 128 + number
+    assert f"go on with --resume --run_dir={folder}" in err.splitlines()[-1]
+    assert "Traceback" not in err
+    assert main(["--resume", f"--run_dir={folder}"]) == 0  # as it says
+    assert_same(final_variables(folder), final_variables(undisturbed))
+
+
+def cut_short(tmp_path, epochs):
+    """A run folder as a kill after some epochs leaves it."""
+    from tf_mwnet import callbacks
+
+    folder = tmp_path / "cut"
+
+    class Stop(callbacks.StopOnSignal):
+        def on_epoch_end(self, epoch, logs=None):
+            if epoch + 1 == epochs:
+                raise callbacks.Interrupted(signal.SIGTERM, "cut")
+
+    before, callbacks.StopOnSignal = callbacks.StopOnSignal, Stop
+    try:
+        assert main([*ARGUMENTS, f"--run_dir={folder}"]) == 128 + signal.SIGTERM
+    finally:
+        callbacks.StopOnSignal = before
+    return folder
+
+
+@pytest.mark.parametrize("damage", ["cut", "flip", "remove"])
+def test_damaged_checkpoint_falls_back_to_the_one_before(undisturbed, tmp_path, damage, capfd):
+    folder = cut_short(tmp_path, 3)
+    path = folder / "mwnet" / "checkpoints" / "epoch-3.data-00000-of-00001"
+    content = path.read_bytes()
+    if damage == "cut":
+        path.write_bytes(content[: len(content) // 2])
+    elif damage == "flip":
+        middle = len(content) // 2
+        path.write_bytes(
+            content[:middle]
+            + bytes(255 - b for b in content[middle : middle + 64])
+            + content[middle + 64 :]
+        )
+    else:
+        path.unlink()
+    assert main([*ARGUMENTS, f"--run_dir={folder}", "--resume"]) == 0
+    err = capfd.readouterr().err
+    assert "epoch-3 is damaged" in err
+    assert "continuing after epoch 2 of 6" in err
+    assert_same(final_variables(folder), final_variables(undisturbed))
+
+
+def test_no_intact_checkpoint_starts_anew(undisturbed, tmp_path, capfd):
+    folder = cut_short(tmp_path, 2)
+    for path in (folder / "mwnet" / "checkpoints").glob("*.data*"):
+        path.write_bytes(b"")
+    assert main([*ARGUMENTS, f"--run_dir={folder}", "--resume"]) == 0
+    assert "no intact checkpoint" in capfd.readouterr().err
+    assert_same(final_variables(folder), final_variables(undisturbed))
+
+
+def test_a_run_is_not_resumed_on_other_data(tmp_path, capfd):
+    rng = np.random.default_rng(0)
+    x, y = rng.random((80, 6, 6, 1)), np.arange(80) % 2
+    path, folder = tmp_path / "set.npz", tmp_path / "run"
+    np.savez(path, x_train=x, y_train=y)
+    arguments = [
+        f"--dataset={path}",
+        "--noise=none",
+        "--meta_size=10",
+        "--epochs=1",
+        f"--run_dir={folder}",
+    ]
+    assert main(arguments) == 0
+    assert json.loads((folder / "config.json").read_text())["noise"] == "none"  # nobody asked for it
+    np.savez(path, x_train=x, y_train=1 - y)
+    assert main(["--resume", f"--run_dir={folder}"]) == 2
+    assert "the data is not what" in capfd.readouterr().err
+    (folder / "split.npz").write_bytes(b"broken")
+    assert main(["--resume", f"--run_dir={folder}"]) == 2
+    assert "split.npz' can not be read" in capfd.readouterr().err
+
+
+def test_a_folder_that_can_not_be_written(capfd):
+    assert main([*SHORT, "--run_dir=/proc/none/run"]) == 2
+    assert "/proc/none" in capfd.readouterr().err.splitlines()[-1]
+
+
+def test_resuming_a_finished_run_changes_nothing(undisturbed):
+    before = final_variables(undisturbed)
+    assert main([*ARGUMENTS, f"--run_dir={undisturbed}", "--resume"]) == 0
+    assert_same(final_variables(undisturbed), before)
+
+
+def test_examples_of_earlier_epochs_are_needed(tmp_path, capfd):
+    folder = cut_short(tmp_path, 2)
+    path = folder / "mwnet" / "examples" / "epoch_0001.npz"
+    path.write_bytes(path.read_bytes()[:100])
+    assert main([*ARGUMENTS, f"--run_dir={folder}", "--resume"]) == 2
+    assert "epoch_0001.npz' can not be read" in capfd.readouterr().err.splitlines()[-1]

@@ -1,0 +1,78 @@
+"""The files ``examples/epoch_0001.npz`` of a run: each training example, epoch by epoch."""
+
+from __future__ import annotations
+
+import collections
+import pathlib
+
+import keras
+import numpy as np
+
+from tf_mwnet import record, scores
+from tf_mwnet.errors import UserError
+from tf_mwnet.files import write_atomically
+from tf_mwnet.methods.base import weight_curve
+
+
+def load(path: pathlib.Path) -> dict[str, np.ndarray]:
+    """The arrays of one epoch, see `ExampleRecord`.
+
+    Raises:
+        UserError: the file is missing or damaged.
+    """
+    try:
+        with np.load(path) as arrays:
+            return dict(arrays)
+    except Exception as error:  # zip and header errors of a damaged file
+        raise UserError(f"'{path}' can not be read; allowed: as the run wrote it") from error
+
+
+class ExampleRecord(keras.callbacks.Callback):
+    """Writes what the model has recorded of each training example, once an epoch.
+
+    ``examples/epoch_0001.npz`` holds float16 ``[N]`` arrays ``loss, weight, probability`` and int32
+    ``predicted``, as they were when the example was last trained on, and the weight function at the
+    end of the epoch as float32 ``function_loss, function_weight`` (``[P]``, or ``[P, G]`` with int
+    ``function_group [K]`` for G groups of classes). Where the truth is known, the logs get the AUC
+    of telling clean from corrupted labels by weight and by mean weight of the last five epochs
+    (high is clean) and by loss (low is clean).
+
+    Args:
+        folder: where the files go.
+        corrupted: bool ``[N]``, or None where the truth is unknown.
+        first_epoch: 0-based epoch that training starts with; files of those before are read.
+    """
+
+    EPOCHS = 5
+
+    def __init__(self, folder: pathlib.Path, corrupted: np.ndarray | None, first_epoch: int = 0):
+        super().__init__()
+        self.folder, self.corrupted = folder, corrupted
+        folder.mkdir(parents=True, exist_ok=True)
+        self.weights = collections.deque(maxlen=self.EPOCHS)
+        for epoch in range(max(0, first_epoch - self.EPOCHS), first_epoch):
+            self.weights.append(load(self._path(epoch))["weight"])
+
+    def _path(self, epoch: int) -> pathlib.Path:
+        return self.folder / f"epoch_{epoch + 1:04d}.npz"
+
+    def on_epoch_end(self, epoch, logs=None):
+        columns = record.columns(self.model.record)
+        limit = np.finfo(np.float16).max
+        names = ("loss", "weight", "probability")
+        arrays = {k: columns[k].clip(-limit, limit).astype(np.float16) for k in names}
+        arrays["predicted"] = np.nan_to_num(columns["predicted"], nan=-1).astype(np.int32)
+        curve = weight_curve(self.model.method)
+        if curve is not None:
+            arrays["function_loss"], arrays["function_weight"] = curve
+            if self.model.method.group_of_class is not None:
+                arrays["function_group"] = self.model.method.group_of_class
+        write_atomically(self._path(epoch), lambda file: np.savez_compressed(file, **arrays))
+        self.weights.append(arrays["weight"])
+        if self.corrupted is not None:
+            found = {
+                "weight": columns["weight"],
+                "mean_weight": scores.mean_of_known(self.weights),
+                "loss": -columns["loss"],
+            }
+            logs |= {f"auc_{k}": scores.clean_auc(self.corrupted, v) for k, v in found.items()}

@@ -1,0 +1,69 @@
+"""What the model and the methods must know of a classifier's last layers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import keras
+
+from tf_mwnet.errors import UserError
+from tf_mwnet.types import Head
+
+
+def inspect(classifier: keras.Model, from_logits: bool) -> Head:
+    """Checks how a classifier ends.
+
+    Args:
+        classifier: any Keras model ``x -> [B, K]``.
+        from_logits: whether it is said to end in logits.
+
+    Raises:
+        UserError: it is not built, ends in probabilities while ``from_logits`` is True, or has fewer
+            than two outputs.
+    """
+    if not classifier.built:
+        raise UserError(f"classifier '{classifier.name}' is not built; call it once on data")
+    ending = _ending(classifier)
+    if from_logits and ending in ("softmax", "sigmoid"):
+        raise UserError(
+            f"classifier '{classifier.name}' ends in {ending}; allowed: logits, or pass"
+            " from_logits=False"
+        )
+    outputs = getattr(classifier, "outputs", None)  # a subclassed model has none
+    num_classes = outputs[0].shape[-1] if outputs else None
+    if num_classes is not None and num_classes < 2:
+        raise UserError(
+            f"classifier '{classifier.name}' has {num_classes} output; allowed: two or more, one per"
+            " class (networks.SigmoidLogits makes two of one)"
+        )
+    last = _last_dense(classifier)
+    features = None if last is None else int(last.kernel.shape[0])
+    return Head(classifier.name, num_classes, features, "softmax" if from_logits else ending)
+
+
+def _ending(classifier: keras.Model) -> str:
+    last = classifier.layers[-1]
+    if isinstance(last, keras.layers.Softmax):
+        return "softmax"
+    name = getattr(getattr(last, "activation", None), "__name__", "")
+    return name if name in ("softmax", "sigmoid") else type(last).__name__
+
+
+def _last_dense(classifier: keras.Model):
+    if not getattr(classifier, "inputs", None):  # neither Sequential nor functional
+        return None
+    dense = [layer for layer in classifier.layers if isinstance(layer, keras.layers.Dense)]
+    return dense[-1] if dense and len(dense[-1].input.shape) == 2 else None
+
+
+def forward(classifier: keras.Model, features: bool) -> Callable:
+    """``(x, training) -> (outputs [B, K], features [B, D] or None)``.
+
+    The features are the input of the last dense layer; `inspect` says whether there is one. Layers
+    and variables are the classifier's own.
+    """
+    if not features:
+        return lambda x, training: (classifier(x, training=training), None)
+    inputs = classifier.inputs[0] if len(classifier.inputs) == 1 else classifier.inputs
+    both = keras.Model(inputs, [classifier.outputs[0], _last_dense(classifier).input])
+    return lambda x, training: both(x, training=training)

@@ -1,0 +1,102 @@
+"""Meta label correction: soft labels from the classifier's features and the given label."""
+
+from __future__ import annotations
+
+import keras
+import tensorflow as tf
+
+from tf_mwnet import losses, replicas
+from tf_mwnet.errors import UserError
+from tf_mwnet.methods.base import Method
+from tf_mwnet.networks.init import Seeds
+from tf_mwnet.types import Examples, Head
+
+
+def label_net(num_features: int, num_classes: int, width: int = 128, seed: int = 0) -> keras.Model:
+    """``(features [B, D], given label as [B, K]) -> soft label [B, K]``, rows that sum to 1.
+
+    An embedding of the label beside the features, two tanh layers, a softmax (Zheng et al., section
+    "Architecture"; Glorot initial values, as in the authors' code).
+    """
+    seeds = Seeds(seed)
+    dtype = keras.config.floatx()  # full precision also in mixed precision
+
+    def dense(units, **kwargs):
+        start = keras.initializers.GlorotUniform(seed=seeds())
+        return keras.layers.Dense(units, kernel_initializer=start, dtype=dtype, **kwargs)
+
+    features = keras.Input((num_features,), dtype=dtype)
+    label = keras.Input((num_classes,), dtype=dtype)
+    x = keras.layers.Concatenate(dtype=dtype)([features, dense(width, use_bias=False)(label)])
+    x = dense(width, activation="tanh")(dense(width, activation="tanh")(x))
+    return keras.Model([features, label], dense(num_classes, activation="softmax")(x), name="label_net")
+
+
+@keras.saving.register_keras_serializable(package="tf_mwnet")
+class MLC(Method):
+    """Meta Label Correction (Zheng et al., AAAI 2021): soft labels ``[B, K]``, learned.
+
+    ``losses_ik = -log p_k`` and ``weights_ik = q_ik / B`` with q the soft label that a small network
+    makes of the classifier's features (constants) and the given label: their sum of products is the
+    cross-entropy with q. The network takes steps along the meta gradient (eq. 6). The real step uses
+    the labels after that step; the authors' code uses those before it.
+
+    Args:
+        width: of the label embedding and of both hidden layers; 128 in the paper.
+        seed: of the network's initial values.
+        label_net: a Keras model ``([B, D], [B, K]) -> [B, K]`` in place of the one that is built.
+        **kwargs: as for `Method`.
+
+    Raises:
+        UserError: in `prepare`, the classifier has no last dense layer to take features from.
+    """
+
+    learns = True
+    meta_lr = 3e-4  # the authors' commands
+    uses_features = True
+    options = ("seed",)
+
+    def __init__(self, width: int = 128, seed: int = 0, label_net: keras.Model | None = None, **kwargs):
+        super().__init__(**kwargs)
+        self.width, self.seed = int(width), int(seed)
+        self.label_net = label_net
+
+    def prepare(self, head: Head) -> None:
+        super().prepare(head)
+        if head.num_features is None or head.num_classes is None:
+            raise UserError(
+                f"method mlc got classifier '{head.name}'; allowed: a Sequential or functional model"
+                " that ends in a dense layer, whose input are the features"
+            )
+        if self.label_net is None:
+            self.label_net = label_net(head.num_features, head.num_classes, self.width, self.seed)
+
+    def example_losses(self, logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+        return -tf.nn.log_softmax(losses.full_precision(logits))
+
+    def soft_labels(self, examples: Examples) -> tf.Tensor:
+        """The corrected labels of a batch, ``[B, K]``, rows that sum to 1."""
+        dtype = self.label_net.variables[0].dtype
+        given = losses.one_hot(examples.labels, examples.logits)
+        soft = self.label_net([tf.cast(examples.features, dtype), tf.cast(given, dtype)])
+        return tf.cast(soft, examples.losses.dtype)
+
+    def example_weights(self, examples: Examples) -> tf.Tensor:
+        soft = self.soft_labels(examples)
+        return soft / replicas.batch_size(soft, soft.dtype)
+
+    def label_weight(self, weights: tf.Tensor, examples: Examples) -> tf.Tensor:
+        """What is left of the given label."""
+        given = losses.one_hot(examples.labels, examples.logits)
+        return tf.reduce_sum(weights * tf.cast(given, weights.dtype), axis=1)
+
+    def get_config(self):
+        net = None if self.label_net is None else keras.saving.serialize_keras_object(self.label_net)
+        return super().get_config() | {"width": self.width, "seed": self.seed, "label_net": net}
+
+    @classmethod
+    def from_config(cls, config):
+        config = dict(config)
+        if config["label_net"] is not None:
+            config["label_net"] = keras.saving.deserialize_keras_object(config["label_net"])
+        return super().from_config(config)
