@@ -6,8 +6,11 @@ import logging as python_logging
 import os
 import pathlib
 import sys
+from collections.abc import Sequence
 
 from absl import flags, logging
+
+from tf_mwnet.errors import UserError
 
 
 def quiet_start() -> None:
@@ -35,3 +38,23 @@ def start_logging() -> None:
     handler.setFormatter(python_logging.Formatter("tf_mwnet: %(message)s"))
     handler.addFilter(_Ours())
     python_logging.getLogger("tensorflow").setLevel(python_logging.ERROR)
+
+
+def read_flags(values: flags.FlagValues, arguments: Sequence[str]) -> None:
+    """Sets the flags from a command line (without the program's name).
+
+    Raises:
+        UserError: a flag is unknown, a value has another type, or there is more than flags.
+    """
+    try:
+        left = values(["command", *arguments])[1:]
+    except flags.Error as error:
+        raise UserError(" ".join(str(error).split())) from error
+    if left:
+        raise UserError(f"unknown argument '{left[0]}'; allowed: flags, as --name=value")
+
+
+def fail(message: object, code: int) -> int:
+    """Writes one line to stderr and returns the exit code."""
+    print(f"tf_mwnet: {' '.join(str(message).split())}", file=sys.stderr)
+    return code

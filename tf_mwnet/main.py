@@ -90,14 +90,9 @@ def parse(arguments: Sequence[str]) -> Experiment | None:
         UserError: a flag is unknown or its value is not allowed.
     """
     values = define_flags()
-    try:
-        left = values(["main", *flagfiles.expand(arguments)])[1:]
-    except flags.Error as error:
-        raise UserError(" ".join(str(error).split())) from error
+    console.read_flags(values, flagfiles.expand(arguments))
     if values.help:
         return None
-    if left:
-        raise UserError(f"unknown argument '{left[0]}'; allowed: flags, as --name=value")
     found = {}
     saved = _saved(values.run_dir) if values.resume else {}
     for field in dataclasses.fields(Experiment):
@@ -144,11 +139,6 @@ def _terminated(number, frame):
     raise Interrupted(number, "stopped by SIGTERM")
 
 
-def _fail(message: object, code: int) -> int:
-    print(f"tf_mwnet: {' '.join(str(message).split())}", file=sys.stderr)
-    return code
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit code.
 
@@ -164,11 +154,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return 0
         result = run(config)
     except (UserError, NotANumber, OSError) as error:  # OSError: no permission, no space
-        return _fail(error, 2)
+        return console.fail(error, 2)
     except Interrupted as error:
-        return _fail(error, 128 + error.signal)
+        return console.fail(error, 128 + error.signal)
     except KeyboardInterrupt:
-        return _fail("stopped by SIGINT", 128 + signal.SIGINT)
+        return console.fail("stopped by SIGINT", 128 + signal.SIGINT)
     finally:
         signal.signal(signal.SIGTERM, before)
     print(report(result, time.perf_counter() - start))

@@ -141,6 +141,30 @@ def accuracy(histories: Mapping[str, Sequence[Mapping[str, float]]]) -> Figure:
     return figure
 
 
+def errors(lines: Mapping[str, Mapping[float, Sequence[float]]], xlabel: str) -> Figure:
+    """Test error against a setting, mean and standard deviation over runs (L2RW figures 2, 4, 5).
+
+    Args:
+        lines: method -> value of the setting -> test error in percent of each run.
+        xlabel: name of the setting; its axis is logarithmic where the values span a factor of ten.
+    """
+    title = "Test error at the last epoch, mean and deviation over seeds"
+    figure, axes = _axes(xlabel, "test error (%)", title)
+    levels = sorted({x for line in lines.values() for x in line})
+    for (name, line), colour in zip(lines.items(), LINE_COLOURS * 9, strict=False):
+        x = sorted(line)
+        means = [np.mean(line[v]) for v in x]
+        spread = [np.std(line[v], ddof=1) if len(line[v]) > 1 else 0 for v in x]
+        axes.errorbar(x, means, spread, color=colour, marker="o", capsize=4, lw=2, label=name)
+    if levels[0] > 0 and levels[-1] >= 10 * levels[0]:
+        axes.set_xscale("log")
+        axes.minorticks_off()
+    axes.set_xticks(levels, [f"{v:g}" for v in levels])
+    axes.set_ylim(bottom=0)
+    axes.legend(fontsize=9, frameon=False)
+    return figure
+
+
 def matrices(requested: np.ndarray, realised: np.ndarray, class_names: Sequence[str]) -> Figure:
     """The noise transition matrix, as asked for and as drawn (MW-Net figure 3).
 

@@ -1,0 +1,154 @@
+"""``python -m tf_mwnet.reports.compare``: finished runs side by side, over seeds.
+
+Prints test accuracy per setting and method, mean and standard deviation over seeds, and writes the
+numbers of each run as CSV and a picture of the error against one setting.
+"""
+
+from __future__ import annotations
+
+import csv
+import glob
+import pathlib
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from tf_mwnet import console
+
+console.quiet_start()
+
+import numpy as np  # noqa: E402
+from absl import flags  # noqa: E402
+
+from tf_mwnet.config import CONFIG, read_json  # noqa: E402
+from tf_mwnet.errors import UserError, quoted  # noqa: E402
+from tf_mwnet.files import write_atomically  # noqa: E402
+from tf_mwnet.reports import plots, tables  # noqa: E402
+from tf_mwnet.run_folder import RESULT, SPLIT  # noqa: E402
+
+MEASURES = ("last", "mean_last_5", "best")
+
+
+def read_run(folder: pathlib.Path) -> list[dict[str, Any]]:
+    """A row per method of a finished run: its configuration, with "method", and what it reached.
+
+    "imbalance" is the size of the largest over that of the smallest class of the training set.
+
+    Raises:
+        UserError: the folder holds no finished run.
+    """
+    if not (folder / RESULT).is_file():
+        raise UserError(f"'{folder}' holds no finished run; allowed: run folders with {RESULT}")
+    config, result = read_json(folder / CONFIG), read_json(folder / RESULT)
+    with np.load(folder / SPLIT) as split:
+        sizes = np.bincount(split["train_true_y"])
+    facts = config | {"run": folder.name, "imbalance": round(sizes.max() / sizes.min(), 1)}
+    return [facts | {"method": name} | found for name, found in result["methods"].items()]
+
+
+def group(rows: Iterable[Mapping[str, Any]], by: Sequence[str]) -> dict[tuple, list[Mapping[str, Any]]]:
+    """Rows that agree in the fields ``by`` and in the method, in order of ``by``.
+
+    Raises:
+        UserError: a row has no such field.
+    """
+    groups: dict[tuple, list] = {}
+    for row in rows:
+        if missing := [name for name in by if name not in row]:
+            raise UserError(f"a run has no '{missing[0]}'; allowed: {quoted(row)}")
+        key = tuple(str(row[n]) if isinstance(row[n], list) else row[n] for n in (*by, "method"))
+        groups.setdefault(key, []).append(row)
+    return dict(sorted(groups.items(), key=lambda item: tuple((str(type(v)), v) for v in item[0][:-1])))
+
+
+def mean_and_deviation(values: Sequence[float]) -> tuple[float, float]:
+    """Mean, and standard deviation of the sample (NaN for one value)."""
+    return float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else float("nan")
+
+
+def table(rows: Iterable[Mapping[str, Any]], by: Sequence[str]) -> str:
+    """Test accuracy in percent, mean and deviation over the runs of each group."""
+    lines = []
+    for key, found in group(rows, by).items():
+        cells = []
+        for measure in MEASURES:
+            mean, deviation = mean_and_deviation([100 * r[measure] for r in found])
+            cells.append(f"{mean:.2f}" + (f" ± {deviation:.2f}" if len(found) > 1 else ""))
+        lines.append([" ".join(map(str, key[:-1])), key[-1], *cells, str(len(found))])
+    header = [", ".join(by), "method", "last", "mean of last 5", "best epoch", "runs"]
+    return tables.text(header, lines)
+
+
+def write_csv(path: pathlib.Path, rows: Sequence[Mapping[str, Any]], by: Sequence[str]) -> None:
+    """A line per run and method: the fields ``by``, seeds, and what was measured."""
+    measured = [f"auc_{s}{end}" for s in tables.SCORES for end in ("", "_best", "_best_epoch")]
+    columns = [*by, "seed", "data_seed", "method", *MEASURES, "best_epoch", "noise_rate", *measured]
+    columns = [c for c in dict.fromkeys(columns) if any(c in r for r in rows)]
+
+    def write(file):
+        writer = csv.DictWriter(file, columns, extrasaction="ignore", lineterminator="\n")
+        writer.writeheader()
+        for row in rows:
+            writer.writerow({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()})
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, write, mode="w")
+
+
+def draw(rows: Iterable[Mapping[str, Any]], x: str):
+    """Test error at the last epoch against a numeric field, a line per method, see `plots.errors`."""
+    lines: dict[str, dict[float, list[float]]] = {}
+    for (level, method), found in group(rows, [x]).items():
+        if isinstance(level, (str, bool)):
+            raise UserError(f"'{x}' is {level!r} in a run; allowed for x: a field of numbers")
+        lines.setdefault(method, {})[level] = [100 * (1 - r["last"]) for r in found]
+    return plots.errors(lines, x.replace("_", " "))
+
+
+def define_flags() -> flags.FlagValues:
+    """The command's flags, apart from absl's global ones."""
+    values = flags.FlagValues()
+    flags.DEFINE_string("runs", "", "run folders, as patterns between commas", flag_values=values)
+    flags.DEFINE_string("by", "noise", "settings to keep apart, between commas", flag_values=values)
+    flags.DEFINE_string("csv", "", "file to write the numbers of each run to", flag_values=values)
+    flags.DEFINE_string("png", "", "file to draw the test error to, against --x", flag_values=values)
+    flags.DEFINE_string("x", "noise_rate", "the setting along the picture's x axis", flag_values=values)
+    flags.DEFINE_boolean("help", False, "show this help", short_name="h", flag_values=values)
+    return values
+
+
+def run(values: flags.FlagValues) -> str:
+    """Does what the flags ask for; returns the table.
+
+    Raises:
+        UserError: no run matches, or one is not finished or lacks a field.
+    """
+    patterns = [p.strip() for p in values.runs.split(",") if p.strip()]
+    folders = sorted({pathlib.Path(p) for pattern in patterns for p in glob.glob(pattern)})
+    if not folders:
+        raise UserError(f"no run matches '{values.runs}'; allowed: --runs='runs/*' or the like")
+    rows = [row for folder in folders for row in read_run(folder)]
+    by = [name.strip() for name in values.by.split(",") if name.strip()]
+    shown = table(rows, by)
+    figure = draw(rows, values.x) if values.png else None
+    if values.csv:
+        write_csv(pathlib.Path(values.csv), rows, by)
+    if figure is not None:
+        plots.save(figure, pathlib.Path(values.png))
+    return shown
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command line; returns the exit code: 0, or 2 for bad input."""
+    console.start_logging()
+    values = define_flags()
+    try:
+        console.read_flags(values, sys.argv[1:] if arguments is None else arguments)
+        print(f"{__doc__}\n{values.get_help()}" if values.help else run(values))
+    except (UserError, OSError) as error:
+        return console.fail(error, 2)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
