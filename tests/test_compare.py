@@ -25,17 +25,11 @@ def runs(tmp_path):
             }
             (folder / "config.json").write_text(json.dumps(config))
             base = 0.5 - rate + 0.02 * seed
-            best = {"best": 0.9, "best_epoch": 3}
             methods = {
-                name: {
-                    "last": base + gain,
-                    "mean_last_5": base,
-                    "best": 0.9,
-                    "best_epoch": 3,
-                    "auc_loss": 0.8,
-                }
+                name: {"last": base + gain, "mean_last_5": base, "best": 0.9, "best_epoch": 3}
                 for name, gain in (("erm", 0.0), ("mwnet", 0.1))
             }
+            methods["mwnet"]["auc_loss"] = 0.8
             (folder / "result.json").write_text(json.dumps({"methods": methods}))
             np.savez(folder / "split.npz", train_true_y=np.array([0] * 9 + [1] * 3))
     return tmp_path
