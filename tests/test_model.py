@@ -8,6 +8,7 @@ from small import fit, model_of, network, numpy_weights
 
 import tf_mwnet
 from tf_mwnet import ReweightedModel, UserError, methods, optimizers, record
+from tf_mwnet.data import splits
 
 
 def test_erm_is_plain_keras_training(blobs):
@@ -216,6 +217,26 @@ def test_virtual_step_follows_the_learning_rate(blobs):
             np.abs(np.concatenate([np.ravel(a - b) for a, b in zip(after, before, strict=True)])).max()
         )
     np.testing.assert_allclose(moved[0] / moved[1], 10, rtol=0.05)
+
+
+def test_without_a_meta_set(blobs, caplog):
+    """A method for noisy meta sets takes one out of the training set, balanced over classes."""
+    x, y, _, _ = blobs
+    given, drawn = model_of("rmnw"), model_of("rmnw")
+    (x_left, y_left), (x_meta, y_meta) = splits.hold_out_meta(x, y, seed=0)
+    assert (len(x_left), len(x_meta)) == (108, 12)
+    np.testing.assert_array_equal(np.bincount(y_meta), [3] * 4)
+    both = np.concatenate([x_left, x_meta])
+    assert len(np.unique(both, axis=0)) == 120
+    given.fit(x_left, y_left, meta_data=(x_meta, y_meta), batch_size=32, epochs=2, verbose=0)
+    drawn.fit(x, y, batch_size=32, epochs=2, verbose=0)
+    for a, b in zip(numpy_weights(given), numpy_weights(drawn), strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert "taking 3 examples of each class" in caplog.text
+    dense = splits.hold_out_meta({"x": x}, np.eye(4)[y], seed=0)
+    np.testing.assert_array_equal(dense[1][0]["x"], x_meta)
+    with pytest.raises(UserError, match="meta set is 2, 1 of class 0, which has 1 examples"):
+        splits.hold_out_meta(x[:3], np.array([0, 1, 1]), seed=0)
 
 
 def test_bad_use(blobs):

@@ -6,7 +6,7 @@ import keras
 import tensorflow as tf
 
 from tf_mwnet import heads, losses, methods, record, replicas
-from tf_mwnet.data import streams
+from tf_mwnet.data import splits, streams
 from tf_mwnet.errors import UserError
 from tf_mwnet.meta import dense, weight_gradient
 from tf_mwnet.methods.base import Method
@@ -109,7 +109,8 @@ class ReweightedModel(keras.Model):
         Args:
             x, y: arrays, or ``x`` a `tf.data.Dataset` of batches ``(x, y)``.
             meta_data: ``(x_meta, y_meta)`` arrays or a `tf.data.Dataset` of batches ``(x, y)``; each
-                step takes its next batch, from the start again when it ends.
+                step takes its next batch, from the start again when it ends. Methods for a noisy meta
+                set take a class-balanced sample out of the arrays where there is none.
             batch_size: for arrays, of the global batch; 100 by default.
             meta_batch_size: for arrays; as ``batch_size`` by default.
             shuffle: for arrays, whether each epoch has its own order.
@@ -124,7 +125,9 @@ class ReweightedModel(keras.Model):
             if value is not None and not (isinstance(value, float) and value == 0):
                 raise UserError(f"fit got {name}; allowed: none, the method sets the example weights")
         if self.method.learns and meta_data is None and not streams.is_paired(x):
-            raise UserError(f"{type(self.method).__name__} needs meta_data; got None")
+            if self.method.meta_labels == "clean" or isinstance(x, tf.data.Dataset):
+                raise UserError(f"{type(self.method).__name__} needs meta_data; got None")
+            (x, y), meta_data = splits.hold_out_meta(x, y, seed)
         dataset, steps, num_examples = streams.for_fit(
             x,
             y,

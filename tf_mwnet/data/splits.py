@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 import numpy as np
+import tensorflow as tf
 from absl import logging
 
 from tf_mwnet.data import bias, checks, images
@@ -95,6 +96,36 @@ def balanced_rows(
             f" most {(have.min() - 1) * num_classes}"
         )
     return bias.keep_counts(labels, counts, rng)
+
+
+def hold_out_meta(x, y: np.ndarray, seed: int):
+    """Takes a class-balanced meta set with the labels as they are out of a training set.
+
+    Args:
+        x: array ``[N, ...]``, or a structure of such.
+        y: labels, int ``[N]`` or class probabilities ``[N, K]``.
+        seed: of the draw.
+
+    Returns:
+        ``(x, y)`` of what is left and ``(x, y)`` of the meta set: a tenth of the smallest class, but at
+        least 1 and at most 10 examples, of each class.
+
+    Raises:
+        UserError: a class has fewer than two examples.
+    """
+    y = np.asarray(y)
+    label = y.argmax(axis=1) if y.ndim == 2 and y.shape[1] > 1 else y.reshape(-1).astype(np.int64)
+    counts = np.bincount(label)
+    each = int(np.clip(counts.min() // 10, 1, 10))
+    rows = balanced_rows(label, each * len(counts), len(counts), np.random.default_rng(seed), "meta set")
+    # A warning, since absl shows no lower level outside a command.
+    logging.warning("no meta set: taking %d examples of each class out of the training set for it", each)
+    left = np.setdiff1d(np.arange(len(y)), rows)
+
+    def take(which):
+        return tf.nest.map_structure(lambda part: np.asarray(part)[which], x), y[which]
+
+    return take(left), take(rows)
 
 
 def _without(part: LabelledSet, rows: np.ndarray) -> LabelledSet:
