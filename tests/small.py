@@ -5,7 +5,11 @@ import keras
 from tf_mwnet import ReweightedModel, methods, optimizers
 
 # What a method may have to know of the training set in the fixture `blobs`.
-FACTS = {"num_examples": 120, "class_sizes": (60, 30, 20, 10)}
+FACTS = {
+    "num_examples": 120,
+    "class_sizes": (60, 30, 20, 10),
+    "clean_share": (1.0, 0.5, 0.8, 0.9),
+}
 
 
 def method_of(name, **arguments):

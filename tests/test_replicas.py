@@ -7,7 +7,7 @@ import pytest
 from tf_mwnet import ReweightedModel, methods, networks, optimizers
 from tf_mwnet.types import DataSpec
 
-FACTS = {"num_examples": 36, "class_sizes": (18, 12, 6)}
+FACTS = {"num_examples": 36, "class_sizes": (18, 12, 6), "clean_share": (1.0, 0.5, 0.8)}
 METHODS = {
     name: {"name": name} | {k: FACTS[k] for k in kind.options if k in FACTS}
     for name, kind in methods.METHODS.items()

@@ -145,6 +145,7 @@ def train(
                 config.seed,
                 parts.make_augmentation(config),
                 start_step=first * steps,
+                sampling=model.method.sampling,
             ),
             epochs=config.epochs,
             initial_epoch=first,

@@ -107,6 +107,31 @@ def normalised_cross_entropy(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
     return tf.reduce_sum(one_hot(labels, log) * log, axis=-1) / tf.reduce_sum(log, axis=-1)
 
 
+def focal(logits: tf.Tensor, labels: tf.Tensor, gamma: float = 2.0) -> tf.Tensor:
+    """``-(1 - u_y)^gamma log u_y`` (Lin et al., ICCV 2017, eq. 4)."""
+    given = cross_entropy(logits, labels)
+    # 1 - exp(-l) without cancellation; the tiny floor keeps the power's slope finite at l = 0.
+    wrong = tf.maximum(-tf.math.expm1(-given), 1e-12)
+    return wrong**gamma * given
+
+
+def bootstrap_soft(logits: tf.Tensor, labels: tf.Tensor, beta: float = 0.95) -> tf.Tensor:
+    """``-sum_k (beta y_k + (1 - beta) u_k) log u_k`` (Reed et al., 2015, eq. 6).
+
+    The prediction u in the target is differentiated too: an entropy penalty beside cross-entropy.
+    """
+    logits = full_precision(logits)
+    log = tf.nn.log_softmax(logits)
+    return -tf.reduce_sum((beta * one_hot(labels, log) + (1 - beta) * tf.exp(log)) * log, axis=-1)
+
+
+def bootstrap_hard(logits: tf.Tensor, labels: tf.Tensor, beta: float = 0.8) -> tf.Tensor:
+    """``-sum_k (beta y_k + (1 - beta) z_k) log u_k``, z the predicted class (Reed et al., eq. 7)."""
+    logits = full_precision(logits)
+    predicted = cross_entropy(logits, tf.argmax(logits, axis=-1))
+    return beta * cross_entropy(logits, labels) + (1 - beta) * predicted
+
+
 # Losses of a meta example by name: logits [B, K], labels -> [B].
 LOSSES: dict[str, Loss] = {
     "cross_entropy": cross_entropy,

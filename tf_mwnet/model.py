@@ -9,7 +9,7 @@ from tf_mwnet import heads, losses, methods, record, replicas
 from tf_mwnet.data import splits, streams
 from tf_mwnet.errors import UserError
 from tf_mwnet.meta import dense, weight_gradient
-from tf_mwnet.methods.base import Method
+from tf_mwnet.methods.base import EpochHook, Method
 from tf_mwnet.types import Examples
 
 
@@ -136,6 +136,7 @@ class ReweightedModel(keras.Model):
             meta_batch_size=meta_batch_size or batch_size or 100,
             shuffle=shuffle,
             seed=seed,
+            sampling=self.method.sampling,
         )
         if not streams.is_paired(x):
             self.method.check_rows(num_examples)
@@ -147,7 +148,7 @@ class ReweightedModel(keras.Model):
             streams.distribute(dataset, self.distribute_strategy),
             epochs=epochs,
             verbose=verbose,
-            callbacks=callbacks,
+            callbacks=[EpochHook(), *(callbacks or [])],
             validation_data=validation_data,
             initial_epoch=initial_epoch,
             steps_per_epoch=steps_per_epoch or steps,
@@ -205,6 +206,7 @@ class ReweightedModel(keras.Model):
         stop = tf.stop_gradient
         features = None if features is None else stop(features)
         examples = Examples(stop(example_losses), stop(logits), train.y, train.index, features)
+        self.method.observe(examples)
         weights = stop(self.method.example_weights(examples))
         if self.method.learns:
             weights = stop(self._learn(examples, weights, loss_gradient, parameters, data["meta"]))
@@ -216,7 +218,7 @@ class ReweightedModel(keras.Model):
         self.optimizer.apply(gradients, self.classifier.trainable_variables)
         if self.record is not None:
             record.update(self.record, examples, self.method.label_weight(weights, examples))
-        self._update_loss(record.label_losses(examples))
+        self._update_loss(losses.cross_entropy(examples.logits, train.y))
         local = tf.reduce_sum(weights * examples.losses)
         self._means["weighted_loss"].update_state(local * replicas.count())
         return self.compute_metrics(train.x, train.y, outputs)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -10,21 +11,47 @@ import numpy as np
 from tf_mwnet import methods, networks, optimizers
 from tf_mwnet.config import Experiment
 from tf_mwnet.data.streams import Augmentation
+from tf_mwnet.errors import UserError
 from tf_mwnet.model import ReweightedModel
 from tf_mwnet.types import DataSpec, Splits
 
 PAD = 4
 
 
+def clean_share(splits: Splits) -> tuple[float, ...]:
+    """Share of right labels among those given, per class, ``[K]``; 1 for a class that is not given.
+
+    Raises:
+        UserError: the true labels are not known.
+    """
+    if not splits.truth_known:
+        raise UserError("the method needs the true labels, which this data has not; allowed: data with")
+    train, count = splits.train, splits.spec.num_classes
+    given = np.bincount(train.y, minlength=count)
+    right = np.bincount(train.y[~splits.corrupted], minlength=count)
+    return tuple(np.where(given > 0, right / np.maximum(given, 1), 1.0).tolist())
+
+
+def class_sizes(splits: Splits) -> tuple[int, ...]:
+    """Training examples of each class, as labelled, ``[K]``."""
+    return tuple(np.bincount(splits.train.y, minlength=splits.spec.num_classes).tolist())
+
+
+# What methods may ask to be told of the training set, by the names of their constructor arguments.
+FACTS: dict[str, Callable[[Splits], Any]] = {
+    "num_examples": lambda splits: len(splits.train),
+    "class_sizes": class_sizes,
+    "clean_share": clean_share,
+}
+
+
 def make_method(config: Experiment, name: str, splits: Splits) -> methods.Method:
     """The method with the arguments that the configuration and the training set have for it."""
     kind = methods.METHODS[name]
-    sizes = np.bincount(splits.train.y, minlength=splits.spec.num_classes)
-    facts = {"num_examples": len(splits.train), "class_sizes": tuple(sizes.tolist())}
     if config.weight_net and issubclass(kind, methods.MWNet):
-        return methods.FrozenWeights(config.weight_net, class_sizes=facts["class_sizes"])
+        return methods.FrozenWeights(config.weight_net, class_sizes=class_sizes(splits))
     arguments = {
-        option: facts[option] if option in facts else getattr(config, option) for option in kind.options
+        name: FACTS[name](splits) if name in FACTS else getattr(config, name) for name in kind.options
     }
     if kind.learns and config.meta_loss != "auto":
         arguments["meta_loss"] = config.meta_loss

@@ -21,13 +21,6 @@ def create(num_examples: int) -> tf.Variable:
     )
 
 
-def label_losses(examples: Examples) -> tf.Tensor:
-    """``[B]``: the example losses, or the cross-entropy of the given label where they are ``[B, K]``."""
-    if examples.losses.shape.rank == 1:
-        return examples.losses
-    return losses.cross_entropy(examples.logits, examples.labels)
-
-
 def update(variable: tf.Variable, examples: Examples, weights: tf.Tensor) -> None:
     """Writes the rows of a batch, from all replicas.
 
@@ -36,13 +29,13 @@ def update(variable: tf.Variable, examples: Examples, weights: tf.Tensor) -> Non
         examples: the batch.
         weights: ``[B]``, see `Method.label_weight`.
 
-    The columns: loss in nats; weight times the size of the global batch (1 is plain training);
-    probability of the given label; predicted class.
+    The columns: cross-entropy of the given label in nats; weight times the size of the global batch
+    (1 is plain training); probability of the given label; predicted class.
     """
     logits = losses.full_precision(examples.logits)
     given = losses.cross_entropy(logits, examples.labels)
     weight = weights * replicas.batch_size(weights, weights.dtype)
-    columns = [label_losses(examples), weight, tf.exp(-given), tf.argmax(logits, axis=1)]
+    columns = [given, weight, tf.exp(-given), tf.argmax(logits, axis=1)]
     rows = tf.stack([tf.cast(c, tf.float32) for c in columns], axis=1)
     index = examples.index
     context = tf.distribute.get_replica_context()

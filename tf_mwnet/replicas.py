@@ -18,6 +18,14 @@ def all_sum(value):
     return context.all_reduce(tf.distribute.ReduceOp.SUM, value)
 
 
+def gather(value: tf.Tensor) -> tf.Tensor:
+    """``value`` ``[b, ...]`` of all replicas, ``[B, ...]``; not differentiable."""
+    context = tf.distribute.get_replica_context()
+    if context is None or context.num_replicas_in_sync == 1:
+        return value
+    return context.all_gather(value, axis=0)
+
+
 def batch_size(batch_tensor: tf.Tensor, dtype=tf.float32) -> tf.Tensor:
     """Number of examples in the global batch, as a scalar of ``dtype``."""
     return all_sum(tf.cast(tf.shape(batch_tensor)[0], dtype))

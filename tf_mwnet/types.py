@@ -41,6 +41,21 @@ class Examples(NamedTuple):
     features: Any = None
 
 
+class Sampling(NamedTuple):
+    """How training batches are drawn.
+
+    Attributes:
+        balanced: each class equally often, with replacement, in place of each example once a pass.
+        batch_factor: batches are this many times as large as asked for.
+    """
+
+    balanced: bool = False
+    batch_factor: int = 1
+
+
+EACH_ONCE = Sampling()
+
+
 class Head(NamedTuple):
     """What a method may know of the classifier before training.
 

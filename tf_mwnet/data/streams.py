@@ -11,16 +11,12 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import tensorflow as tf
 
+from tf_mwnet.data import orders
 from tf_mwnet.data.images import ImageFiles
 from tf_mwnet.errors import UserError
-from tf_mwnet.types import Batch, DataSpec, LabelledSet
-
-FOREVER = np.iinfo(np.int64).max
-# Streams that share a seed draw from different sequences.
-ORDER, META_ORDER, CROP, META_CROP = range(4)
+from tf_mwnet.types import EACH_ONCE, Batch, DataSpec, LabelledSet, Sampling
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,43 +55,6 @@ def normalise(x: tf.Tensor, spec: DataSpec) -> tf.Tensor:
     return (tf.cast(x, tf.float32) - spec.mean) / spec.std
 
 
-# -------------------------------------------------------------------- orders
-
-
-def _order(size: int, seed: tuple[int, int], number: tf.Tensor, shuffle: bool) -> tf.Tensor:
-    rows = tf.range(size, dtype=tf.int64)
-    if not shuffle:
-        return rows
-    sequence = tf.stack([tf.cast(seed[0], tf.int64), number * 8 + seed[1]])
-    return tf.random.experimental.stateless_shuffle(rows, seed=sequence)
-
-
-def passes(size, batch_size, seed, start_step=0, shuffle=True) -> tf.data.Dataset:
-    """Index batches int64 ``[b]``, without end; each pass covers every index once.
-
-    The last batch of a pass may be smaller. ``seed`` is ``(seed, stream)``.
-    """
-    per_pass = -(-size // batch_size)
-
-    def one(number):
-        order = _order(size, seed, number, shuffle)
-        return tf.data.Dataset.from_tensor_slices(order).batch(batch_size)
-
-    numbers = tf.data.Dataset.range(start_step // per_pass, FOREVER)
-    return numbers.flat_map(one).skip(start_step % per_pass)
-
-
-def cycle(size, batch_size, seed, start_step=0, shuffle=True) -> tf.data.Dataset:
-    """Index batches int64 ``[batch_size]``, without end, all full: a batch may span two passes."""
-    start = start_step * batch_size
-
-    def one(number):
-        return tf.data.Dataset.from_tensor_slices(_order(size, seed, number, shuffle))
-
-    numbers = tf.data.Dataset.range(start // size, FOREVER)
-    return numbers.flat_map(one).skip(start % size).batch(batch_size, drop_remainder=True)
-
-
 # -------------------------------------------------------------------- streams
 
 
@@ -122,7 +81,7 @@ def _batches(x, y, indices, start_step, transform) -> tf.data.Dataset:
         bx, by = x_rows(index), y_rows(index)
         return Batch(bx if transform is None else transform(bx, step), by, index)
 
-    steps = tf.data.Dataset.range(start_step, FOREVER)
+    steps = tf.data.Dataset.range(start_step, orders.FOREVER)
     pairs = tf.data.Dataset.zip(steps, indices)
     return pairs.map(load, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
 
@@ -154,10 +113,12 @@ def training_stream(
     seed: int,
     augmentation: Augmentation | None = None,
     start_step: int = 0,
+    sampling: Sampling = EACH_ONCE,
 ) -> tf.data.Dataset:
     """An endless stream of pairs, see `paired`.
 
-    Each pass covers the training set once (the last batch may be smaller); the meta set cycles with
+    Each pass covers the training set once (the last batch may be smaller), unless ``sampling`` has it
+    otherwise; the meta set cycles with
     a new order each time; both are augmented and normalised. The training batch carries the row of
     each example, not its true label.
 
@@ -168,6 +129,7 @@ def training_stream(
             the size of the meta set.
         seed: of orders and augmentation.
         start_step: number of batches that an earlier part of the run has taken.
+        sampling: how the training batches are drawn.
     """
 
     def transform(stream: int) -> Callable:
@@ -178,13 +140,13 @@ def training_stream(
 
         return apply
 
-    rows = passes(len(train), batch_size, (seed, ORDER), start_step)
-    batches = _batches(train.x, train.y, rows, start_step, transform(CROP))
+    rows = orders.training(train.y, batch_size, seed, start_step, sampling=sampling)
+    batches = _batches(train.x, train.y, rows, start_step, transform(orders.CROP))
     if meta is None:
         return paired(batches, None)
     size = min(meta_batch_size, len(meta))
-    rows = cycle(len(meta), size, (seed, META_ORDER), start_step)
-    return paired(batches, _batches(meta.x, meta.y, rows, start_step, transform(META_CROP)))
+    rows = orders.cycle(len(meta), size, (seed, orders.META_ORDER), start_step)
+    return paired(batches, _batches(meta.x, meta.y, rows, start_step, transform(orders.META_CROP)))
 
 
 def evaluation_stream(examples: LabelledSet, spec: DataSpec, batch_size: int = 500):
@@ -201,7 +163,7 @@ def evaluation_stream(examples: LabelledSet, spec: DataSpec, batch_size: int = 5
 # -------------------------------------------------------------------- what fit takes
 
 
-def for_fit(x, y, meta_data, batch_size, meta_batch_size, shuffle, seed):
+def for_fit(x, y, meta_data, batch_size, meta_batch_size, shuffle, seed, sampling=EACH_ONCE):
     """Turns what a user gives to ``fit`` into ``(pairs, steps per epoch, number of examples)``.
 
     The last two are None for datasets: they end by themselves, and carry no row numbers.
@@ -212,9 +174,13 @@ def for_fit(x, y, meta_data, batch_size, meta_batch_size, shuffle, seed):
     if isinstance(x, tf.data.Dataset):
         if y is not None:
             raise UserError("y was given beside a tf.data.Dataset; allowed: batches (x, y) in it")
+        if sampling != EACH_ONCE:
+            raise UserError(
+                "x is a tf.data.Dataset, which the method can not draw from; allowed: arrays"
+            )
         return paired(x.map(_plain_batch), meta), None, None
     size = _length("x", x, y)
-    rows = passes(size, batch_size, (seed, ORDER), 0, shuffle)
+    rows = orders.training(y, batch_size, seed, 0, shuffle, sampling)
     return paired(_batches(x, y, rows, 0, None), meta), -(-size // batch_size), size
 
 
@@ -227,7 +193,7 @@ def _meta_batches(meta_data, batch_size, shuffle, seed):
         raise UserError("meta_data is neither (x, y) nor a tf.data.Dataset")
     x, y = meta_data
     size = _length("meta_data", x, y)
-    rows = cycle(size, min(batch_size, size), (seed, META_ORDER), 0, shuffle)
+    rows = orders.cycle(size, min(batch_size, size), (seed, orders.META_ORDER), 0, shuffle)
     return _batches(x, y, rows, 0, None)
 
 

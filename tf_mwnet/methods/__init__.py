@@ -11,14 +11,17 @@ import keras
 
 from tf_mwnet.errors import UserError, choose, quoted
 from tf_mwnet.methods.base import Method
+from tf_mwnet.methods.class_weights import ClassBalanced, Proportion, Resample, WeightedOracle
 from tf_mwnet.methods.cmwnet import CMWNet, scale_groups
 from tf_mwnet.methods.erm import ERM
 from tf_mwnet.methods.frozen import FrozenWeights
 from tf_mwnet.methods.gdw import GDW
 from tf_mwnet.methods.insw import INSW
 from tf_mwnet.methods.l2rw import L2RW
+from tf_mwnet.methods.losses import GCE, MAE, SCE, BootstrapHard, BootstrapSoft, Focal
 from tf_mwnet.methods.mlc import MLC
 from tf_mwnet.methods.mwnet import MNW, RMNW, MWNet, batch_weights
+from tf_mwnet.methods.selection import SPL, HardMining, RandomWeights
 
 METHODS: dict[str, type[Method]] = {
     "mwnet": MWNet,
@@ -30,6 +33,19 @@ METHODS: dict[str, type[Method]] = {
     "cmwnet": CMWNet,
     "mlc": MLC,
     "erm": ERM,
+    "focal": Focal,
+    "class_balanced": ClassBalanced,
+    "proportion": Proportion,
+    "resample": Resample,
+    "hard_mining": HardMining,
+    "random": RandomWeights,
+    "weighted_oracle": WeightedOracle,
+    "bootstrap_hard": BootstrapHard,
+    "bootstrap_soft": BootstrapSoft,
+    "spl": SPL,
+    "gce": GCE,
+    "sce": SCE,
+    "mae": MAE,
 }
 
 
@@ -67,17 +83,30 @@ def _required(parameter: inspect.Parameter) -> bool:
 
 __all__ = [
     "ERM",
+    "GCE",
     "GDW",
     "INSW",
     "L2RW",
+    "MAE",
     "METHODS",
     "MLC",
     "MNW",
     "RMNW",
+    "SCE",
+    "SPL",
+    "BootstrapHard",
+    "BootstrapSoft",
     "CMWNet",
+    "ClassBalanced",
+    "Focal",
     "FrozenWeights",
+    "HardMining",
     "MWNet",
     "Method",
+    "Proportion",
+    "RandomWeights",
+    "Resample",
+    "WeightedOracle",
     "batch_weights",
     "get",
     "scale_groups",

@@ -11,7 +11,7 @@ import tensorflow as tf
 from tf_mwnet import losses
 from tf_mwnet.errors import UserError, choose
 from tf_mwnet.meta import dense
-from tf_mwnet.types import Examples, Head
+from tf_mwnet.types import EACH_ONCE, Examples, Head
 
 
 class Method(keras.layers.Layer):
@@ -26,6 +26,9 @@ class Method(keras.layers.Layer):
       method has learned, and returns the weights of the real step. As it stands, the method's
       trainable variables take one step of the meta optimizer along G, sent back through
       `example_weights`.
+
+    A method that keeps something beside what it learns has `observe`, called once a step before
+    `example_weights`, and `begin_epoch`; its state is made by `add_state`.
 
     What a method must know of the data (class sizes, number of examples) it gets in its constructor,
     what it must know of the classifier in `prepare`.
@@ -49,6 +52,7 @@ class Method(keras.layers.Layer):
         uses_features: whether `Examples` carries the classifier's features.
         num_examples: N, where the method has something of its own for each training example: it can
             then only be trained on arrays, or on batches that carry their rows. Else None.
+        sampling: how the training batches are drawn.
         group_of_class: int64 ``[K]`` where there is a weight function per group of classes, else None.
 
     Raises:
@@ -62,6 +66,7 @@ class Method(keras.layers.Layer):
     meta_lr = 1e-3
     uses_features = False
     num_examples: int | None = None
+    sampling = EACH_ONCE
     group_of_class: np.ndarray | None = None
 
     def __init__(self, meta_loss: str | Callable = "cross_entropy", **kwargs):
@@ -96,6 +101,28 @@ class Method(keras.layers.Layer):
         """
         if head.num_classes is not None:
             losses.check_symmetry(self.meta_loss, head.num_classes)
+
+    def add_state(self, shape: tuple[int, ...], dtype: str, name: str) -> keras.Variable:
+        """A variable of zeros that no optimizer touches; all replicas assign the same value."""
+        return self.add_weight(
+            shape=shape,
+            dtype=dtype,
+            initializer="zeros",
+            trainable=False,
+            name=name,
+            aggregation="only_first_replica",
+        )
+
+    def begin_epoch(self, epoch: int, epochs: int) -> None:
+        """Called before each epoch.
+
+        Args:
+            epoch: 0-based.
+            epochs: of the whole training.
+        """
+
+    def observe(self, examples: Examples) -> None:
+        """Called once a step, before `example_weights`: updates the method's state."""
 
     def check_rows(self, num_examples: int | None) -> None:
         """Raises ``UserError`` where the method was made for another number of training examples.
@@ -151,6 +178,13 @@ class Method(keras.layers.Layer):
         None where the weight is no function of the loss.
         """
         return None
+
+
+class EpochHook(keras.callbacks.Callback):
+    """Tells the model's method that an epoch begins."""
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.model.method.begin_epoch(epoch, self.params["epochs"])
 
 
 def weight_curve(method: Method, top: float = 12.0, points: int = 121):

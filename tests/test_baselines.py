@@ -1,0 +1,189 @@
+"""The classical methods against numbers worked out by hand."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from small import method_of, model_of
+from test_methods import examples_of
+
+from tf_mwnet import UserError, losses, methods
+from tf_mwnet.data import orders
+from tf_mwnet.types import Examples, Sampling
+
+# softmax of these is (0.7, 0.2, 0.1).
+LOGITS = tf.constant(np.log([[0.7, 0.2, 0.1]]) + 3)
+
+
+def batch_of(values, labels=(0, 1, 2, 3), index=None):
+    """A batch with given losses."""
+    size = len(values)
+    return Examples(
+        tf.constant(values, tf.float32),
+        tf.zeros([size, 4]),
+        tf.constant(labels[:size]),
+        tf.range(size, dtype=tf.int64) if index is None else tf.constant(index, tf.int64),
+    )
+
+
+@pytest.mark.parametrize(
+    ("method", "label", "expected"),
+    [
+        ("focal", 0, 0.03210074),  # 0.3 ** 2 * 0.3566749
+        ("focal", 2, 1.8650940),  # 0.9 ** 2 * 2.3025851
+        ({"name": "focal", "gamma": 0}, 1, 1.6094379),
+        ("gce", 1, 0.9655267),  # (1 - 0.2 ** 0.7) / 0.7
+        ("sce", 0, 1.2356675),  # 0.1 * 0.3566749 + 4 * 0.3
+        ({"name": "sce", "alpha": 1, "beta": 0.5}, 1, 3.2094379),  # 1.6094379 + 2 * 0.8
+        ("mae", 1, 1.6),
+        ("bootstrap_hard", 1, 1.3588853),  # 0.8 * 1.6094379 + 0.2 * 0.3566749
+        # 0.95 * 1.6094379 + 0.05 * (0.7 * 0.3566749 + 0.2 * 1.6094379 + 0.1 * 2.3025851)
+        ("bootstrap_soft", 1, 1.5690573),
+    ],
+)
+def test_losses_by_hand(method, label, expected):
+    method = methods.get(method)
+    found = method.example_losses(LOGITS, tf.constant([label]))
+    np.testing.assert_allclose(found, [expected], rtol=1e-6)
+    dense = method.example_losses(LOGITS, tf.one_hot([label], 3))
+    np.testing.assert_allclose(dense, [expected], rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["focal", "bootstrap_soft", "bootstrap_hard"])
+def test_slopes_by_central_differences(name):
+    rng = np.random.default_rng(0)
+    logits, labels = rng.normal(size=(5, 3)), tf.constant([0, 1, 2, 0, 1])
+    loss = getattr(losses, name)
+    with tf.GradientTape() as tape:
+        z = tf.constant(logits)
+        tape.watch(z)
+        total = tf.reduce_sum(loss(z, labels))
+    slope = tape.gradient(total, z).numpy()
+    for i, k in ((0, 0), (3, 2), (4, 1)):
+        step = np.zeros_like(logits)
+        step[i, k] = 1e-5
+        high, low = (tf.reduce_sum(loss(tf.constant(logits + s * step), labels)) for s in (1, -1))
+        np.testing.assert_allclose(slope[i, k], (high - low) / 2e-5, rtol=1e-6, atol=1e-9)
+
+
+def test_focal_of_a_sure_prediction_has_a_finite_slope():
+    z = tf.constant([[200.0, 0.0]])
+    with tf.GradientTape() as tape:
+        tape.watch(z)
+        loss = losses.focal(z, tf.constant([0]), 0.5)
+    assert np.isfinite(tape.gradient(loss, z)).all()
+
+
+def test_weights_by_class():
+    sizes, batch = (60, 30, 20, 10), batch_of([1.0] * 4)
+    found = methods.Proportion(sizes).example_weights(batch)
+    np.testing.assert_allclose(found, np.array([0.5, 1, 1.5, 3]) / 4, rtol=1e-6)  # 120 / (4 n)
+    effective = (1 - 0.99 ** np.array(sizes)) / 0.01  # 45.28, 26.03, 18.21, 9.56
+    expected = 1 / effective / np.mean(1 / effective)
+    found = methods.ClassBalanced(sizes, beta=0.99).example_weights(batch)
+    np.testing.assert_allclose(found, expected / 4, rtol=1e-5)
+    np.testing.assert_allclose(methods.ClassBalanced(sizes, beta=0).example_weights(batch), 0.25)
+    assert methods.ClassBalanced(sizes).beta == 0.9999
+    # Mean over the training set: (60 * 1 + 30 * 0.5 + 20 * 0 + 10 * 0.5) / 120 = 2 / 3.
+    oracle = methods.WeightedOracle(sizes, (1.0, 0.5, 0.0, 0.5))
+    np.testing.assert_allclose(
+        oracle.example_weights(batch), np.array([1.5, 0.75, 0, 0.75]) / 4, rtol=1e-6
+    )
+    soft = batch._replace(labels=tf.constant([[0.5, 0.5, 0, 0]] * 4))
+    np.testing.assert_allclose(
+        methods.Proportion(sizes).example_weights(soft), [0.75 / 4] * 4, rtol=1e-6
+    )
+    with pytest.raises(UserError, match="a share in clean_share is 2"):
+        methods.WeightedOracle(sizes, (1, 2, 0, 0))
+
+
+def test_random_weights():
+    made = method_of("random")
+    seen = []
+    for _ in range(400):
+        made.observe(None)
+        weights = made.example_weights(batch_of([1.0] * 4, index=[5, 17, 80, 5])).numpy()
+        assert weights[0] == weights[3]  # the same row
+        seen.append(weights)
+    seen = np.array(seen)
+    np.testing.assert_allclose(seen.sum(axis=1), np.where(seen.any(axis=1), 1, 0), rtol=1e-5)
+    # A weight is 0 with probability 1/2; all four (three rows) with 1/8.
+    assert 0.4 < (seen == 0).mean() < 0.6
+    assert 0.07 < (~seen.any(axis=1)).mean() < 0.18
+    again = method_of("random")
+    again.observe(None)
+    np.testing.assert_array_equal(
+        again.example_weights(batch_of([1.0] * 4, index=[5, 17, 80, 5])), seen[0]
+    )
+
+
+def test_self_paced_learning():
+    made = methods.SPL(start=0.5, grow=0.5, decay=0.9)
+    batch = batch_of([4.0, 1.0, 3.0, 2.0])
+    made.begin_epoch(0, 8)
+    made.observe(batch)  # the age starts at the second smallest of four losses
+    np.testing.assert_allclose(made.example_weights(batch), [0, 0.25, 0, 0.25])
+    made.begin_epoch(2, 8)  # halfway to all: three of four
+    made.observe(batch)
+    np.testing.assert_allclose(made.age, 0.9 * 2 + 0.1 * 3, rtol=1e-6)
+    np.testing.assert_allclose(made.example_weights(batch), [0, 0.25, 0, 0.25])
+    made.age.assign(3)
+    np.testing.assert_allclose(made.example_weights(batch), [0, 0.25, 0.25, 0.25])
+    made.begin_epoch(4, 8)
+    np.testing.assert_allclose(made.example_weights(batch), [0.25] * 4)
+
+
+def test_hard_mining():
+    made = methods.HardMining((90, 10, 80, 20))  # classes 1 and 3 are the minority
+    batch = batch_of([5.0, 0.1, 6.0, 0.2, 1.0, 2.0], labels=(0, 1, 2, 3, 0, 2))
+    np.testing.assert_allclose(made.example_weights(batch), [0.25, 0.25, 0.25, 0.25, 0, 0])
+    none = batch_of([5.0, 6.0, 1.0], labels=(0, 2, 0))
+    np.testing.assert_allclose(made.example_weights(none), [0, 1, 0])
+    only = batch_of([5.0, 6.0], labels=(1, 3))
+    np.testing.assert_allclose(made.example_weights(only), [0.5, 0.5])
+    assert made.sampling == Sampling(batch_factor=5)
+    with pytest.raises(UserError, match="hard_mining got 2 classes of 7 examples each"):
+        methods.HardMining((7, 7))
+
+
+def test_balanced_order():
+    labels = np.array([0] * 90 + [2] * 9 + [5])
+    batches = [b.numpy() for b in orders.balanced(labels, 12, (3, orders.BALANCED)).take(200)]
+    for rows in batches:
+        np.testing.assert_array_equal(np.bincount(labels[rows], minlength=6), [4, 0, 4, 0, 0, 4])
+    counts = np.bincount(np.concatenate(batches), minlength=100)
+    assert counts[99] == 800
+    assert (np.abs(counts[90:99] - 800 / 9) < 40).all()  # four deviations of a binomial draw
+    later = next(iter(orders.balanced(labels, 12, (3, orders.BALANCED), start_step=7)))
+    np.testing.assert_array_equal(later, batches[7])
+
+
+@pytest.mark.parametrize(("name", "size", "of_class_0"), [("resample", 12, 3), ("hard_mining", 36, 30)])
+def test_sampling_in_fit(blobs, name, size, of_class_0):
+    """30 examples of class 0 and two of each other; a batch of 12, and of 60, which is all 36."""
+    x, y, _, _ = blobs
+    rows = np.concatenate([np.flatnonzero(y == k)[: 30 if k == 0 else 2] for k in range(4)])
+    model = model_of(name)
+    observed = tf.Variable([0, 0], trainable=False)
+
+    class Watch(type(model.method)):
+        def observe(self, examples):
+            zeros = tf.reduce_sum(tf.cast(examples.labels == 0, tf.int32))
+            observed.assign([tf.shape(examples.labels)[0], zeros])
+
+    model.method.__class__ = Watch
+    model.fit(x[rows], y[rows], batch_size=12, epochs=2, steps_per_epoch=3, verbose=0)
+    np.testing.assert_array_equal(observed, [size, of_class_0])
+    data = tf.data.Dataset.from_tensor_slices((x, y)).batch(10)
+    with pytest.raises(UserError, match="the method can not draw"):
+        model.fit(data, verbose=0)
+
+
+def test_examples_are_finite_for_all(blobs):
+    for name, kind in methods.METHODS.items():
+        if not kind.learns:
+            made = method_of(name)
+            batch = examples_of(made)
+            made.observe(batch)
+            weights = made.example_weights(batch).numpy()
+            assert np.isfinite(weights).all(), name
+            assert (weights >= 0).all(), name

@@ -1,0 +1,140 @@
+"""Weights that pick some examples of a batch by their losses, or at random."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tf_mwnet import losses, replicas
+from tf_mwnet.errors import UserError, check_range
+from tf_mwnet.methods.base import Method
+from tf_mwnet.methods.mwnet import batch_weights
+from tf_mwnet.types import Examples, Sampling
+
+
+@keras.saving.register_keras_serializable(package="tf_mwnet")
+class RandomWeights(Method):
+    """``max(z_i, 0)`` divided by its batch sum, z standard normal (L2RW eq. 16, "Random").
+
+    Each draw is a function of seed, step and the example's row, so that several replicas draw what one
+    draws. Examples of unknown row share theirs.
+
+    Args:
+        num_examples: N, above every row that the training batches carry.
+        seed: of the draws.
+    """
+
+    options = ("num_examples", "seed")
+
+    def __init__(self, num_examples: int, seed: int = 0, **kwargs):
+        super().__init__(**kwargs)
+        check_range("num_examples", num_examples, 1)
+        self.num_examples, self.seed = int(num_examples), int(seed)
+        self.step = self.add_state((), "int64", "step")
+
+    def observe(self, examples: Examples) -> None:
+        self.step.assign(self.step + 1)
+
+    def example_weights(self, examples: Examples) -> tf.Tensor:
+        seed = tf.stack([tf.cast(self.seed, tf.int64), tf.convert_to_tensor(self.step)])
+        dtype = examples.losses.dtype  # philox: the same numbers with and without XLA
+        draws = tf.random.stateless_normal([self.num_examples], seed, dtype=dtype, alg="philox")
+        return batch_weights(tf.nn.relu(tf.gather(draws, examples.index)), normalise=True)
+
+    def get_config(self):
+        return super().get_config() | {"num_examples": self.num_examples, "seed": self.seed}
+
+
+@keras.saving.register_keras_serializable(package="tf_mwnet")
+class SPL(Method):
+    """Self-paced learning (Kumar et al., NeurIPS 2010, eq. 5): weight 1/B below a loss lambda.
+
+    The age lambda follows the quantile of the losses at a share of the examples that grows linearly
+    from ``start`` to 1 over the first ``grow`` of the epochs; a moving average over batches stands for
+    the whole training set.
+
+    Args:
+        start: share of the examples at the start, 0 to 1; a half in the paper.
+        grow: part of the training after which all examples count, above 0, at most 1.
+        decay: of the moving average, 0 to below 1.
+    """
+
+    def __init__(self, start: float = 0.5, grow: float = 0.75, decay: float = 0.9, **kwargs):
+        super().__init__(**kwargs)
+        check_range("start", start, 0, 1)
+        check_range("grow", grow, 1e-6, 1)
+        check_range("decay", decay, 0, 1 - 1e-6)
+        self.start, self.grow, self.decay = float(start), float(grow), float(decay)
+        self.share = self.add_state((), keras.config.floatx(), "share")
+        self.share.assign(self.start)
+        self.age = self.add_state((), keras.config.floatx(), "age")
+        self.age.assign(-1)  # no batch seen yet
+
+    def begin_epoch(self, epoch: int, epochs: int) -> None:
+        progress = min(1.0, epoch / (self.grow * epochs))
+        self.share.assign(self.start + (1 - self.start) * progress)
+
+    def observe(self, examples: Examples) -> None:
+        values = tf.sort(tf.cast(replicas.gather(examples.losses), self.age.dtype))
+        size = tf.cast(tf.shape(values)[0], self.age.dtype)
+        place = tf.cast(tf.math.ceil(self.share * size), tf.int32)
+        quantile = values[tf.maximum(place, 1) - 1]
+        age = tf.convert_to_tensor(self.age)
+        self.age.assign(tf.where(age < 0, quantile, self.decay * age + (1 - self.decay) * quantile))
+
+    def example_weights(self, examples: Examples) -> tf.Tensor:
+        values = examples.losses
+        everything = tf.convert_to_tensor(self.share) >= 1
+        chosen = tf.logical_or(values <= tf.cast(self.age, values.dtype), everything)
+        return tf.cast(chosen, values.dtype) / replicas.batch_size(values, values.dtype)
+
+    def get_config(self):
+        return super().get_config() | {"start": self.start, "grow": self.grow, "decay": self.decay}
+
+
+@keras.saving.register_keras_serializable(package="tf_mwnet")
+class HardMining(Method):
+    """Hard example mining under imbalance (L2RW section 4.1, "Hard mining").
+
+    Of a batch five times as large, all examples of minority classes and as many of majority classes,
+    those of highest loss, have equal weights; the others have none. A class is a minority where it is
+    smaller than the mean.
+
+    Args:
+        class_sizes: training examples of each class as labelled, ``[K]``.
+
+    Raises:
+        UserError: all classes have the same size.
+    """
+
+    options = ("class_sizes",)
+    sampling = Sampling(batch_factor=5)
+
+    def __init__(self, class_sizes: Sequence[int], **kwargs):
+        super().__init__(**kwargs)
+        self.class_sizes = [int(n) for n in class_sizes]
+        self.is_minority = np.asarray(class_sizes) < np.mean(class_sizes)
+        if not self.is_minority.any():
+            raise UserError(
+                f"method hard_mining got {len(self.class_sizes)} classes of {self.class_sizes[0]}"
+                " examples each; allowed: classes that differ in size"
+            )
+
+    def example_weights(self, examples: Examples) -> tf.Tensor:
+        values = examples.losses
+        label = tf.argmax(losses.one_hot(examples.labels, examples.logits), axis=1)
+        minority = tf.gather(tf.constant(self.is_minority), label)
+        everywhere = replicas.gather(tf.where(minority, tf.constant(-np.inf, values.dtype), values))
+        count = tf.shape(everywhere)[0]
+        few = count - tf.reduce_sum(tf.cast(everywhere > -np.inf, tf.int32))
+        # At least one of the majority, also where the batch has no other.
+        wanted = tf.clip_by_value(few, 1, count)
+        lowest = tf.sort(everywhere, direction="DESCENDING")[wanted - 1]
+        hard = tf.logical_and(values >= lowest, tf.logical_not(minority))
+        return batch_weights(tf.cast(tf.logical_or(minority, hard), values.dtype), normalise=True)
+
+    def get_config(self):
+        return super().get_config() | {"class_sizes": self.class_sizes}
