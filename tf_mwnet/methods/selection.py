@@ -40,8 +40,12 @@ class RandomWeights(Method):
 
     def example_weights(self, examples: Examples) -> tf.Tensor:
         seed = tf.stack([tf.cast(self.seed, tf.int64), tf.convert_to_tensor(self.step)])
-        dtype = examples.losses.dtype  # philox: the same numbers with and without XLA
-        draws = tf.random.stateless_normal([self.num_examples], seed, dtype=dtype, alg="philox")
+        # Bits, since only these are the same with and without XLA; 23 of them fill a float's mantissa.
+        bits = tf.random.stateless_uniform(
+            [self.num_examples], seed, minval=None, maxval=None, dtype=tf.uint32, alg="philox"
+        )
+        uniform = (tf.cast(tf.bitwise.right_shift(bits, 9), examples.losses.dtype) + 0.5) / 2**23
+        draws = tf.math.ndtri(uniform)
         return batch_weights(tf.nn.relu(tf.gather(draws, examples.index)), normalise=True)
 
     def get_config(self):
