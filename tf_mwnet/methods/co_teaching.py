@@ -1,0 +1,66 @@
+"""Two networks that pick each other's examples."""
+
+from __future__ import annotations
+
+import keras
+import tensorflow as tf
+
+from tf_mwnet import replicas
+from tf_mwnet.errors import check_range
+from tf_mwnet.methods.base import Method
+from tf_mwnet.types import Examples
+
+
+@keras.saving.register_keras_serializable(package="tf_mwnet")
+class CoTeaching(Method):
+    """Co-teaching (Han et al., NeurIPS 2018, Algorithm 1).
+
+    Two networks see each batch; each is trained, with equal weights, on the examples of smallest loss
+    under the other. The share that is kept in epoch t (from 0) is ``1 - min(t / warm_up * forget_rate,
+    forget_rate)``. The classifier is the first network, the second is the method's own.
+
+    Args:
+        peer: the second network, a built Keras model like the classifier with other initial values.
+        forget_rate: tau, 0 to below 1; the noise rate in the paper.
+        warm_up: T_k, epochs until that rate is reached, above 0; 10 in the paper.
+    """
+
+    options = ("peer", "forget_rate")
+
+    def __init__(self, peer: keras.Model, forget_rate: float = 0.2, warm_up: int = 10, **kwargs):
+        super().__init__(**kwargs)
+        check_range("forget_rate", forget_rate, 0, 1 - 1e-6)
+        check_range("warm_up", warm_up, 1)
+        self.peer = peer
+        self.forget_rate, self.warm_up = float(forget_rate), int(warm_up)
+        self.kept = self.add_state((), keras.config.floatx(), "kept")
+        self.kept.assign(1)
+
+    def begin_epoch(self, epoch: int, epochs: int) -> None:
+        self.kept.assign(1 - min(epoch / self.warm_up * self.forget_rate, self.forget_rate))
+
+    def example_weights(self, examples: Examples) -> tf.Tensor:
+        values = examples.losses  # [B, 2]
+        everywhere = tf.sort(replicas.gather(values), axis=0)
+        size = tf.shape(everywhere)[0]
+        count = tf.cast(tf.convert_to_tensor(self.kept) * tf.cast(size, self.kept.dtype), tf.int32)
+        count = tf.maximum(count, 1)
+        small = tf.cast(values <= everywhere[count - 1], values.dtype)
+        return tf.reverse(small, axis=[1]) / tf.cast(count, values.dtype)
+
+    def label_weight(self, weights: tf.Tensor, examples: Examples) -> tf.Tensor:
+        """Weights of the first network."""
+        return weights[:, 0]
+
+    def get_config(self):
+        return super().get_config() | {
+            "peer": keras.saving.serialize_keras_object(self.peer),
+            "forget_rate": self.forget_rate,
+            "warm_up": self.warm_up,
+        }
+
+    @classmethod
+    def from_config(cls, config):
+        config = dict(config)
+        config["peer"] = keras.saving.deserialize_keras_object(config["peer"])
+        return super().from_config(config)

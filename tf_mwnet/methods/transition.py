@@ -1,0 +1,167 @@
+"""Losses that go through a noise transition matrix, known, estimated or learned."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tf_mwnet import losses
+from tf_mwnet.errors import UserError, check_range
+from tf_mwnet.methods.base import Outputs
+from tf_mwnet.methods.erm import ERM
+from tf_mwnet.types import Head
+
+SMALLEST = 1e-6  # of a matrix's entries under a logarithm
+
+
+def checked(matrix: Sequence[Sequence[float]]) -> np.ndarray:
+    """A transition matrix as float64 ``[K, K]``; raises ``UserError`` where it is none."""
+    found = np.asarray(matrix, np.float64)
+    square = found.ndim == 2 and found.shape[0] == found.shape[1]
+    if not square or found.min() < 0 or np.abs(found.sum(axis=1) - 1).max() > 1e-4:
+        raise UserError(
+            f"transition has the shape {found.shape}; allowed: (K, K), not negative, rows that sum to 1"
+        )
+    return found
+
+
+def smoothed_identity(num_classes: int, smoothing: float) -> np.ndarray:
+    """``(1 - e) I + e / (K - 1)`` off the diagonal, ``[K, K]``."""
+    off = np.full((num_classes, num_classes), smoothing / (num_classes - 1))
+    np.fill_diagonal(off, 1 - smoothing)
+    return off
+
+
+def confusion(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Share of the given labels j among the examples that are predicted as i, ``[K, K]``.
+
+    A class that is never predicted keeps its labels.
+
+    Args:
+        probabilities: of a trained classifier, ``[N, K]``.
+        labels: given labels, int ``[N]``.
+    """
+    count = probabilities.shape[1]
+    table = np.zeros((count, count))
+    np.add.at(table, (probabilities.argmax(axis=1), labels), 1)
+    sums = table.sum(axis=1, keepdims=True)
+    return np.where(sums > 0, table / np.maximum(sums, 1), np.eye(count))
+
+
+def anchors(probabilities: np.ndarray, percentile: float = 97.0) -> np.ndarray:
+    """``T_ij = p(j | x_i)``, x_i the example at a percentile of p(i | x) (Patrini et al., eq. 12-13).
+
+    Args:
+        probabilities: of a classifier trained on the noisy labels, ``[N, K]``.
+        percentile: 0 to 100; 97 in the authors' code in place of the largest, which may be an outlier.
+    """
+    rows = []
+    for k in range(probabilities.shape[1]):
+        order = np.argsort(probabilities[:, k], kind="stable")
+        rows.append(probabilities[order[int(np.ceil(percentile / 100 * len(order))) - 1]])
+    return np.array(rows)
+
+
+def mean_prediction(probabilities: np.ndarray, true: np.ndarray) -> np.ndarray:
+    """``C_ij``: mean of p(j | x) over trusted examples of class i (Hendrycks et al., eq. 1), ``[K, K]``.
+
+    Args:
+        probabilities: on the trusted set, of a classifier trained on the noisy labels, ``[M, K]``.
+        true: their true labels, int ``[M]``, each class at least once.
+    """
+    return np.stack([probabilities[true == k].mean(axis=0) for k in range(probabilities.shape[1])])
+
+
+@keras.saving.register_keras_serializable(package="tf_mwnet")
+class Forward(ERM):
+    """Forward correction ``-log sum_k p_k T[k, y]`` (Patrini et al., CVPR 2017, eq. 8).
+
+    A run trains plainly for half of its epochs, estimates T with `anchors`, and starts again with the
+    corrected loss for the other half.
+
+    Args:
+        transition: T, ``[K, K]``, row = true class.
+
+    Raises:
+        UserError: ``transition`` is no such matrix.
+    """
+
+    options = ("transition",)
+    first_stage = "erm"
+
+    def __init__(self, transition: Sequence[Sequence[float]], **kwargs):
+        super().__init__(**kwargs)
+        self.transition = checked(transition)
+
+    @classmethod
+    def estimate(cls, outputs: Outputs) -> dict:
+        return {"transition": anchors(outputs.train)}
+
+    def prepare(self, head: Head) -> None:
+        super().prepare(head)
+        if head.num_classes not in (None, len(self.transition)):
+            raise UserError(
+                f"transition is {self.transition.shape}; allowed: ({head.num_classes}, {head.num_classes})"
+            )
+
+    def example_losses(self, logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+        logits = losses.full_precision(logits)
+        log = tf.math.log(tf.constant(np.maximum(self.transition, SMALLEST), logits.dtype))
+        return losses.forward_corrected(logits, labels, log)
+
+    def get_config(self):
+        return super().get_config() | {"transition": self.transition.tolist()}
+
+
+@keras.saving.register_keras_serializable(package="tf_mwnet")
+class SModel(ERM):
+    """Noise adaptation layer, learned with the classifier (Goldberger and Ben-Reuven, ICLR 2017, eq. 6).
+
+    The loss is ``-log sum_k p_k T[k, y]`` with T the row softmax of free parameters. They start as a
+    smoothed identity, or as a confusion matrix (L2RW's "+Conf"), and take the classifier's optimizer,
+    its L2 included. At inference the layer is left out.
+
+    Args:
+        initial: T at the start, ``[K, K]``; None for the smoothed identity.
+        smoothing: share off the diagonal, above 0 and below 1.
+
+    Raises:
+        UserError: ``initial`` is no such matrix, or the number of classes is not known.
+    """
+
+    options = ("initial",)
+
+    def __init__(self, initial: Sequence[Sequence[float]] | None = None, smoothing=0.1, **kwargs):
+        super().__init__(**kwargs)
+        check_range("smoothing", smoothing, SMALLEST, 1 - SMALLEST)
+        self.initial = None if initial is None else checked(initial)
+        self.smoothing = float(smoothing)
+        self.scores = None
+
+    def prepare(self, head: Head) -> None:
+        super().prepare(head)
+        if self.scores is not None:
+            return
+        if head.num_classes is None:
+            raise UserError(f"method s_model got classifier '{head.name}'; allowed: a functional model")
+        start = self.initial
+        if start is None:
+            start = smoothed_identity(head.num_classes, self.smoothing)
+        self.scores = self.add_weight(shape=start.shape, initializer="zeros", name="scores")
+        self.scores.assign(np.log(np.maximum(start, SMALLEST)))
+
+    def transition(self) -> tf.Tensor:
+        """T as it is now, ``[K, K]``."""
+        return tf.nn.softmax(tf.convert_to_tensor(self.scores), axis=1)
+
+    def example_losses(self, logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+        logits = losses.full_precision(logits)
+        log = tf.nn.log_softmax(tf.cast(tf.convert_to_tensor(self.scores), logits.dtype), axis=1)
+        return losses.forward_corrected(logits, labels, log)
+
+    def get_config(self):
+        initial = None if self.initial is None else self.initial.tolist()
+        return super().get_config() | {"initial": initial, "smoothing": self.smoothing}
