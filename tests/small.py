@@ -1,21 +1,30 @@
 """A small network, a method of any name, and a fit, for the tests of model and methods."""
 
+import inspect
+
 import keras
+import numpy as np
 
 from tf_mwnet import ReweightedModel, methods, optimizers
 
-# What a method may have to know of the training set in the fixture `blobs`.
+# What a method may have to know of the training set in the fixture `blobs`, and of the classifier.
 FACTS = {
-    "num_examples": 120,
-    "class_sizes": (60, 30, 20, 10),
-    "clean_share": (1.0, 0.5, 0.8, 0.9),
+    "num_examples": lambda: 120,
+    "class_sizes": lambda: (60, 30, 20, 10),
+    "clean_share": lambda: (1.0, 0.5, 0.8, 0.9),
+    "transition": lambda: (0.9 * np.eye(4) + 0.025).tolist(),
+    "peer": lambda: network(seed=5),
 }
 
 
+def facts(name):
+    """Which of them a method's constructor takes."""
+    return [k for k in inspect.signature(methods.METHODS[name]).parameters if k in FACTS]
+
+
 def method_of(name, **arguments):
-    """A method by name, with what it needs to know of the training set."""
-    known = {k: FACTS[k] for k in methods.METHODS[name].options if k in FACTS}
-    return methods.get({"name": name} | known | arguments)
+    """A method by name, with what it needs to know."""
+    return methods.get({"name": name} | {k: FACTS[k]() for k in facts(name)} | arguments)
 
 
 def network(seed=0, bn=False, dropout=0.0, dtype=None, softmax=False):

@@ -4,11 +4,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from small import method_of, model_of
-from test_methods import examples_of
+from test_methods import examples_of, prepared
 
+import tf_mwnet
 from tf_mwnet import UserError, losses, methods
 from tf_mwnet.data import orders
-from tf_mwnet.types import Examples, Sampling
+from tf_mwnet.methods import transition
+from tf_mwnet.types import Examples, Head, Sampling
 
 # softmax of these is (0.7, 0.2, 0.1).
 LOGITS = tf.constant(np.log([[0.7, 0.2, 0.1]]) + 3)
@@ -181,9 +183,95 @@ def test_sampling_in_fit(blobs, name, size, of_class_0):
 def test_examples_are_finite_for_all(blobs):
     for name, kind in methods.METHODS.items():
         if not kind.learns:
-            made = method_of(name)
+            made = prepared(name)
             batch = examples_of(made)
             made.observe(batch)
             weights = made.example_weights(batch).numpy()
             assert np.isfinite(weights).all(), name
             assert (weights >= 0).all(), name
+
+
+# -------------------------------------------------------------------- two networks
+
+
+def test_co_teaching_by_hand():
+    made = method_of("co_teaching", forget_rate=0.4, warm_up=4)
+    values = tf.constant([[1.0, 9.0], [2.0, 8.0], [3.0, 7.0], [4.0, 6.0], [5.0, 5.5]])
+    batch = Examples(values, tf.zeros([5, 4]), tf.zeros([5], tf.int64), None)
+    made.begin_epoch(0, 60)
+    np.testing.assert_allclose(made.example_weights(batch), np.full((5, 2), 0.2), rtol=1e-6)
+    made.begin_epoch(2, 60)  # 1 - min(2 / 4 * 0.4, 0.4) = 0.8: four of five
+    expected = np.array([[0, 1], [1, 1], [1, 1], [1, 1], [1, 0]]) / 4
+    np.testing.assert_allclose(made.example_weights(batch), expected, rtol=1e-6)
+    made.begin_epoch(30, 60)  # three of five
+    expected = np.array([[0, 1], [0, 1], [1, 1], [1, 0], [1, 0]]) / 3
+    np.testing.assert_allclose(made.example_weights(batch), expected, rtol=1e-6)
+
+
+def test_co_teaching_trains_each_network_on_the_other_s_choice(blobs):
+    """One step by hand with plain SGD: the gradients of the chosen halves."""
+    x, y = blobs[0], tf.constant(blobs[1])
+    model = model_of("co_teaching")
+    model.compile(tf_mwnet.optimizers.SGD(0.1))
+    peer = model.method.peer
+    nets = (model.classifier, peer)
+    model.method.forget_rate, model.method.warm_up = 0.5, 1
+    losses_of = [losses.cross_entropy(net(x), y).numpy() for net in nets]
+    expected = []
+    for net, other in ((nets[0], losses_of[1]), (nets[1], losses_of[0])):
+        chosen = np.argsort(other)[:60]
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_mean(losses.cross_entropy(net(x[chosen]), tf.gather(y, chosen)))
+        slopes = tape.gradient(loss, net.trainable_variables)
+        expected.append([v - 0.1 * g for v, g in zip(net.trainable_variables, slopes, strict=True)])
+    # From the second epoch on half are left out: start there.
+    model.fit(x, y, batch_size=120, initial_epoch=1, epochs=2, shuffle=False, verbose=0)
+    for net, wanted in zip(nets, expected, strict=True):
+        for found, value in zip(net.trainable_variables, wanted, strict=True):
+            np.testing.assert_allclose(found, value, rtol=1e-4, atol=1e-6)
+
+
+# -------------------------------------------------------------------- transition matrices
+
+
+def test_forward_corrected_by_hand():
+    matrix = np.array([[0.6, 0.3, 0.1], [0.2, 0.8, 0.0], [0.0, 0.5, 0.5]])
+    made = methods.Forward(matrix)
+    found = made.example_losses(tf.repeat(LOGITS, 3, axis=0), tf.constant([0, 1, 2]))
+    # (0.7, 0.2, 0.1) T = (0.46, 0.42, 0.12)
+    np.testing.assert_allclose(found, -np.log([0.46, 0.42, 0.12]), rtol=1e-5)
+    clean = methods.Forward(np.eye(3)).example_losses(LOGITS, tf.constant([1]))
+    np.testing.assert_allclose(clean, -np.log([0.2]), rtol=1e-4)
+    for bad in ([[0.5, 0.4], [0, 1]], [[1.0, 0, 0]], [[1.5, -0.5], [0, 1]]):
+        with pytest.raises(UserError, match="transition has the shape"):
+            methods.Forward(bad)
+
+
+def test_estimates_by_hand():
+    p = np.array([[0.9, 0.1], [0.8, 0.2], [0.3, 0.7], [0.6, 0.4]])
+    # Of the three predicted 0 two are labelled 0; the one predicted 1 is labelled 1.
+    found = transition.confusion(p, np.array([0, 1, 1, 0]))
+    np.testing.assert_allclose(found, [[2 / 3, 1 / 3], [0, 1]])
+    np.testing.assert_allclose(transition.confusion(p[:2], np.array([0, 1])), [[0.5, 0.5], [0, 1]])
+    np.testing.assert_allclose(transition.anchors(p, 100), [[0.9, 0.1], [0.3, 0.7]])
+    np.testing.assert_allclose(transition.anchors(p, 75), [[0.8, 0.2], [0.6, 0.4]])
+    found = transition.mean_prediction(p, np.array([0, 0, 1, 1]))
+    np.testing.assert_allclose(found, [[0.85, 0.15], [0.45, 0.55]])
+
+
+def test_s_model_starts_as_asked_for_and_learns(blobs):
+    x, y, _, _ = blobs
+    model = model_of("s_model")
+    np.testing.assert_allclose(np.diag(model.method.transition()), 0.9, rtol=1e-5)
+    wrong = np.random.default_rng(0).random(120) < 0.6
+    noisy = np.where(wrong & (y == 0), 1, y)  # most of class 0 is called 1
+    model.fit(x, noisy, batch_size=30, epochs=60, verbose=0)
+    learned = model.method.transition().numpy()
+    np.testing.assert_allclose(learned.sum(axis=1), 1, rtol=1e-5)
+    assert np.abs(learned - transition.smoothed_identity(4, 0.1)).max() > 0.05
+    matrix = np.full((4, 4), 0.1) + 0.6 * np.eye(4)
+    given = methods.SModel("confusion", initial=matrix)
+    given.prepare(Head("t", 4, 16, "softmax"))
+    np.testing.assert_allclose(given.transition(), matrix, rtol=1e-5)
+    with pytest.raises(UserError, match="'confusion' without initial"):
+        methods.SModel("confusion")

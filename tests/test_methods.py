@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from small import FACTS, fit, method_of, model_of, network, numpy_weights
+from small import facts, fit, method_of, model_of, network, numpy_weights
 
 from tf_mwnet import ReweightedModel, UserError, heads, losses, methods, optimizers, record, types
 
@@ -23,8 +23,11 @@ def examples_of(method, labels=(0, 1, 2, 3, 0, 1), dtype="float32", seed=0):
     size = len(labels)
     logits = tf.constant(rng.normal(size=(size, 4)), dtype)
     labels = tf.constant(labels, tf.int64)
+    losses = method.example_losses(logits, labels)
+    if method.peer is not None:  # a second network's beside them
+        losses = tf.stack([losses, losses[::-1]], axis=1)
     return types.Examples(
-        method.example_losses(logits, labels),
+        losses,
         logits,
         labels,
         tf.constant(rng.permutation(120)[:size]),
@@ -70,7 +73,7 @@ def test_configuration_round_trip(method):
 def test_shapes_and_types(method, dtype):
     method = prepared(method)
     batch = examples_of(method, dtype=dtype)
-    assert batch.losses.shape in ((6,), (6, 4))
+    assert batch.losses.shape in ((6,), (6, 4), (6, 2))
     weights = method.example_weights(batch)
     found = [batch.losses, weights]
     if method.learns:
@@ -146,7 +149,7 @@ def test_batch_of_one_and_of_one_class(method):
 
 @every_method
 def test_missing_facts_are_named(method):
-    needed = [k for k in methods.METHODS[method].options if k in FACTS]
+    needed = facts(method)
     if needed:
         with pytest.raises(UserError, match=f"'{method}' lacks {needed[0]}"):
             methods.get(method)

@@ -3,16 +3,27 @@
 import keras
 import numpy as np
 import pytest
+import small
 
 from tf_mwnet import ReweightedModel, methods, networks, optimizers
 from tf_mwnet.types import DataSpec
 
-FACTS = {"num_examples": 36, "class_sizes": (18, 12, 6), "clean_share": (1.0, 0.5, 0.8)}
-METHODS = {
-    name: {"name": name} | {k: FACTS[k] for k in kind.options if k in FACTS}
-    for name, kind in methods.METHODS.items()
+FACTS = {
+    "num_examples": lambda: 36,
+    "class_sizes": lambda: (18, 12, 6),
+    "clean_share": lambda: (1.0, 0.5, 0.8),
+    "transition": lambda: (0.7 * np.eye(3) + 0.1).tolist(),
+    "peer": lambda: plain_network(seed=3),
 }
-METHODS["mwnet_mean"] = {"name": "mwnet", "normalise": False}
+
+
+def method_of(name):
+    if name == "mwnet_mean":
+        return methods.MWNet(normalise=False)
+    return methods.get({"name": name} | {k: FACTS[k]() for k in small.facts(name)})
+
+
+METHODS = [*methods.METHODS, "mwnet_mean"]
 
 
 def data():
@@ -24,7 +35,7 @@ def data():
 
 def train(build, method, batch_size=12, meta_batch_size=7):
     x, y, x_meta, y_meta = data()
-    model = ReweightedModel(build(), methods.get(METHODS[method]))
+    model = ReweightedModel(build(), method_of(method))
     model.compile(optimizers.SGD(0.05, momentum=0.9, l2=1e-3), keras.optimizers.SGD(1.0))
     history = model.fit(
         x, y, meta_data=(x_meta, y_meta), batch_size=batch_size, meta_batch_size=meta_batch_size,
@@ -34,9 +45,9 @@ def train(build, method, batch_size=12, meta_batch_size=7):
     return weights, model.record.numpy()[:-1], {k: v[-1] for k, v in history.history.items()}
 
 
-def plain_network():
+def plain_network(seed=0):
     spec = DataSpec("t", (8, 8, 1), "float32", tuple("abc"), np.zeros(1), np.ones(1))
-    return networks.mlp(spec, seed=0, hidden=(16,))
+    return networks.mlp(spec, seed=seed, hidden=(16,))
 
 
 def synchronised_network():

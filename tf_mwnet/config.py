@@ -68,6 +68,12 @@ class Experiment:
     normalise: bool = option(True, "divide the weights by their batch sum (else: mean of weight * loss)")
     zero_mean: bool = option(True, "gdw's zero-mean constraint (its appendix B: unstable without)")
     groups: int = option(3, "cmwnet's groups of classes of like size")
+    s_model_init: str = option(
+        "identity", "s_model's transition matrix at the start: identity, confusion"
+    )
+    forget_rate: float = option(
+        0.0, "co_teaching's share of examples left out; 0 for the noise rate put in, or 0.2 without"
+    )
     eta: float = option(100.0, "gdw's step size of class-level weights; 1000 for 100 classes")
     weight_net: str = option("", "a SavedModel weight function to use as it is; no meta set is used")
     # Classifier and schedule
@@ -111,7 +117,8 @@ class Experiment:
             ("precision", ("float32", "mixed_bfloat16", "mixed_float16")),
         ):
             choose(name, getattr(self, name), dict.fromkeys(allowed))
-        for name in ("noise_rate", "momentum", "dropout"):
+        choose("s_model_init", self.s_model_init, dict.fromkeys(("identity", "confusion")))
+        for name in ("noise_rate", "momentum", "dropout", "forget_rate"):
             check_range(name, getattr(self, name), 0, 1)
         check_range("imbalance_factor", self.imbalance_factor, 1)
         for name in ("epochs", "batch_size", "meta_batch_size", "groups"):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import json
 import pathlib
 import time
@@ -11,13 +10,11 @@ from collections.abc import Callable
 from typing import Any
 
 import keras
-import tensorflow as tf
 from absl import logging
 
 from tf_mwnet import (
     callbacks,
     data,
-    example_files,
     heads,
     methods,
     networks,
@@ -25,16 +22,13 @@ from tf_mwnet import (
     record,
     replicas,
     run_folder,
+    training,
 )
 from tf_mwnet.config import Experiment
-from tf_mwnet.data import images
-from tf_mwnet.data.streams import evaluation_stream, training_stream
 from tf_mwnet.errors import UserError
 from tf_mwnet.export import export_classifier, export_weight_net, model_card
 from tf_mwnet.files import write_atomically
-from tf_mwnet.model import ReweightedModel
 from tf_mwnet.reports import pictures, tables
-from tf_mwnet.reports.tensorboard import TensorBoard
 from tf_mwnet.types import DataSpec, Source, Splits
 
 
@@ -107,68 +101,6 @@ def resolve(config: Experiment, splits: Splits) -> Experiment:
         meta_size=0 if splits.meta is None else len(splits.meta),
         meta_batch_size=min(config.meta_batch_size, config.meta_size or config.meta_batch_size),
     )
-
-
-# -------------------------------------------------------------------- training
-
-
-def train(
-    config: Experiment, splits: Splits, name: str, folder: pathlib.Path, classifier=None
-) -> ReweightedModel:
-    """Trains one method into ``folder``, from its last whole epoch if there is one.
-
-    Raises:
-        callbacks.NotANumber: the loss is no longer finite.
-        callbacks.Interrupted: SIGINT or SIGTERM came.
-        UserError: an image that is read when it is needed can not be read.
-    """
-    model = parts.build_model(config, splits, name, classifier)
-    saved = callbacks.Checkpoints(folder / "checkpoints", model)
-    first = saved.restore() if config.resume else 0
-    if first:
-        logging.info("%s: continuing after epoch %d of %d", name, first, config.epochs)
-    steps = config.steps_per_epoch
-    corrupted = splits.corrupted if splits.truth_known else None
-    board = folder.parent / "tensorboard" / name
-    stop = callbacks.StopOnSignal()
-    progress = callbacks.Progress(name, config.epochs * steps, first * steps)
-    if first == config.epochs:
-        return model
-    try:
-        model.fit(
-            training_stream(
-                splits.train,
-                splits.meta if model.method.learns else None,
-                splits.spec,
-                config.batch_size,
-                config.meta_batch_size,
-                config.seed,
-                parts.make_augmentation(config),
-                start_step=first * steps,
-                sampling=model.method.sampling,
-            ),
-            epochs=config.epochs,
-            initial_epoch=first,
-            steps_per_epoch=steps,
-            validation_data=evaluation_stream(splits.test, splits.spec),
-            verbose=0,
-            callbacks=[
-                callbacks.StopOnNaN(first * steps),
-                callbacks.LearningRate(),
-                example_files.ExampleRecord(folder / "examples", corrupted, first),
-                progress,
-                callbacks.MetricsFile(folder / "metrics.csv", first),
-                TensorBoard(board, config.epochs, splits.train.y, corrupted),
-                saved,
-                stop,
-            ],
-        )
-    except tf.errors.OpError as error:
-        raise images.found_in(error) or error from None
-    finally:
-        progress.close()
-        stop.restore()
-    return model
 
 
 def _export(config, splits, name, folder, model, summary) -> None:
@@ -250,12 +182,14 @@ def run(
 
 def _check_parts(config, splits, classifier) -> None:
     """Builds everything once, so that what does not fit is found before files are touched."""
-    make = classifier or functools.partial(parts.build_classifier, config)
+    make = parts.classifier_maker(config, classifier)
     head = heads.inspect(make(splits.spec), from_logits=True)
     for name in config.methods:
-        method = parts.make_method(config, name, splits)
-        method.prepare(head)
-        if method.learns and splits.meta is None:
+        kind = methods.METHODS[name]
+        arguments = parts.arguments_of(config, name, splits, make)
+        if not kind.first_stage(arguments):
+            parts.make_method(config, name, splits, make).prepare(head)
+        if kind.needs_meta and splits.meta is None and not config.weight_net:
             raise UserError(f"method '{name}' needs a meta set and meta_size is 0; allowed: 1 and above")
 
 
@@ -263,11 +197,11 @@ def _run(config, splits, folder, classifier) -> Result:
     noise_rate = float(splits.corrupted.mean()) if splits.truth_known else None
     logging.info("run folder: %s", folder)
     _log_data(splits, noise_rate)
+    make = parts.classifier_maker(config, classifier)
     summaries, trained = {}, {}
     for name in config.methods:
         start = time.perf_counter()
-        built = None if classifier is None else classifier(splits.spec)
-        model = train(config, splits, name, folder / name, built)
+        model = training.train_method(config, splits, name, folder / name, make)
         summary = tables.summary(callbacks.read_metrics(folder / name / "metrics.csv"))
         summary["seconds"] = time.perf_counter() - start
         _export(config, splits, name, folder / name, model, summary)

@@ -132,6 +132,19 @@ def bootstrap_hard(logits: tf.Tensor, labels: tf.Tensor, beta: float = 0.8) -> t
     return beta * cross_entropy(logits, labels) + (1 - beta) * predicted
 
 
+def forward_corrected(logits: tf.Tensor, labels: tf.Tensor, log_transition: tf.Tensor) -> tf.Tensor:
+    """``-log sum_k u_k T[k, y]``: cross-entropy of the noisy labels that T makes of the prediction.
+
+    Args:
+        logits: ``[B, K]``.
+        labels: integer ``[B]`` or class probabilities ``[B, K]``.
+        log_transition: log T, ``[K, K]``, row = true class, of the logits' type.
+    """
+    log = tf.nn.log_softmax(full_precision(logits))
+    noisy = tf.reduce_logsumexp(log[:, :, None] + log_transition[None], axis=1)
+    return -tf.reduce_sum(one_hot(labels, noisy) * noisy, axis=-1)
+
+
 # Losses of a meta example by name: logits [B, K], labels -> [B].
 LOSSES: dict[str, Loss] = {
     "cross_entropy": cross_entropy,

@@ -5,8 +5,8 @@ from __future__ import annotations
 import keras
 import tensorflow as tf
 
-from tf_mwnet import heads, losses, methods, record, replicas
-from tf_mwnet.data import splits, streams
+from tf_mwnet import fitting, heads, losses, methods, record, replicas
+from tf_mwnet.data import streams
 from tf_mwnet.errors import UserError
 from tf_mwnet.meta import dense, weight_gradient
 from tf_mwnet.methods.base import EpochHook, Method
@@ -60,7 +60,7 @@ class ReweightedModel(keras.Model):
 
         Args:
             optimizer: of the classifier. Its learning rate is also the virtual step's.
-            meta_optimizer: of what the method learns; None where it has no variables.
+            meta_optimizer: of what the method learns; unused where that is nothing.
             metrics: of logits against given labels.
             jit_compile: compile the whole step with XLA. Off by default: on a CPU it costs more
                 compile time than it gains.
@@ -70,11 +70,11 @@ class ReweightedModel(keras.Model):
         super().compile(
             optimizer=optimizer, metrics=list(metrics or []), jit_compile=jit_compile, **kwargs
         )
-        learned = self.method.trainable_variables
+        learned = self.method.trainable_variables if self.method.learns else []
         self.meta_optimizer = keras.optimizers.get(meta_optimizer) if learned else None
         with self.distribute_strategy.scope():
             # Each optimizer on its own variables: by itself Keras would build the first on both.
-            self.optimizer.build(self.classifier.trainable_variables)
+            self.optimizer.build(self._trained)
             if self.meta_optimizer is not None:
                 scales = keras.optimizers.LossScaleOptimizer
                 if isinstance(self.optimizer, scales) and not isinstance(self.meta_optimizer, scales):
@@ -124,26 +124,14 @@ class ReweightedModel(keras.Model):
             value = kwargs.pop(name, None)
             if value is not None and not (isinstance(value, float) and value == 0):
                 raise UserError(f"fit got {name}; allowed: none, the method sets the example weights")
-        if self.method.learns and meta_data is None and not streams.is_paired(x):
-            if self.method.meta_labels == "clean" or isinstance(x, tf.data.Dataset):
-                raise UserError(f"{type(self.method).__name__} needs meta_data; got None")
-            (x, y), meta_data = splits.hold_out_meta(x, y, seed)
-        dataset, steps, num_examples = streams.for_fit(
-            x,
-            y,
-            meta_data if self.method.learns else None,
-            batch_size=batch_size or 100,
-            meta_batch_size=meta_batch_size or batch_size or 100,
-            shuffle=shuffle,
-            seed=seed,
-            sampling=self.method.sampling,
+        size = batch_size or 100
+        dataset, steps, num_examples = fitting.pairs(
+            self.method, x, y, meta_data, size, meta_batch_size or size, shuffle, seed
         )
-        if not streams.is_paired(x):
-            self.method.check_rows(num_examples)
         if num_examples:
             self.record_examples(num_examples)
         if isinstance(validation_data, (tuple, list)) and len(validation_data) == 2:
-            kwargs.setdefault("validation_batch_size", batch_size or 100)
+            kwargs.setdefault("validation_batch_size", size)
         return super().fit(
             streams.distribute(dataset, self.distribute_strategy),
             epochs=epochs,
@@ -191,12 +179,13 @@ class ReweightedModel(keras.Model):
     def train_step(self, data):
         """One step on ``{"train": Batch, "meta": Batch}``, see `tf_mwnet.meta` for the equations."""
         train = data["train"]
-        parameters = [v.value for v in self.classifier.trainable_variables]
+        parameters = [v.value for v in self._trained]
         with tf.GradientTape(persistent=True) as tape:
             outputs, features = self._forward(train.x, training=True)
             logits = self._logits(outputs)
-            example_losses = self.method.example_losses(logits, train.y)
-            penalty = tf.add_n(self.classifier.losses) if self.classifier.losses else None
+            example_losses = self._example_losses(logits, train)
+            penalties = [*self.classifier.losses, *self.method.losses]
+            penalty = tf.add_n(penalties) if penalties else None
 
         def loss_gradient(weights, targets=(example_losses,), factors=()):
             scaled = [self.optimizer.scale_loss(w) for w in (weights, *factors)]
@@ -215,13 +204,26 @@ class ReweightedModel(keras.Model):
         else:
             share = tf.ones_like(penalty) / replicas.count()
             gradients = loss_gradient(weights, (example_losses, penalty), (share,))
-        self.optimizer.apply(gradients, self.classifier.trainable_variables)
+        self.optimizer.apply(gradients, self._trained)
         if self.record is not None:
             record.update(self.record, examples, self.method.label_weight(weights, examples))
         self._update_loss(losses.cross_entropy(examples.logits, train.y))
         local = tf.reduce_sum(weights * examples.losses)
         self._means["weighted_loss"].update_state(local * replicas.count())
         return self.compute_metrics(train.x, train.y, outputs)
+
+    def _example_losses(self, logits, train):
+        own = self.method.example_losses(logits, train.y)
+        if self.method.peer is None:
+            return own
+        other = self._logits(self.method.peer(train.x, training=True))
+        return tf.stack([own, self.method.example_losses(other, train.y)], axis=1)
+
+    @property
+    def _trained(self):
+        """What the classifier's optimizer trains."""
+        own = [] if self.method.learns else self.method.trainable_variables
+        return [*self.classifier.trainable_variables, *own]
 
     def _learn(self, examples, weights, loss_gradient, parameters, meta):
         state = [v.value for v in self.classifier.non_trainable_variables]

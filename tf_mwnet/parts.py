@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import keras
@@ -16,9 +19,13 @@ from tf_mwnet.model import ReweightedModel
 from tf_mwnet.types import DataSpec, Splits
 
 PAD = 4
+EMPTY: Mapping[str, Any] = MappingProxyType({})
 
 
-def clean_share(splits: Splits) -> tuple[float, ...]:
+Maker = Callable[[DataSpec], keras.Model]
+
+
+def clean_share(config: Experiment, splits: Splits, make: Maker) -> tuple[float, ...]:
     """Share of right labels among those given, per class, ``[K]``; 1 for a class that is not given.
 
     Raises:
@@ -32,30 +39,81 @@ def clean_share(splits: Splits) -> tuple[float, ...]:
     return tuple(np.where(given > 0, right / np.maximum(given, 1), 1.0).tolist())
 
 
-def class_sizes(splits: Splits) -> tuple[int, ...]:
+def class_sizes(config: Experiment, splits: Splits, make: Maker) -> tuple[int, ...]:
     """Training examples of each class, as labelled, ``[K]``."""
     return tuple(np.bincount(splits.train.y, minlength=splits.spec.num_classes).tolist())
 
 
-# What methods may ask to be told of the training set, by the names of their constructor arguments.
-FACTS: dict[str, Callable[[Splits], Any]] = {
-    "num_examples": lambda splits: len(splits.train),
+def forget_rate(config: Experiment, splits: Splits, make: Maker) -> float:
+    """As asked for; else the noise rate that was put in, or 0.2 where none was."""
+    return config.forget_rate or config.noise_rate or 0.2
+
+
+def peer(config: Experiment, splits: Splits, make: Maker) -> keras.Model:
+    """Another classifier, whose initial values are the first one's in another order."""
+    other, rng = make(splits.spec), np.random.default_rng(config.seed)
+    for variable in other.trainable_variables:
+        values = variable.numpy()
+        variable.assign(rng.permutation(values.reshape(-1)).reshape(values.shape))
+    return other
+
+
+# What methods may ask to be told, by the names of their constructor arguments.
+FACTS: dict[str, Callable[[Experiment, Splits, Maker], Any]] = {
+    "num_examples": lambda config, splits, make: len(splits.train),
     "class_sizes": class_sizes,
     "clean_share": clean_share,
+    "forget_rate": forget_rate,
+    "peer": peer,
 }
 
 
-def make_method(config: Experiment, name: str, splits: Splits) -> methods.Method:
-    """The method with the arguments that the configuration and the training set have for it."""
+def classifier_maker(config: Experiment, classifier: Maker | None = None) -> Maker:
+    """What makes a fresh classifier: the one given, or the configuration's network."""
+    return classifier or functools.partial(build_classifier, config)
+
+
+def arguments_of(config: Experiment, name: str, splits: Splits, make: Maker) -> dict[str, Any]:
+    """Constructor arguments of a method, from the configuration and the training set."""
     kind = methods.METHODS[name]
-    if config.weight_net and issubclass(kind, methods.MWNet):
-        return methods.FrozenWeights(config.weight_net, class_sizes=class_sizes(splits))
-    arguments = {
-        name: FACTS[name](splits) if name in FACTS else getattr(config, name) for name in kind.options
+    found = {
+        option: FACTS[option](config, splits, make) if option in FACTS else getattr(config, option)
+        for option in kind.options
     }
     if kind.learns and config.meta_loss != "auto":
-        arguments["meta_loss"] = config.meta_loss
-    return kind(**arguments)
+        found["meta_loss"] = config.meta_loss
+    return found
+
+
+def make_method(
+    config: Experiment, name: str, splits: Splits, make: Maker, estimated: Mapping[str, Any] = EMPTY
+) -> methods.Method:
+    """The method with the arguments that configuration, training set and first stage have for it.
+
+    Args:
+        config: the run's.
+        name: in `methods.METHODS`.
+        splits: the data.
+        make: makes a fresh classifier.
+        estimated: what `Method.estimate` found.
+    """
+    kind = methods.METHODS[name]
+    if config.weight_net and issubclass(kind, methods.MWNet):
+        sizes = class_sizes(config, splits, make)
+        return methods.FrozenWeights(config.weight_net, class_sizes=sizes)
+    return kind(**arguments_of(config, name, splits, make), **estimated)
+
+
+def halves(config: Experiment) -> tuple[Experiment, Experiment]:
+    """The configuration for each of two stages of half the epochs, each with the whole schedule."""
+    first = max(1, config.epochs // 2)
+
+    def part(epochs):
+        share = epochs / config.epochs
+        drops = tuple(max(1, round(drop * share)) for drop in config.lr_drops)
+        return dataclasses.replace(config, epochs=epochs, lr_drops=drops)
+
+    return part(first), part(max(1, config.epochs - first))
 
 
 def make_optimizers(config: Experiment, name: str):
@@ -87,10 +145,12 @@ def build_classifier(config: Experiment, spec: DataSpec) -> keras.Model:
     return networks.build(config.network, spec, seed=config.seed, **arguments)
 
 
-def build_model(config: Experiment, splits: Splits, name: str, classifier=None) -> ReweightedModel:
-    """A compiled model with room for the record of the training examples."""
-    classifier = classifier or build_classifier(config, splits.spec)
-    model = ReweightedModel(classifier, make_method(config, name, splits), name=f"reweighted_{name}")
+def build_model(
+    config: Experiment, splits: Splits, name: str, make: Maker, estimated: Mapping[str, Any] = EMPTY
+) -> ReweightedModel:
+    """A compiled model with room for the record of the training examples; see `make_method`."""
+    method = make_method(config, name, splits, make, estimated)
+    model = ReweightedModel(make(splits.spec), method, name=f"reweighted_{name}")
     model.compile(*make_optimizers(config, name), jit_compile=config.jit_compile)
     model.record_examples(len(splits.train))
     return model

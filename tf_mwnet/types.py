@@ -72,6 +72,22 @@ class Head(NamedTuple):
     ending: str
 
 
+class Outputs(NamedTuple):
+    """What a classifier that was trained before says of the data, for methods that start from it.
+
+    Attributes:
+        train: class probabilities of the training examples, float ``[N, K]``.
+        labels: their given labels, int ``[N]``.
+        meta: class probabilities of the meta set, float ``[M, K]``; None without one.
+        meta_labels: its labels, int ``[M]``, or None.
+    """
+
+    train: np.ndarray
+    labels: np.ndarray
+    meta: np.ndarray | None = None
+    meta_labels: np.ndarray | None = None
+
+
 @dataclasses.dataclass(frozen=True)
 class DataSpec:
     """What a classifier must know of the data.

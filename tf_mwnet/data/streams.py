@@ -15,7 +15,6 @@ import tensorflow as tf
 
 from tf_mwnet.data import orders
 from tf_mwnet.data.images import ImageFiles
-from tf_mwnet.errors import UserError
 from tf_mwnet.types import EACH_ONCE, Batch, DataSpec, LabelledSet, Sampling
 
 
@@ -73,8 +72,8 @@ def _reader(x) -> Callable[[tf.Tensor], Any]:
     return lambda index: tf.nest.map_structure(lambda t: tf.gather(t, index), tensors)
 
 
-def _batches(x, y, indices, start_step, transform) -> tf.data.Dataset:
-    """Datasets of `Batch` from arrays and index batches; ``transform(x, step)`` or None."""
+def batches(x, y, indices, start_step, transform) -> tf.data.Dataset:
+    """A dataset of `Batch` from arrays and index batches; ``transform(x, step)`` or None."""
     x_rows, y_rows = _reader(x), _reader(y)
 
     def load(step, index):
@@ -141,12 +140,12 @@ def training_stream(
         return apply
 
     rows = orders.training(train.y, batch_size, seed, start_step, sampling=sampling)
-    batches = _batches(train.x, train.y, rows, start_step, transform(orders.CROP))
+    of_train = batches(train.x, train.y, rows, start_step, transform(orders.CROP))
     if meta is None:
-        return paired(batches, None)
+        return paired(of_train, None)
     size = min(meta_batch_size, len(meta))
     rows = orders.cycle(len(meta), size, (seed, orders.META_ORDER), start_step)
-    return paired(batches, _batches(meta.x, meta.y, rows, start_step, transform(orders.META_CROP)))
+    return paired(of_train, batches(meta.x, meta.y, rows, start_step, transform(orders.META_CROP)))
 
 
 def evaluation_stream(examples: LabelledSet, spec: DataSpec, batch_size: int = 500):
@@ -158,60 +157,6 @@ def evaluation_stream(examples: LabelledSet, spec: DataSpec, batch_size: int = 5
         num_parallel_calls=tf.data.AUTOTUNE,
         deterministic=True,
     ).prefetch(tf.data.AUTOTUNE)
-
-
-# -------------------------------------------------------------------- what fit takes
-
-
-def for_fit(x, y, meta_data, batch_size, meta_batch_size, shuffle, seed, sampling=EACH_ONCE):
-    """Turns what a user gives to ``fit`` into ``(pairs, steps per epoch, number of examples)``.
-
-    The last two are None for datasets: they end by themselves, and carry no row numbers.
-    """
-    if is_paired(x):
-        return x, None, None
-    meta = _meta_batches(meta_data, meta_batch_size, shuffle, seed)
-    if isinstance(x, tf.data.Dataset):
-        if y is not None:
-            raise UserError("y was given beside a tf.data.Dataset; allowed: batches (x, y) in it")
-        if sampling != EACH_ONCE:
-            raise UserError(
-                "x is a tf.data.Dataset, which the method can not draw from; allowed: arrays"
-            )
-        return paired(x.map(_plain_batch), meta), None, None
-    size = _length("x", x, y)
-    rows = orders.training(y, batch_size, seed, 0, shuffle, sampling)
-    return paired(_batches(x, y, rows, 0, None), meta), -(-size // batch_size), size
-
-
-def _meta_batches(meta_data, batch_size, shuffle, seed):
-    if meta_data is None:
-        return None
-    if isinstance(meta_data, tf.data.Dataset):
-        return meta_data.map(_plain_batch).repeat()
-    if not isinstance(meta_data, (tuple, list)) or len(meta_data) != 2:
-        raise UserError("meta_data is neither (x, y) nor a tf.data.Dataset")
-    x, y = meta_data
-    size = _length("meta_data", x, y)
-    rows = orders.cycle(size, min(batch_size, size), (seed, orders.META_ORDER), 0, shuffle)
-    return _batches(x, y, rows, 0, None)
-
-
-def _plain_batch(*batch):
-    if len(batch) != 2:
-        raise UserError(f"a dataset gives elements of {len(batch)} parts; allowed: (x, y)")
-    x, y = batch
-    size = tf.shape(tf.nest.flatten(x)[0])[0]
-    return Batch(x, y, tf.fill([size], tf.constant(-1, tf.int64)))
-
-
-def _length(name: str, x, y) -> int:
-    if x is None or y is None:
-        raise UserError(f"{name} has no labels; allowed: arrays x and y, or a dataset of (x, y)")
-    sizes = {len(part) for part in tf.nest.flatten((x, y))}
-    if len(sizes) != 1 or 0 in sizes:
-        raise UserError(f"{name} has parts of {sorted(sizes)} examples; allowed: one size above 0")
-    return sizes.pop()
 
 
 def distribute(dataset: tf.data.Dataset, strategy: tf.distribute.Strategy):

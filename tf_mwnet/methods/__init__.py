@@ -13,6 +13,7 @@ from tf_mwnet.errors import UserError, choose, quoted
 from tf_mwnet.methods.base import Method
 from tf_mwnet.methods.class_weights import ClassBalanced, Proportion, Resample, WeightedOracle
 from tf_mwnet.methods.cmwnet import CMWNet, scale_groups
+from tf_mwnet.methods.co_teaching import CoTeaching
 from tf_mwnet.methods.erm import ERM
 from tf_mwnet.methods.frozen import FrozenWeights
 from tf_mwnet.methods.gdw import GDW
@@ -22,6 +23,7 @@ from tf_mwnet.methods.losses import GCE, MAE, SCE, BootstrapHard, BootstrapSoft,
 from tf_mwnet.methods.mlc import MLC
 from tf_mwnet.methods.mwnet import MNW, RMNW, MWNet, batch_weights
 from tf_mwnet.methods.selection import SPL, HardMining, RandomWeights
+from tf_mwnet.methods.transition import Forward, SModel
 
 METHODS: dict[str, type[Method]] = {
     "mwnet": MWNet,
@@ -42,7 +44,10 @@ METHODS: dict[str, type[Method]] = {
     "weighted_oracle": WeightedOracle,
     "bootstrap_hard": BootstrapHard,
     "bootstrap_soft": BootstrapSoft,
+    "s_model": SModel,
     "spl": SPL,
+    "co_teaching": CoTeaching,
+    "forward": Forward,
     "gce": GCE,
     "sce": SCE,
     "mae": MAE,
@@ -98,7 +103,9 @@ __all__ = [
     "BootstrapSoft",
     "CMWNet",
     "ClassBalanced",
+    "CoTeaching",
     "Focal",
+    "Forward",
     "FrozenWeights",
     "HardMining",
     "MWNet",
@@ -106,6 +113,7 @@ __all__ = [
     "Proportion",
     "RandomWeights",
     "Resample",
+    "SModel",
     "WeightedOracle",
     "batch_weights",
     "get",

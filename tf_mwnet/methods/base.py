@@ -11,7 +11,7 @@ import tensorflow as tf
 from tf_mwnet import losses
 from tf_mwnet.errors import UserError, choose
 from tf_mwnet.meta import dense
-from tf_mwnet.types import EACH_ONCE, Examples, Head
+from tf_mwnet.types import EACH_ONCE, Examples, Head, Outputs
 
 
 class Method(keras.layers.Layer):
@@ -28,7 +28,8 @@ class Method(keras.layers.Layer):
       `example_weights`.
 
     A method that keeps something beside what it learns has `observe`, called once a step before
-    `example_weights`, and `begin_epoch`; its state is made by `add_state`.
+    `example_weights`, and `begin_epoch`; its state is made by `add_state`. Trainable variables of a
+    method that does not learn from a meta set are trained by the classifier's optimizer with it.
 
     What a method must know of the data (class sizes, number of examples) it gets in its constructor,
     what it must know of the classifier in `prepare`.
@@ -42,7 +43,8 @@ class Method(keras.layers.Layer):
             ``[B, K]`` and labels to ``[B]``.
 
     Attributes:
-        learns: whether the method needs a meta set and has a `learn`.
+        learns: whether the method learns from a meta set in each step, by `learn`.
+        needs_meta: whether a run must have a meta set for it.
         virtual_step: whether the meta gradient is taken after a virtual step; without, at the
             current parameters, which is the same where ``example_weights`` are 0, and cheaper.
         meta_labels: "clean" or "noisy", what the method is made for; a run's default.
@@ -53,6 +55,8 @@ class Method(keras.layers.Layer):
         num_examples: N, where the method has something of its own for each training example: it can
             then only be trained on arrays, or on batches that carry their rows. Else None.
         sampling: how the training batches are drawn.
+        peer: a second network that is trained beside the classifier, on the same batches. Losses and
+            weights are then ``[B, 2]``, the classifier first. Else None.
         group_of_class: int64 ``[K]`` where there is a weight function per group of classes, else None.
 
     Raises:
@@ -60,6 +64,7 @@ class Method(keras.layers.Layer):
     """
 
     learns = False
+    needs_meta = False
     virtual_step = True
     meta_labels = "clean"
     options: tuple[str, ...] = ()
@@ -67,6 +72,7 @@ class Method(keras.layers.Layer):
     uses_features = False
     num_examples: int | None = None
     sampling = EACH_ONCE
+    peer: keras.Model | None = None
     group_of_class: np.ndarray | None = None
 
     def __init__(self, meta_loss: str | Callable = "cross_entropy", **kwargs):
@@ -89,6 +95,20 @@ class Method(keras.layers.Layer):
         if isinstance(config.get("meta_loss"), dict):
             config["meta_loss"] = keras.saving.deserialize_keras_object(config["meta_loss"])
         return cls(**config)
+
+    @classmethod
+    def first_stage(cls, arguments: dict) -> str:
+        """Name of a method that a run trains before, for half of its epochs; "" for none.
+
+        Args:
+            arguments: constructor arguments that the run has, without those of `estimate`.
+        """
+        return ""
+
+    @classmethod
+    def estimate(cls, outputs: Outputs) -> dict:
+        """Constructor arguments from what the classifier of the first stage says of the data."""
+        raise NotImplementedError
 
     def prepare(self, head: Head) -> None:
         """Checks that the method fits the classifier, and builds what depends on it; called once.

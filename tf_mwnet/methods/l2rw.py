@@ -20,6 +20,7 @@ class L2RW(Method):
     """
 
     learns = True
+    needs_meta = True
     virtual_step = False
 
     def example_weights(self, examples: Examples) -> tf.Tensor:

@@ -52,6 +52,7 @@ class MLC(Method):
     """
 
     learns = True
+    needs_meta = True
     meta_lr = 3e-4  # the authors' commands
     uses_features = True
     options = ("seed",)

@@ -47,6 +47,7 @@ class MWNet(Method):
     """
 
     learns = True
+    needs_meta = True
     options = ("hidden", "normalise", "seed")
 
     def __init__(

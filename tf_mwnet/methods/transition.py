@@ -9,11 +9,11 @@ import numpy as np
 import tensorflow as tf
 
 from tf_mwnet import losses
-from tf_mwnet.errors import UserError, check_range
-from tf_mwnet.methods.base import Outputs
+from tf_mwnet.errors import UserError, check_range, choose
 from tf_mwnet.methods.erm import ERM
-from tf_mwnet.types import Head
+from tf_mwnet.types import Head, Outputs
 
+S_MODEL_INITS = ("identity", "confusion")
 SMALLEST = 1e-6  # of a matrix's entries under a logarithm
 
 
@@ -89,12 +89,13 @@ class Forward(ERM):
         UserError: ``transition`` is no such matrix.
     """
 
-    options = ("transition",)
-    first_stage = "erm"
-
     def __init__(self, transition: Sequence[Sequence[float]], **kwargs):
         super().__init__(**kwargs)
         self.transition = checked(transition)
+
+    @classmethod
+    def first_stage(cls, arguments: dict) -> str:
+        return "erm"
 
     @classmethod
     def estimate(cls, outputs: Outputs) -> dict:
@@ -103,9 +104,8 @@ class Forward(ERM):
     def prepare(self, head: Head) -> None:
         super().prepare(head)
         if head.num_classes not in (None, len(self.transition)):
-            raise UserError(
-                f"transition is {self.transition.shape}; allowed: ({head.num_classes}, {head.num_classes})"
-            )
+            count = head.num_classes
+            raise UserError(f"transition is {self.transition.shape}; allowed: ({count}, {count})")
 
     def example_losses(self, logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
         logits = losses.full_precision(logits)
@@ -125,6 +125,8 @@ class SModel(ERM):
     its L2 included. At inference the layer is left out.
 
     Args:
+        s_model_init: "identity", or "confusion": a run trains plainly for half of its epochs, takes the
+            confusion matrix as ``initial``, and starts again for the other half.
         initial: T at the start, ``[K, K]``; None for the smoothed identity.
         smoothing: share off the diagonal, above 0 and below 1.
 
@@ -132,14 +134,31 @@ class SModel(ERM):
         UserError: ``initial`` is no such matrix, or the number of classes is not known.
     """
 
-    options = ("initial",)
+    options = ("s_model_init",)
 
-    def __init__(self, initial: Sequence[Sequence[float]] | None = None, smoothing=0.1, **kwargs):
+    def __init__(
+        self,
+        s_model_init: str = "identity",
+        initial: Sequence[Sequence[float]] | None = None,
+        smoothing: float = 0.1,
+        **kwargs,
+    ):
         super().__init__(**kwargs)
+        self.s_model_init = choose("s_model_init", s_model_init, {k: k for k in S_MODEL_INITS})
+        if s_model_init == "confusion" and initial is None:
+            raise UserError("s_model_init is 'confusion' without initial; allowed: with the matrix")
         check_range("smoothing", smoothing, SMALLEST, 1 - SMALLEST)
         self.initial = None if initial is None else checked(initial)
         self.smoothing = float(smoothing)
         self.scores = None
+
+    @classmethod
+    def first_stage(cls, arguments: dict) -> str:
+        return "erm" if arguments.get("s_model_init") == "confusion" else ""
+
+    @classmethod
+    def estimate(cls, outputs: Outputs) -> dict:
+        return {"initial": confusion(outputs.train, outputs.labels)}
 
     def prepare(self, head: Head) -> None:
         super().prepare(head)
@@ -164,4 +183,8 @@ class SModel(ERM):
 
     def get_config(self):
         initial = None if self.initial is None else self.initial.tolist()
-        return super().get_config() | {"initial": initial, "smoothing": self.smoothing}
+        return super().get_config() | {
+            "s_model_init": self.s_model_init,
+            "initial": initial,
+            "smoothing": self.smoothing,
+        }

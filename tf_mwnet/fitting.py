@@ -1,0 +1,77 @@
+"""From what a user gives to ``fit`` to the stream that the model trains on."""
+
+from __future__ import annotations
+
+import tensorflow as tf
+
+from tf_mwnet.data import orders, splits, streams
+from tf_mwnet.errors import UserError
+from tf_mwnet.methods.base import Method
+from tf_mwnet.types import EACH_ONCE, Batch
+
+
+def pairs(
+    method: Method, x, y, meta_data, batch_size: int, meta_batch_size: int, shuffle: bool, seed: int
+) -> tuple[tf.data.Dataset, int | None, int | None]:
+    """The stream for a method, see `streams.paired`, with steps per epoch and number of examples.
+
+    The last two are None for datasets: they end by themselves, and carry no row numbers.
+
+    Args:
+        method: what is to be trained; it may need a meta set, rows, or batches drawn its own way.
+        x, y, meta_data, batch_size, meta_batch_size, shuffle, seed: see `ReweightedModel.fit`.
+
+    Raises:
+        UserError: something is missing, or does not fit together or with the method.
+    """
+    if streams.is_paired(x):
+        return x, None, None
+    if method.learns and meta_data is None:
+        if method.meta_labels == "clean" or isinstance(x, tf.data.Dataset):
+            raise UserError(f"{type(method).__name__} needs meta_data; got None")
+        (x, y), meta_data = splits.hold_out_meta(x, y, seed)
+    meta = _meta_batches(meta_data if method.learns else None, meta_batch_size, shuffle, seed)
+    if isinstance(x, tf.data.Dataset):
+        if y is not None:
+            raise UserError("y was given beside a tf.data.Dataset; allowed: batches (x, y) in it")
+        if method.sampling != EACH_ONCE:
+            raise UserError(
+                "x is a tf.data.Dataset, which the method can not draw from; allowed: arrays"
+            )
+        method.check_rows(None)
+        return streams.paired(x.map(_plain_batch), meta), None, None
+    size = _length("x", x, y)
+    method.check_rows(size)
+    rows = orders.training(y, batch_size, seed, 0, shuffle, method.sampling)
+    train = streams.batches(x, y, rows, 0, None)
+    return streams.paired(train, meta), -(-size // batch_size), size
+
+
+def _meta_batches(meta_data, batch_size, shuffle, seed):
+    if meta_data is None:
+        return None
+    if isinstance(meta_data, tf.data.Dataset):
+        return meta_data.map(_plain_batch).repeat()
+    if not isinstance(meta_data, (tuple, list)) or len(meta_data) != 2:
+        raise UserError("meta_data is neither (x, y) nor a tf.data.Dataset")
+    x, y = meta_data
+    size = _length("meta_data", x, y)
+    rows = orders.cycle(size, min(batch_size, size), (seed, orders.META_ORDER), 0, shuffle)
+    return streams.batches(x, y, rows, 0, None)
+
+
+def _plain_batch(*batch):
+    if len(batch) != 2:
+        raise UserError(f"a dataset gives elements of {len(batch)} parts; allowed: (x, y)")
+    x, y = batch
+    size = tf.shape(tf.nest.flatten(x)[0])[0]
+    return Batch(x, y, tf.fill([size], tf.constant(-1, tf.int64)))
+
+
+def _length(name: str, x, y) -> int:
+    if x is None or y is None:
+        raise UserError(f"{name} has no labels; allowed: arrays x and y, or a dataset of (x, y)")
+    sizes = {len(part) for part in tf.nest.flatten((x, y))}
+    if len(sizes) != 1 or 0 in sizes:
+        raise UserError(f"{name} has parts of {sorted(sizes)} examples; allowed: one size above 0")
+    return sizes.pop()
