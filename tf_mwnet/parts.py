@@ -32,7 +32,10 @@ def clean_share(config: Experiment, splits: Splits, make: Maker) -> tuple[float,
         UserError: the true labels are not known.
     """
     if not splits.truth_known:
-        raise UserError("the method needs the true labels, which this data has not; allowed: data with")
+        raise UserError(
+            "the true labels are not known, and the method weights by them; allowed: data with true labels,"
+            " or noise put in"
+        )
     train, count = splits.train, splits.spec.num_classes
     given = np.bincount(train.y, minlength=count)
     right = np.bincount(train.y[~splits.corrupted], minlength=count)
@@ -50,9 +53,13 @@ def forget_rate(config: Experiment, splits: Splits, make: Maker) -> float:
 
 
 def peer(config: Experiment, splits: Splits, make: Maker) -> keras.Model:
-    """Another classifier, whose initial values are the first one's in another order."""
+    """Another classifier, whose initial values are the first one's in another order.
+
+    Of a network that may start from pre-trained weights only the last layer's are reordered.
+    """
     other, rng = make(splits.spec), np.random.default_rng(config.seed)
-    for variable in other.trainable_variables:
+    pretrained = config.network in networks.PRETRAINED
+    for variable in other.layers[-1].trainable_variables if pretrained else other.trainable_variables:
         values = variable.numpy()
         variable.assign(rng.permutation(values.reshape(-1)).reshape(values.shape))
     return other

@@ -25,6 +25,9 @@ NETWORKS: dict[str, Callable[..., keras.Model]] = {
     "resnet50": resnet50,
 }
 
+# Those that may start from weights learned elsewhere.
+PRETRAINED = ("resnet50",)
+
 
 def default_network(spec: DataSpec) -> str:
     """The network for images of this size: small_cnn up to 16 pixels, lenet for 28, else resnet32."""
@@ -51,6 +54,7 @@ def build(name: str, spec: DataSpec, seed: int = 0, **arguments) -> keras.Model:
 
 __all__ = [
     "NETWORKS",
+    "PRETRAINED",
     "WeightFunction",
     "build",
     "default_network",
