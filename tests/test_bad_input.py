@@ -55,7 +55,7 @@ def snapshot(folder):
         (["--method=cmwnet", "--groups=0"], "groups is 0; allowed: at least 1"),
         (["--method=insw", "--meta_size=0"], "'insw' needs a meta set and meta_size is 0"),
         (["--network=lenet_sigmoid"], "lenet_sigmoid got 10 classes; allowed: 2"),
-        (["--method=weighted_oracle", "--noise=none"], "the true labels are not known"),
+        (["--method=weighted_oracle", "--noise=none"], "the true labels are not known, and"),
         (["--s_model_init=zeros"], "unknown s_model_init 'zeros'; allowed: identity, confusion"),
         (["--forget_rate=2"], "forget_rate is 2; allowed: 0 to 1"),
         (["--resize=20"], "resize is 20 with dataset 'digits'; allowed: with dataset 'folder'"),

@@ -33,8 +33,8 @@ def clean_share(config: Experiment, splits: Splits, make: Maker) -> tuple[float,
     """
     if not splits.truth_known:
         raise UserError(
-            "the true labels are not known, and the method weights by them; allowed: data with true labels,"
-            " or noise put in"
+            "the true labels are not known, and the method weights by them; allowed: data with true"
+            " labels, or noise put in"
         )
     train, count = splits.train, splits.spec.num_classes
     given = np.bincount(train.y, minlength=count)
