@@ -174,7 +174,8 @@ def test_other_methods(tmp_path, method):
     config = json.loads((folder / "config.json").read_text())
     assert config["meta_labels"] == ("noisy" if method in ("mnw", "rmnw") else "clean")
     found = rows(folder / method / "metrics.csv")
-    if method != "mlc":  # in so few steps its soft labels still say little
+    assert all(np.isfinite(float(r["loss"])) for r in found)
+    if not methods.METHODS[method].learns:  # in so few steps what is learned still says little
         assert float(found[-1]["loss"]) < float(found[0]["loss"])
     weighs = np.isfinite(float(found[-1]["auc_weight"]))
     assert weighs or not methods.METHODS[method].learns
