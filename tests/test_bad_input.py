@@ -56,6 +56,10 @@ def snapshot(folder):
         (["--method=insw", "--meta_size=0"], "'insw' needs a meta set and meta_size is 0"),
         (["--network=lenet_sigmoid"], "lenet_sigmoid got 10 classes; allowed: 2"),
         (["--method=weighted_oracle", "--noise=none"], "the true labels are not known, and"),
+        (
+            ["--method=l2rw", f"--weight_net={ROOT / 'saved_models' / 'cifar10_flip2'}"],
+            "weight_net is set, for which there is no meta set, with method 'l2rw'",
+        ),
         (["--s_model_init=zeros"], "unknown s_model_init 'zeros'; allowed: identity, confusion"),
         (["--forget_rate=2"], "forget_rate is 2; allowed: 0 to 1"),
         (["--resize=20"], "resize is 20 with dataset 'digits'; allowed: with dataset 'folder'"),

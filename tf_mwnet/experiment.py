@@ -185,11 +185,16 @@ def _check_parts(config, splits, classifier) -> None:
     make = parts.classifier_maker(config, classifier)
     head = heads.inspect(make(splits.spec), from_logits=True)
     for name in config.methods:
-        kind = methods.METHODS[name]
-        arguments = parts.arguments_of(config, name, splits, make)
-        if not kind.first_stage(arguments):
+        if not parts.first_stage(config, name):
             parts.make_method(config, name, splits, make).prepare(head)
-        if kind.needs_meta and splits.meta is None and not config.weight_net:
+        if not methods.METHODS[name].needs_meta or parts.is_frozen(config, name):
+            continue
+        if config.weight_net:
+            raise UserError(
+                f"weight_net is set, for which there is no meta set, with method '{name}'; allowed:"
+                " mwnet"
+            )
+        if splits.meta is None:
             raise UserError(f"method '{name}' needs a meta set and meta_size is 0; allowed: 1 and above")
 
 

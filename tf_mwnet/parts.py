@@ -92,6 +92,17 @@ def arguments_of(config: Experiment, name: str, splits: Splits, make: Maker) -> 
     return found
 
 
+def is_frozen(config: Experiment, name: str) -> bool:
+    """Whether a weight function learned elsewhere stands in for the method's own."""
+    return bool(config.weight_net) and issubclass(methods.METHODS[name], methods.MWNet)
+
+
+def first_stage(config: Experiment, name: str) -> str:
+    """Name of the method to train before, see `Method.first_stage`; "" for none."""
+    kind = methods.METHODS[name]
+    return kind.first_stage({k: getattr(config, k) for k in kind.options if k not in FACTS})
+
+
 def make_method(
     config: Experiment, name: str, splits: Splits, make: Maker, estimated: Mapping[str, Any] = EMPTY
 ) -> methods.Method:
@@ -105,7 +116,7 @@ def make_method(
         estimated: what `Method.estimate` found.
     """
     kind = methods.METHODS[name]
-    if config.weight_net and issubclass(kind, methods.MWNet):
+    if is_frozen(config, name):
         sizes = class_sizes(config, splits, make)
         return methods.FrozenWeights(config.weight_net, class_sizes=sizes)
     return kind(**arguments_of(config, name, splits, make), **estimated)

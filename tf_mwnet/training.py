@@ -94,14 +94,12 @@ def train_method(
     config: Experiment, splits: Splits, name: str, folder: pathlib.Path, make: parts.Maker
 ) -> ReweightedModel:
     """Trains one method, with the stage before it where it has one; see `train`."""
-    arguments = parts.arguments_of(config, name, splits, make)
-    kind = methods.METHODS[name]
-    before = kind.first_stage(arguments)
+    before = parts.first_stage(config, name)
     if not before:
         return train(config, splits, name, folder, make)
     halves = parts.halves(config)
     first = train(halves[0], splits, before, folder / "first_stage", make)
-    estimated = kind.estimate(_outputs(first.classifier, splits))
+    estimated = methods.METHODS[name].estimate(_outputs(first.classifier, splits))
     return train(halves[1], splits, name, folder, make, estimated)
 
 

@@ -101,7 +101,7 @@ class Method(keras.layers.Layer):
         """Name of a method that a run trains before, for half of its epochs; "" for none.
 
         Args:
-            arguments: constructor arguments that the run has, without those of `estimate`.
+            arguments: the constructor arguments that are in the run's configuration.
         """
         return ""
 
