@@ -40,7 +40,7 @@ def sizes_of(class_sizes: Sequence[int]) -> np.ndarray:
 
 @keras.saving.register_keras_serializable(package="tf_mwnet")
 class ClassBalanced(ByClass):
-    """Effective number of samples (Cui et al., CVPR 2019, eq. 2 and section 4): mean over classes 1.
+    """Effective number of samples (Cui et al., CVPR 2019, Proposition 1): mean over classes 1.
 
     ``weight of class k ~ (1 - beta) / (1 - beta^n_k)``.
 

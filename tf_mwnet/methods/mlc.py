@@ -15,8 +15,8 @@ from tf_mwnet.types import Examples, Head
 def label_net(num_features: int, num_classes: int, width: int = 128, seed: int = 0) -> keras.Model:
     """``(features [B, D], given label as [B, K]) -> soft label [B, K]``, rows that sum to 1.
 
-    An embedding of the label beside the features, two tanh layers, a softmax (Zheng et al., section
-    "Architecture"; Glorot initial values, as in the authors' code).
+    The label correction network of Zheng et al.: an embedding of the label beside the features, two
+    tanh layers, a softmax; Glorot initial values, as in the authors' code.
     """
     seeds = Seeds(seed)
     dtype = keras.config.floatx()  # full precision also in mixed precision
@@ -38,8 +38,8 @@ class MLC(Method):
 
     ``losses_ik = -log p_k`` and ``weights_ik = q_ik / B`` with q the soft label that a small network
     makes of the classifier's features (constants) and the given label: their sum of products is the
-    cross-entropy with q. The network takes steps along the meta gradient (eq. 6). The real step uses
-    the labels after that step; the authors' code uses those before it.
+    cross-entropy with q. The network takes steps along the meta gradient (Algorithm 1, with one
+    look-ahead step). The real step uses the labels after that step.
 
     Args:
         width: of the label embedding and of both hidden layers; 128 in the paper.

@@ -54,7 +54,7 @@ class RandomWeights(Method):
 
 @keras.saving.register_keras_serializable(package="tf_mwnet")
 class SPL(Method):
-    """Self-paced learning (Kumar et al., NeurIPS 2010, eq. 5): weight 1/B below a loss lambda.
+    """Self-paced learning (Kumar et al., NeurIPS 2010): weight 1/B below a loss lambda.
 
     The age lambda follows the quantile of the losses at a share of the examples that grows linearly
     from ``start`` to 1 over the first ``grow`` of the epochs; a moving average over batches stands for

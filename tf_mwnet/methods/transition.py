@@ -77,7 +77,7 @@ def mean_prediction(probabilities: np.ndarray, true: np.ndarray) -> np.ndarray:
 
 @keras.saving.register_keras_serializable(package="tf_mwnet")
 class Forward(ERM):
-    """Forward correction ``-log sum_k p_k T[k, y]`` (Patrini et al., CVPR 2017, eq. 8).
+    """Forward correction ``-log sum_k p_k T[k, y]`` (Patrini et al., CVPR 2017, Theorem 2).
 
     A run trains plainly for half of its epochs, estimates T with `anchors`, and starts again with the
     corrected loss for the other half.
@@ -118,11 +118,11 @@ class Forward(ERM):
 
 @keras.saving.register_keras_serializable(package="tf_mwnet")
 class SModel(ERM):
-    """Noise adaptation layer, learned with the classifier (Goldberger and Ben-Reuven, ICLR 2017, eq. 6).
+    """Noise adaptation layer, learned with the classifier (Goldberger and Ben-Reuven, ICLR 2017).
 
-    The loss is ``-log sum_k p_k T[k, y]`` with T the row softmax of free parameters. They start as a
-    smoothed identity, or as a confusion matrix (L2RW's "+Conf"), and take the classifier's optimizer,
-    its L2 included. At inference the layer is left out.
+    The paper's simple version: the loss is ``-log sum_k p_k T[k, y]`` with T the row softmax of free
+    parameters. They start as a smoothed identity, or as a confusion matrix (L2RW's "+Conf"), and take
+    the classifier's optimizer, its L2 included. At inference the layer is left out.
 
     Args:
         s_model_init: "identity", or "confusion": a run trains plainly for half of its epochs, takes the
