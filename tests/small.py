@@ -13,6 +13,7 @@ FACTS = {
     "class_sizes": lambda: (60, 30, 20, 10),
     "clean_share": lambda: (1.0, 0.5, 0.8, 0.9),
     "transition": lambda: (0.9 * np.eye(4) + 0.025).tolist(),
+    "num_untrusted": lambda: 100,
     "peer": lambda: network(seed=5),
 }
 

@@ -275,3 +275,20 @@ def test_s_model_starts_as_asked_for_and_learns(blobs):
     np.testing.assert_allclose(given.transition(), matrix, rtol=1e-5)
     with pytest.raises(UserError, match="'confusion' without initial"):
         methods.SModel("confusion")
+
+
+# -------------------------------------------------------------------- trusted examples
+
+
+def test_glc_by_hand():
+    matrix = np.array([[0.6, 0.3, 0.1], [0.2, 0.8, 0.0], [0.0, 0.5, 0.5]])
+    made = methods.GLC(matrix, num_untrusted=10)
+    labels = tf.constant([0, 1])
+    found = made.example_losses(tf.repeat(LOGITS, 2, axis=0), labels)
+    # (0.7, 0.2, 0.1) T = (0.46, 0.42, 0.12)
+    expected = -np.log([[0.46, 0.7], [0.42, 0.2]])
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+    batch = Examples(found, LOGITS, labels, tf.constant([9, 10], tf.int64))
+    weights = made.example_weights(batch)
+    np.testing.assert_allclose(weights, [[0.5, 0], [0, 0.5]])
+    np.testing.assert_allclose(made.label_weight(weights, batch), [0.5, 0.5])

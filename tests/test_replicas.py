@@ -13,6 +13,7 @@ FACTS = {
     "class_sizes": lambda: (18, 12, 6),
     "clean_share": lambda: (1.0, 0.5, 0.8),
     "transition": lambda: (0.7 * np.eye(3) + 0.1).tolist(),
+    "num_untrusted": lambda: 30,
     "peer": lambda: plain_network(seed=3),
 }
 

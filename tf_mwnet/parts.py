@@ -68,6 +68,7 @@ def peer(config: Experiment, splits: Splits, make: Maker) -> keras.Model:
 # What methods may ask to be told, by the names of their constructor arguments.
 FACTS: dict[str, Callable[[Experiment, Splits, Maker], Any]] = {
     "num_examples": lambda config, splits, make: len(splits.train),
+    "num_untrusted": lambda config, splits, make: len(splits.train),
     "class_sizes": class_sizes,
     "clean_share": clean_share,
     "forget_rate": forget_rate,
@@ -170,5 +171,5 @@ def build_model(
     method = make_method(config, name, splits, make, estimated)
     model = ReweightedModel(make(splits.spec), method, name=f"reweighted_{name}")
     model.compile(*make_optimizers(config, name), jit_compile=config.jit_compile)
-    model.record_examples(len(splits.train))
+    model.record_examples(len(splits.seen_by(method.trains_on).train))
     return model

@@ -42,6 +42,7 @@ def train(
         UserError: an image that is read when it is needed can not be read.
     """
     model = parts.build_model(config, splits, name, make, estimated)
+    splits = splits.seen_by(model.method.trains_on)
     saved = callbacks.Checkpoints(folder / "checkpoints", model)
     first = saved.restore() if config.resume else 0
     if first:

@@ -139,6 +139,18 @@ class LabelledSet:
     def with_labels(self, y: np.ndarray) -> LabelledSet:
         return dataclasses.replace(self, y=y)
 
+    def joined(self, other: LabelledSet) -> LabelledSet:
+        """These examples and behind them others of the same shape; both in memory, or both on disk."""
+        first, second = self.x, other.x
+        if hasattr(first, "joined"):
+            x = first.joined(second)
+        elif hasattr(second, "joined"):
+            x = second.joined(first)
+        else:
+            x = np.concatenate([first, second])
+        rest = (np.concatenate([getattr(self, k), getattr(other, k)]) for k in ("y", "true_y", "ids"))
+        return LabelledSet(x, *rest)
+
 
 @dataclasses.dataclass(frozen=True)
 class Source:
@@ -194,6 +206,13 @@ class Splits:
             if part is not None
             for field in ("ids", "y", "true_y")
         }
+
+    def seen_by(self, trains_on: str) -> Splits:
+        """These splits with the training set of a method, see `Method.trains_on`."""
+        if trains_on == "train" or self.meta is None:
+            return self
+        train = self.meta if trains_on == "meta" else self.train.joined(self.meta)
+        return dataclasses.replace(self, train=train)
 
     @property
     def corrupted(self) -> np.ndarray:

@@ -102,6 +102,19 @@ class ImageFiles:
     def __getitem__(self, rows) -> ImageFiles:
         return ImageFiles(self.paths[rows], self.reading, self.image_shape)
 
+    def joined(self, other) -> ImageFiles:
+        """These files and behind them others.
+
+        Raises:
+            UserError: the others are in memory.
+        """
+        if not isinstance(other, ImageFiles):
+            raise UserError(
+                "of training and meta images only one part is read from its files; allowed for a method that"
+                " trains on both: both in memory"
+            )
+        return ImageFiles(np.concatenate([self.paths, other.paths]), self.reading, self.image_shape)
+
     def read(self, rows: np.ndarray) -> np.ndarray:
         """Pixels uint8 ``[n, H, W, C]`` of the images at ``rows``.
 

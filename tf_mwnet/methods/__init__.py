@@ -12,6 +12,7 @@ import keras
 from tf_mwnet.errors import UserError, choose, quoted
 from tf_mwnet.methods.base import Method
 from tf_mwnet.methods.class_weights import ClassBalanced, Proportion, Resample, WeightedOracle
+from tf_mwnet.methods.clean import GLC, MetaOnly
 from tf_mwnet.methods.cmwnet import CMWNet, scale_groups
 from tf_mwnet.methods.co_teaching import CoTeaching
 from tf_mwnet.methods.erm import ERM
@@ -48,6 +49,8 @@ METHODS: dict[str, type[Method]] = {
     "spl": SPL,
     "co_teaching": CoTeaching,
     "forward": Forward,
+    "glc": GLC,
+    "meta_only": MetaOnly,
     "gce": GCE,
     "sce": SCE,
     "mae": MAE,
@@ -90,6 +93,7 @@ __all__ = [
     "ERM",
     "GCE",
     "GDW",
+    "GLC",
     "INSW",
     "L2RW",
     "MAE",
@@ -109,6 +113,7 @@ __all__ = [
     "FrozenWeights",
     "HardMining",
     "MWNet",
+    "MetaOnly",
     "Method",
     "Proportion",
     "RandomWeights",

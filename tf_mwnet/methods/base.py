@@ -54,6 +54,7 @@ class Method(keras.layers.Layer):
         uses_features: whether `Examples` carries the classifier's features.
         num_examples: N, where the method has something of its own for each training example: it can
             then only be trained on arrays, or on batches that carry their rows. Else None.
+        trains_on: what a run trains on: "train", "meta", or "both", the meta set last.
         sampling: how the training batches are drawn.
         peer: a second network that is trained beside the classifier, on the same batches. Losses and
             weights are then ``[B, 2]``, the classifier first. Else None.
@@ -71,6 +72,7 @@ class Method(keras.layers.Layer):
     meta_lr = 1e-3
     uses_features = False
     num_examples: int | None = None
+    trains_on = "train"
     sampling = EACH_ONCE
     peer: keras.Model | None = None
     group_of_class: np.ndarray | None = None

@@ -10,6 +10,7 @@ import numpy as np
 from tf_mwnet import example_files
 from tf_mwnet.callbacks import read_metrics
 from tf_mwnet.data.bias import realised_matrix
+from tf_mwnet.methods import METHODS
 from tf_mwnet.reports import plots
 from tf_mwnet.types import Splits
 
@@ -25,7 +26,6 @@ def draw_run(folder: pathlib.Path, methods: Sequence[str], splits: Splits) -> li
         splits: for which labels are wrong, where that is known.
     """
     target = folder / "plots"
-    corrupted = splits.corrupted if splits.truth_known else None
     figures = {}
     histories = {name: read_metrics(folder / name / "metrics.csv") for name in methods}
     figures["accuracy"] = plots.accuracy(histories)
@@ -35,8 +35,10 @@ def draw_run(folder: pathlib.Path, methods: Sequence[str], splits: Splits) -> li
     for name in methods:
         records = sorted((folder / name / "examples").glob("epoch_*.npz"))
         last = example_files.load(records[-1])
+        seen = splits.seen_by(METHODS[name].trains_on)
+        corrupted = seen.corrupted if splits.truth_known else None
         weights, losses = last["weight"].astype(float), last["loss"].astype(float)
-        group = last["function_group"][splits.train.y] if "function_group" in last else None
+        group = last["function_group"][seen.train.y] if "function_group" in last else None
         if np.nanmax(weights) - np.nanmin(weights) < 1e-3:  # plain training: all are 1
             continue
         title = f"Example weights, {name}, last epoch"
