@@ -9,7 +9,7 @@ from test_methods import examples_of, prepared
 import tf_mwnet
 from tf_mwnet import UserError, losses, methods
 from tf_mwnet.data import orders
-from tf_mwnet.methods import transition
+from tf_mwnet.methods import relabel, transition
 from tf_mwnet.types import Examples, Head, Sampling
 
 # softmax of these is (0.7, 0.2, 0.1).
@@ -292,3 +292,79 @@ def test_glc_by_hand():
     weights = made.example_weights(batch)
     np.testing.assert_allclose(weights, [[0.5, 0], [0, 0.5]])
     np.testing.assert_allclose(made.label_weight(weights, batch), [0.5, 0.5])
+
+
+# -------------------------------------------------------------------- changed labels
+
+
+def soft_batch(probabilities, labels, index, features=None):
+    logits = tf.constant(np.log(probabilities), tf.float32)
+    index = tf.constant(index, tf.int64)
+    return Examples(-tf.nn.log_softmax(logits), logits, tf.constant(labels), index, features)
+
+
+def test_lccn_posterior_by_hand():
+    made = methods.LCCN(num_examples=10, class_sizes=(6, 4), alpha=1.0)
+    batch = soft_batch([[0.7, 0.3], [0.2, 0.8]], [0, 0], [3, 4])
+    made.counts.assign([[5.0, 1.0], [1.0, 3.0]])
+    made.latent.assign([-1] * 4 + [1] + [-1] * 5)
+    # Row 3 is latent 0, given 0: counts without it [[4, 1], [1, 3]]: 0.7 * 5/7 to 0.3 * 2/6.
+    # Row 4 is latent 1, given 0: counts without it [[5, 1], [0, 3]]: 0.2 * 6/8 to 0.8 * 1/5.
+    first, second = np.array([0.7 * 5 / 7, 0.3 * 2 / 6]), np.array([0.2 * 6 / 8, 0.8 / 5])
+    found = made.posterior(batch, made._current(batch))
+    np.testing.assert_allclose(found, [first / first.sum(), second / second.sum()], rtol=1e-5)
+
+
+def test_lccn_draws_from_it_and_keeps_count():
+    made = methods.LCCN(num_examples=10, class_sizes=(6, 4))
+    batch = soft_batch([[0.5, 0.5]] * 4, [0, 0, 1, 1], [0, 2, 5, 9])
+    made.begin_epoch(0, 10)
+    made.observe(batch)  # warming up: labels as given
+    np.testing.assert_array_equal(made.targets(batch), [[1, 0], [1, 0], [0, 1], [0, 1]])
+    np.testing.assert_array_equal(made.counts, [[6, 0], [0, 4]])
+    made.begin_epoch(3, 10)
+    given, seen = np.array([0, 0, 0, 0, 0, 1, 0, 1, 1, 1]), []
+    for _ in range(300):
+        made.observe(batch)
+        seen.append(made.targets(batch).numpy()[:, 1])
+        # Latent and given labels of all ten examples, counted anew.
+        latent = np.where(made.latent.numpy() < 0, given, made.latent.numpy())
+        counts = np.zeros((2, 2))
+        np.add.at(counts, (latent, given), 1)
+        np.testing.assert_array_equal(made.counts, counts)
+    share = np.mean(seen, axis=0)
+    assert (share[:2] > 0.02).all()
+    assert (share[:2] < 0.4).all()  # the counts speak for the given label, 0
+    assert (share[2:] > 0.6).all()
+
+
+def test_local_intrinsic_dimensionality():
+    """Points on a line, in a plane, in five dimensions: the estimate is near that number."""
+    rng = np.random.default_rng(0)
+    for dimensions in (1, 2, 5):
+        points = np.zeros((2000, 7))
+        points[:, :dimensions] = rng.uniform(size=(2000, dimensions))
+        found = relabel.local_intrinsic_dimensionality(tf.constant(points), 50).numpy().mean()
+        assert abs(found - dimensions) < 0.2 * dimensions
+    # By hand: three points on a line at 0, 1, 3, two neighbours each.
+    found = relabel.local_intrinsic_dimensionality(tf.constant([[0.0], [1.0], [3.0]]), 2)
+    expected = [-2 / np.log(1 / 3), -2 / np.log(1 / 2), -2 / np.log(2 / 3)]
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+def test_d2l_turns_where_dimensionality_rises():
+    made = methods.D2L(window=3)
+    batch = soft_batch([[0.7, 0.3], [0.2, 0.8]], [1, 1], [0, 1])
+    for epoch, lid in enumerate([5.0, 4.0, 3.0, 2.9, 6.0]):
+        made.begin_epoch(epoch, 10)
+        np.testing.assert_array_equal(made.targets(batch), [[0, 1], [0, 1]])
+        made.total.assign(2 * lid)
+        made.batches.assign(2)
+    made.begin_epoch(5, 10)  # 6 is above the mean of 4, 3, 2.9 by more than two deviations
+    share = np.exp(-0.5 * 6.0 / 2.9)
+    np.testing.assert_allclose(made.targets(batch), [[1 - share, share], [0, 1]], rtol=1e-5)
+    made.total.assign(3.0)
+    made.batches.assign(1)
+    made.begin_epoch(6, 10)
+    share = np.exp(-0.6 * 3.0 / 2.9)
+    np.testing.assert_allclose(made.targets(batch), [[1 - share, share], [0, 1]], rtol=1e-5)

@@ -319,7 +319,7 @@ def test_mlc_objective_is_the_cross_entropy_with_soft_labels(blobs):
     np.testing.assert_allclose(features, hidden, rtol=1e-4, atol=1e-5)
     made = model.method
     batch = types.Examples(made.example_losses(outputs, y), outputs, tf.constant(y), None, features)
-    soft = made.soft_labels(batch)
+    soft = made.targets(batch)
     np.testing.assert_allclose(tf.reduce_sum(soft, axis=1), 1, rtol=1e-5)
     objective = tf.reduce_sum(made.example_weights(batch) * batch.losses)
     expected = tf.reduce_mean(losses.cross_entropy(outputs, soft))
@@ -336,7 +336,7 @@ def test_mlc_learns_to_correct_labels(blobs):
     model.fit(x, noisy, meta_data=(xm, ym), batch_size=30, epochs=100, verbose=0)
     outputs, features = model._forward(x, training=False)
     batch = types.Examples(tf.zeros([120, 4]), outputs, tf.constant(noisy), None, features)
-    corrected = model.method.soft_labels(batch).numpy().argmax(axis=1)
+    corrected = model.method.targets(batch).numpy().argmax(axis=1)
     assert (corrected == y).mean() > 0.9
 
 

@@ -110,8 +110,8 @@ class ImageFiles:
         """
         if not isinstance(other, ImageFiles):
             raise UserError(
-                "of training and meta images only one part is read from its files; allowed for a method that"
-                " trains on both: both in memory"
+                "of training and meta images only one part is read from its files; allowed for a"
+                " method that trains on both: both in memory"
             )
         return ImageFiles(np.concatenate([self.paths, other.paths]), self.reading, self.image_shape)
 

@@ -23,6 +23,7 @@ from tf_mwnet.methods.l2rw import L2RW
 from tf_mwnet.methods.losses import GCE, MAE, SCE, BootstrapHard, BootstrapSoft, Focal
 from tf_mwnet.methods.mlc import MLC
 from tf_mwnet.methods.mwnet import MNW, RMNW, MWNet, batch_weights
+from tf_mwnet.methods.relabel import D2L, LCCN
 from tf_mwnet.methods.selection import SPL, HardMining, RandomWeights
 from tf_mwnet.methods.transition import Forward, SModel
 
@@ -50,6 +51,8 @@ METHODS: dict[str, type[Method]] = {
     "co_teaching": CoTeaching,
     "forward": Forward,
     "glc": GLC,
+    "d2l": D2L,
+    "lccn": LCCN,
     "meta_only": MetaOnly,
     "gce": GCE,
     "sce": SCE,
@@ -90,12 +93,14 @@ def _required(parameter: inspect.Parameter) -> bool:
 
 
 __all__ = [
+    "D2L",
     "ERM",
     "GCE",
     "GDW",
     "GLC",
     "INSW",
     "L2RW",
+    "LCCN",
     "MAE",
     "METHODS",
     "MLC",

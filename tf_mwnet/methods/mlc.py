@@ -5,9 +5,8 @@ from __future__ import annotations
 import keras
 import tensorflow as tf
 
-from tf_mwnet import losses, replicas
 from tf_mwnet.errors import UserError
-from tf_mwnet.methods.base import Method
+from tf_mwnet.methods.targets import SoftTargets, given
 from tf_mwnet.networks.init import Seeds
 from tf_mwnet.types import Examples, Head
 
@@ -33,13 +32,12 @@ def label_net(num_features: int, num_classes: int, width: int = 128, seed: int =
 
 
 @keras.saving.register_keras_serializable(package="tf_mwnet")
-class MLC(Method):
+class MLC(SoftTargets):
     """Meta Label Correction (Zheng et al., AAAI 2021): soft labels ``[B, K]``, learned.
 
-    ``losses_ik = -log p_k`` and ``weights_ik = q_ik / B`` with q the soft label that a small network
-    makes of the classifier's features (constants) and the given label: their sum of products is the
-    cross-entropy with q. The network takes steps along the meta gradient (Algorithm 1, with one
-    look-ahead step). The real step uses the labels after that step.
+    The objective is the cross-entropy with the soft label q that a small network makes of the
+    classifier's features (constants) and the given label. The network takes steps along the meta
+    gradient (Algorithm 1, with one look-ahead step). The real step uses the labels after that step.
 
     Args:
         width: of the label embedding and of both hidden layers; 128 in the paper.
@@ -72,24 +70,11 @@ class MLC(Method):
         if self.label_net is None:
             self.label_net = label_net(head.num_features, head.num_classes, self.width, self.seed)
 
-    def example_losses(self, logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
-        return -tf.nn.log_softmax(losses.full_precision(logits))
-
-    def soft_labels(self, examples: Examples) -> tf.Tensor:
-        """The corrected labels of a batch, ``[B, K]``, rows that sum to 1."""
+    def targets(self, examples: Examples) -> tf.Tensor:
         dtype = self.label_net.variables[0].dtype
-        given = losses.one_hot(examples.labels, examples.logits)
-        soft = self.label_net([tf.cast(examples.features, dtype), tf.cast(given, dtype)])
+        features = tf.cast(examples.features, dtype)
+        soft = self.label_net([features, tf.cast(given(examples), dtype)])
         return tf.cast(soft, examples.losses.dtype)
-
-    def example_weights(self, examples: Examples) -> tf.Tensor:
-        soft = self.soft_labels(examples)
-        return soft / replicas.batch_size(soft, soft.dtype)
-
-    def label_weight(self, weights: tf.Tensor, examples: Examples) -> tf.Tensor:
-        """What is left of the given label."""
-        given = losses.one_hot(examples.labels, examples.logits)
-        return tf.reduce_sum(weights * tf.cast(given, weights.dtype), axis=1)
 
     def get_config(self):
         net = None if self.label_net is None else keras.saving.serialize_keras_object(self.label_net)

@@ -15,6 +15,19 @@ from tf_mwnet.methods.mwnet import batch_weights
 from tf_mwnet.types import Examples, Sampling
 
 
+def draws(num_examples: int, seed: int, step: tf.Tensor, dtype) -> tf.Tensor:
+    """A uniform draw in (0, 1) for each training example, ``[N]``, a function of seed and step.
+
+    Drawn for all rows, so that several replicas draw what one draws.
+    """
+    pair = tf.stack([tf.cast(seed, tf.int64), tf.cast(step, tf.int64)])
+    # Bits, since only these are the same with and without XLA; 23 of them fill a float's mantissa.
+    bits = tf.random.stateless_uniform(
+        [num_examples], pair, minval=None, maxval=None, dtype=tf.uint32, alg="philox"
+    )
+    return (tf.cast(tf.bitwise.right_shift(bits, 9), dtype) + 0.5) / 2**23
+
+
 @keras.saving.register_keras_serializable(package="tf_mwnet")
 class RandomWeights(Method):
     """``max(z_i, 0)`` divided by its batch sum, z standard normal (L2RW eq. 16, "Random").
@@ -39,14 +52,9 @@ class RandomWeights(Method):
         self.step.assign(self.step + 1)
 
     def example_weights(self, examples: Examples) -> tf.Tensor:
-        seed = tf.stack([tf.cast(self.seed, tf.int64), tf.convert_to_tensor(self.step)])
-        # Bits, since only these are the same with and without XLA; 23 of them fill a float's mantissa.
-        bits = tf.random.stateless_uniform(
-            [self.num_examples], seed, minval=None, maxval=None, dtype=tf.uint32, alg="philox"
-        )
-        uniform = (tf.cast(tf.bitwise.right_shift(bits, 9), examples.losses.dtype) + 0.5) / 2**23
-        draws = tf.math.ndtri(uniform)
-        return batch_weights(tf.nn.relu(tf.gather(draws, examples.index)), normalise=True)
+        uniform = draws(self.num_examples, self.seed, self.step, examples.losses.dtype)
+        normal = tf.math.ndtri(tf.gather(uniform, examples.index))
+        return batch_weights(tf.nn.relu(normal), normalise=True)
 
     def get_config(self):
         return super().get_config() | {"num_examples": self.num_examples, "seed": self.seed}

@@ -1,0 +1,198 @@
+"""Labels that change while the classifier trains."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tf_mwnet import replicas
+from tf_mwnet.errors import UserError, check_range
+from tf_mwnet.methods.selection import draws
+from tf_mwnet.methods.targets import SoftTargets, given, predicted
+from tf_mwnet.types import Examples
+
+
+@keras.saving.register_keras_serializable(package="tf_mwnet")
+class LCCN(SoftTargets):
+    """Latent class-conditional noise (Yao et al., AAAI 2019, "Safeguarded Dynamic Label Regression").
+
+    Each training example has a latent label z; the classifier is trained on it. In each step those of
+    the batch are drawn anew (Gibbs sampling, with the transition matrix integrated out):
+
+        P(z = k) ~ p_k(x) (alpha + n_ky) / sum_j (alpha + n_kj),
+
+    n the counts of (latent, given) labels over the training set without the example itself, alpha the
+    Dirichlet prior. In the first epochs z is the given label.
+
+    Args:
+        num_examples: N, above every row that the training batches carry.
+        class_sizes: training examples of each class as labelled, ``[K]``.
+        alpha: of the prior, above 0.
+        warm_up: part of the epochs with the given labels, 0 to 1.
+        seed: of the draws.
+    """
+
+    options = ("num_examples", "class_sizes", "seed")
+
+    def __init__(
+        self,
+        num_examples: int,
+        class_sizes: Sequence[int],
+        alpha: float = 1.0,
+        warm_up: float = 0.3,
+        seed: int = 0,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        check_range("num_examples", num_examples, 1)
+        check_range("warm_up", warm_up, 0, 1)
+        if not alpha > 0:
+            raise UserError(f"alpha is {alpha:g}; allowed: above 0")
+        self.num_examples, self.seed = int(num_examples), int(seed)
+        self.class_sizes = [int(n) for n in class_sizes]
+        self.alpha, self.warm_up = float(alpha), float(warm_up)
+        self.step = self.add_state((), "int64", "step")
+        self.active = self.add_state((), "int32", "active")
+        count = len(self.class_sizes)
+        self.counts = self.add_state((count, count), keras.config.floatx(), "counts")
+        self.counts.assign(np.diag(np.array(self.class_sizes, float)))
+        # -1 stands for the given label.
+        self.latent = self.add_state((self.num_examples,), "int64", "latent")
+        self.latent.assign(-np.ones(self.num_examples, np.int64))
+
+    def begin_epoch(self, epoch: int, epochs: int) -> None:
+        self.active.assign(int(epoch >= self.warm_up * epochs))
+
+    def posterior(self, examples: Examples, current: tf.Tensor) -> tf.Tensor:
+        """P(z = k) of each example, ``[B, K]``; ``current``: its latent label as ``[B, K]``."""
+        label = given(examples)
+        counts = tf.cast(tf.convert_to_tensor(self.counts), label.dtype)
+        together = tf.linalg.matmul(label, counts, transpose_b=True) - current  # n_ky
+        rows = tf.reduce_sum(counts, axis=1)[None] - current  # sum_j n_kj
+        share = (self.alpha + together) / (self.alpha * counts.shape[0] + rows)
+        values = predicted(examples) * share
+        return values / tf.reduce_sum(values, axis=1, keepdims=True)
+
+    def _current(self, examples: Examples) -> tf.Tensor:
+        latent = tf.gather(tf.convert_to_tensor(self.latent), examples.index)
+        label = given(examples)
+        drawn = tf.one_hot(latent, label.shape[1], dtype=label.dtype)
+        return tf.where(latent[:, None] < 0, label, drawn)
+
+    def observe(self, examples: Examples) -> None:
+        self.step.assign(self.step + 1)
+        current = self._current(examples)
+        edges = tf.cumsum(self.posterior(examples, current), axis=1)[:, :-1]
+        uniform = draws(self.num_examples, self.seed, self.step, edges.dtype)
+        place = tf.gather(uniform, examples.index)[:, None]
+        drawn = tf.reduce_sum(tf.cast(place >= edges, tf.int64), axis=1)
+        active = tf.convert_to_tensor(self.active) > 0
+        before = tf.argmax(current, axis=1)
+        drawn = tf.where(active, drawn, before)
+        new = tf.one_hot(drawn, current.shape[1], dtype=current.dtype)
+        change = tf.linalg.matmul(new - current, given(examples), transpose_a=True)
+        self.counts.assign_add(tf.cast(replicas.all_sum(change), self.counts.dtype))
+        index, drawn = replicas.gather(examples.index), replicas.gather(drawn)
+        old = tf.convert_to_tensor(self.latent)
+        self.latent.assign(tf.tensor_scatter_nd_update(old, index[:, None], drawn))
+
+    def targets(self, examples: Examples) -> tf.Tensor:
+        return self._current(examples)
+
+    def get_config(self):
+        return super().get_config() | {
+            "num_examples": self.num_examples,
+            "class_sizes": self.class_sizes,
+            "alpha": self.alpha,
+            "warm_up": self.warm_up,
+            "seed": self.seed,
+        }
+
+
+def local_intrinsic_dimensionality(features: tf.Tensor, neighbours: int = 20) -> tf.Tensor:
+    """Maximum likelihood estimate at each example, ``[B]`` (Ma et al., eq. 4; Amsaleg et al., 2015).
+
+    ``-1 / mean_i log(r_i / r_max)`` over the distances r to the nearest neighbours in the batch.
+
+    Args:
+        features: ``[B, D]``.
+        neighbours: k, at most B - 1 are taken.
+    """
+    square = tf.reduce_sum(features**2, axis=1)
+    products = tf.linalg.matmul(features, features, transpose_b=True)
+    distances = tf.sqrt(tf.maximum(square[:, None] + square[None] - 2 * products, 1e-12))
+    size = tf.shape(features)[0]
+    distances = tf.linalg.set_diag(distances, tf.fill([size], distances.dtype.max))
+    near = tf.sort(distances, axis=1)[:, :neighbours]
+    near = near[:, : tf.maximum(tf.minimum(neighbours, size - 1), 0)]
+    mean = tf.reduce_mean(tf.math.log(near / near[:, -1:]), axis=1)
+    return -1 / tf.minimum(mean, -1e-6)
+
+
+@keras.saving.register_keras_serializable(package="tf_mwnet")
+class D2L(SoftTargets):
+    """Dimensionality-driven learning (Ma et al., ICML 2018).
+
+    The local intrinsic dimensionality of the features falls while the classifier learns and rises
+    when it begins to learn wrong labels. At the first epoch i whose mean is more than two deviations
+    above the mean of the ``window`` epochs before, labels begin to be mixed with predictions:
+
+        q = a y + (1 - a) predicted class,    a = exp(-(i / T) LID_i / min_{j < i} LID_j).
+
+    The mean is taken over the training batches of an epoch. The authors go back to the weights of the
+    epoch before the turning point; this is not done here.
+
+    Args:
+        window: epochs that the turning point is found from, at least 2; 12 in the paper.
+        neighbours: k of the estimate; 20 in the paper.
+    """
+
+    uses_features = True
+    MOST = 1000  # epochs
+
+    def __init__(self, window: int = 12, neighbours: int = 20, **kwargs):
+        super().__init__(**kwargs)
+        check_range("window", window, 2)
+        check_range("neighbours", neighbours, 2)
+        self.window, self.neighbours = int(window), int(neighbours)
+        self.total = self.add_state((), keras.config.floatx(), "total")
+        self.batches = self.add_state((), keras.config.floatx(), "batches")
+        self.history = self.add_state((self.MOST,), keras.config.floatx(), "history")
+        self.turned = self.add_state((), "int32", "turned")
+        self.mix = self.add_state((), keras.config.floatx(), "mix")
+        self.mix.assign(1)
+
+    def begin_epoch(self, epoch: int, epochs: int) -> None:
+        if float(self.batches) > 0 and 0 < epoch <= self.MOST:
+            lids = self.history.numpy()
+            lids[epoch - 1] = float(self.total) / float(self.batches)
+            self.history.assign(lids)
+            self._mix(lids[:epoch], epoch, epochs)
+        self.total.assign(0)
+        self.batches.assign(0)
+
+    def _mix(self, lids: np.ndarray, epoch: int, epochs: int) -> None:
+        before = lids[:-1][-self.window :]
+        if len(before) == self.window and lids[-1] - before.mean() > 2 * before.std():
+            self.turned.assign(1)
+        if int(self.turned):
+            self.mix.assign(np.exp(-(epoch / epochs) * lids[-1] / lids[:-1].min()))
+
+    def observe(self, examples: Examples) -> None:
+        features = replicas.gather(tf.cast(examples.features, self.total.dtype))
+        lid = local_intrinsic_dimensionality(features, self.neighbours)
+        enough = tf.shape(features)[0] > 2
+        self.total.assign_add(tf.where(enough, tf.reduce_mean(lid), 0))
+        self.batches.assign_add(tf.cast(enough, self.batches.dtype))
+
+    def targets(self, examples: Examples) -> tf.Tensor:
+        guess = predicted(examples)
+        guess = tf.one_hot(tf.argmax(guess, axis=1), guess.shape[1], dtype=guess.dtype)
+        mix = tf.cast(tf.convert_to_tensor(self.mix), guess.dtype)
+        return mix * given(examples) + (1 - mix) * guess
+
+    def get_config(self):
+        return super().get_config() | {"window": self.window, "neighbours": self.neighbours}
