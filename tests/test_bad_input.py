@@ -60,6 +60,11 @@ def snapshot(folder):
             ["--method=l2rw", f"--weight_net={ROOT / 'saved_models' / 'cifar10_flip2'}"],
             "weight_net is set, for which there is no meta set, with method 'l2rw'",
         ),
+        (["--early_stopping=5000"], "early_stopping is 5000; allowed: below 1252"),
+        (
+            ["--method=erm", "--then_fine_tune=9", "--meta_size=0"],
+            "then_fine_tune is 9 without a meta set",
+        ),
         (["--s_model_init=zeros"], "unknown s_model_init 'zeros'; allowed: identity, confusion"),
         (["--forget_rate=2"], "forget_rate is 2; allowed: 0 to 1"),
         (["--resize=20"], "resize is 20 with dataset 'digits'; allowed: with dataset 'folder'"),

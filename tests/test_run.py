@@ -144,6 +144,33 @@ def test_transfer_of_a_net_with_groups(tmp_path, capfd):
     assert "groups is 3, but the 10 classes have 1 distinct size;" in capfd.readouterr().err
 
 
+def test_early_stopping_and_fine_tuning(tmp_path, capsys):
+    folder = tmp_path / "run"
+    arguments = [*SHORT, "--method=erm", "--network=mlp", "--early_stopping=120", "--then_fine_tune=150"]
+    assert main([*arguments, f"--run_dir={folder}"]) == 0
+    assert "erm+ES+FT" in capsys.readouterr().out
+    with np.load(folder / "split.npz") as split:
+        assert len(split["validation_ids"]) == 120
+        assert not set(split["validation_ids"]) & set(split["train_ids"])
+        wrong = split["validation_y"] != split["validation_true_y"]
+        assert 0.25 < wrong.mean() < 0.55  # labels as they are
+    found = rows(folder / "erm" / "metrics.csv")
+    accuracy = [float(r["validation_accuracy"]) for r in found]
+    result = json.loads((folder / "result.json").read_text())["methods"]
+    assert list(result) == ["erm", "erm+ES", "erm+ES+FT"]
+    best = int(np.argmax(accuracy))
+    assert result["erm+ES"]["best_epoch"] == best + 1
+    assert result["erm+ES"]["last"] == float(found[best]["test_accuracy"])
+    tuned = rows(folder / "erm" / "fine_tuned" / "metrics.csv")
+    assert [r["epoch"] for r in tuned] == ["1", "2"]  # of 75 steps
+    assert result["erm+ES+FT"]["last"] == float(tuned[1]["test_accuracy"])
+    # Resuming the finished run changes nothing.
+    assert main(["--resume", f"--run_dir={folder}"]) == 0
+    again = json.loads((folder / "result.json").read_text())["methods"]
+    for name in result:
+        assert again[name]["last"] == result[name]["last"]
+
+
 def test_mean_weight_of_the_last_epochs(finished):
     folder = finished / "mwnet" / "examples"
     weights = [example_files.load(p)["weight"] for p in sorted(folder.glob("*.npz"))]

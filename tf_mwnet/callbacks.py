@@ -141,6 +141,46 @@ def read_metrics(path: pathlib.Path) -> list[dict[str, float]]:
         raise UserError(f"'{path}' can not be read: {error}; allowed: as the run wrote it") from error
 
 
+class KeepBest(keras.callbacks.Callback):
+    """Keeps the classifier of the epoch that is best on held-out data, and logs its accuracy there.
+
+    Args:
+        path: ``.npz`` file with the classifier's variables and the epoch, from 1.
+        batches: dataset of ``(x, y)``.
+    """
+
+    def __init__(self, path: pathlib.Path, batches: tf.data.Dataset):
+        super().__init__()
+        self.path, self.batches = path, batches
+        self.best = -1.0
+        if path.is_file():
+            self.best = float(load_best(path)["accuracy"])
+
+    def on_epoch_end(self, epoch, logs=None):
+        right = [np.argmax(self.model.predict_on_batch(x), axis=1) == y.numpy() for x, y in self.batches]
+        accuracy = float(np.concatenate(right).mean())
+        logs["validation_accuracy"] = accuracy
+        if accuracy <= self.best:
+            return
+        self.best = accuracy
+        values = {f"variable_{i:05d}": v.numpy() for i, v in enumerate(self.model.classifier.variables)}
+        facts = {"epoch": np.int64(epoch + 1), "accuracy": np.float64(accuracy)}
+        write_atomically(self.path, lambda file: np.savez(file, **facts, **values))
+
+
+def load_best(path: pathlib.Path) -> dict[str, np.ndarray]:
+    """What `KeepBest` wrote.
+
+    Raises:
+        UserError: the file is missing or damaged.
+    """
+    try:
+        with np.load(path) as arrays:
+            return dict(arrays)
+    except Exception as error:  # zip and header errors of a damaged file
+        raise UserError(f"'{path}' can not be read; allowed: as the run wrote it") from error
+
+
 class Checkpoints(keras.callbacks.Callback):
     """Saves the whole state after each epoch, restores the newest that is intact.
 

@@ -76,6 +76,13 @@ class Experiment:
     )
     eta: float = option(100.0, "gdw's step size of class-level weights; 1000 for 100 classes")
     weight_net: str = option("", "a SavedModel weight function to use as it is; no meta set is used")
+    early_stopping: int = option(
+        0, "training examples held out, labels as they are, to pick the best epoch by; 0 for none"
+    )
+    then_fine_tune: int = option(
+        0, "steps of plain training on the meta set after the method; 0 for none (5,000 in L2RW)"
+    )
+    fine_tune_lr: float = option(1e-3, "learning rate of these steps")
     # Classifier and schedule
     network: str = option("auto", f"auto, {', '.join(NETWORKS)}")
     dropout: float = option(0.0, "wrn28_10's dropout rate, 0 to 1")
@@ -126,6 +133,8 @@ class Experiment:
         for name in (
             "resize",
             "center_crop",
+            "early_stopping",
+            "then_fine_tune",
             "meta_size",
             "steps_per_epoch",
             "l2",
@@ -135,7 +144,7 @@ class Experiment:
             "seed",
         ):
             check_range(name, getattr(self, name), 0)
-        for name in ("lr", "eta"):
+        for name in ("lr", "eta", "fine_tune_lr"):
             if not getattr(self, name) > 0:
                 raise UserError(f"{name} is {getattr(self, name):g}; allowed: above 0")
         for drop in self.lr_drops:

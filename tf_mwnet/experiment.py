@@ -187,6 +187,11 @@ def _check_parts(config, splits, classifier) -> None:
     for name in config.methods:
         if not parts.first_stage(config, name):
             parts.make_method(config, name, splits, make).prepare(head)
+        if config.then_fine_tune and splits.meta is None:
+            raise UserError(
+                f"then_fine_tune is {config.then_fine_tune} without a meta set; allowed: meta_size 1 and"
+                " above, and no weight_net"
+            )
         if not methods.METHODS[name].needs_meta or parts.is_frozen(config, name):
             continue
         if config.weight_net:
@@ -211,11 +216,28 @@ def _run(config, splits, folder, classifier) -> Result:
         summary["seconds"] = time.perf_counter() - start
         _export(config, splits, name, folder / name, model, summary)
         summaries[name], trained[name] = summary, model.classifier
+        for later, found in _afterwards(config, splits, name, folder / name, model.classifier):
+            summaries[later], trained[later] = found
     pictures.draw_run(folder, config.methods, splits)
     content = {"methods": summaries, "noise_rate": noise_rate, "replicas": replicas.count()}
     text = json.dumps(content, indent=2) + "\n"
     write_atomically(folder / run_folder.RESULT, lambda file: file.write(text), mode="w")
     return Result(folder, config, summaries, noise_rate, trained)
+
+
+def _afterwards(config, splits, name, folder, classifier):
+    """Early stopping and fine-tuning: pairs of a name and ``(summary, classifier)``."""
+    rows = callbacks.read_metrics(folder / "metrics.csv")
+    if splits.validation is not None:
+        name = f"{name}+ES"
+        classifier, epoch = training.best_classifier(classifier, folder)
+        yield name, (tables.at_epoch(rows, epoch), classifier)
+    if config.then_fine_tune:
+        start, folder, name = time.perf_counter(), folder / "fine_tuned", f"{name}+FT"
+        model = training.fine_tune(config, splits, folder, classifier)
+        summary = tables.summary(callbacks.read_metrics(folder / "metrics.csv"))
+        summary["seconds"] = time.perf_counter() - start
+        yield name, (summary, model.classifier)
 
 
 def _log_data(splits: Splits, noise_rate: float | None) -> None:

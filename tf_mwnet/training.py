@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import pathlib
 from collections.abc import Mapping
 from typing import Any
@@ -17,6 +18,8 @@ from tf_mwnet.data.streams import evaluation_stream, training_stream
 from tf_mwnet.model import ReweightedModel
 from tf_mwnet.reports.tensorboard import TensorBoard
 from tf_mwnet.types import Outputs, Splits
+
+BEST = "best_epoch.npz"
 
 
 def train(
@@ -54,6 +57,10 @@ def train(
     progress = callbacks.Progress(name, config.epochs * steps, first * steps)
     if first == config.epochs:
         return model
+    extra = []
+    if splits.validation is not None:
+        held_out = evaluation_stream(splits.validation, splits.spec)
+        extra.append(callbacks.KeepBest(folder / BEST, held_out))
     try:
         model.fit(
             training_stream(
@@ -77,6 +84,7 @@ def train(
                 callbacks.LearningRate(),
                 example_files.ExampleRecord(folder / "examples", corrupted, first),
                 progress,
+                *extra,
                 callbacks.MetricsFile(folder / "metrics.csv", first),
                 TensorBoard(board, config.epochs, splits.train.y, corrupted),
                 saved,
@@ -102,6 +110,38 @@ def train_method(
     first = train(halves[0], splits, before, folder / "first_stage", make)
     estimated = methods.METHODS[name].estimate(_outputs(first.classifier, splits))
     return train(halves[1], splits, name, folder, make, estimated)
+
+
+def best_classifier(classifier: keras.Model, folder: pathlib.Path) -> tuple[keras.Model, int]:
+    """A copy of a classifier as it was at the best epoch on the validation set, and that epoch."""
+    found = callbacks.load_best(folder / BEST)
+    copy = _copy(classifier)
+    for i, variable in enumerate(copy.variables):
+        variable.assign(found[f"variable_{i:05d}"])
+    return copy, int(found["epoch"])
+
+
+def fine_tune(
+    config: Experiment, splits: Splits, folder: pathlib.Path, classifier: keras.Model
+) -> ReweightedModel:
+    """Trains a copy of a classifier plainly on the meta set, see ``then_fine_tune``."""
+    epochs = -(-config.then_fine_tune // 100)
+    config = dataclasses.replace(
+        config,
+        epochs=epochs,
+        steps_per_epoch=-(-config.then_fine_tune // epochs),
+        lr=config.fine_tune_lr,
+        schedule="step",
+        lr_drops=(),
+    )
+    splits = dataclasses.replace(splits, validation=None)
+    return train(config, splits, "meta_only", folder, lambda spec: _copy(classifier))
+
+
+def _copy(classifier: keras.Model) -> keras.Model:
+    copy = keras.models.clone_model(classifier)
+    copy.set_weights(classifier.get_weights())
+    return copy
 
 
 def _outputs(classifier: keras.Model, splits: Splits) -> Outputs:

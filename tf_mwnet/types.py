@@ -188,6 +188,7 @@ class Splits:
         spec: see `DataSpec`; mean and deviation are those of ``train``.
         transition: ``[K, K]``, row = true class, the noise that was asked for; None without noise.
         truth_known: whether ``train.true_y`` is known apart from ``train.y``.
+        validation: held out of the biased training set to pick an epoch by; None where not asked for.
     """
 
     train: LabelledSet
@@ -196,10 +197,16 @@ class Splits:
     spec: DataSpec
     transition: np.ndarray | None
     truth_known: bool
+    validation: LabelledSet | None = None
 
     def labels(self) -> dict[str, np.ndarray]:
         """``<set>_ids``, ``<set>_y`` and ``<set>_true_y`` of each set that is there."""
-        parts = {"train": self.train, "meta": self.meta, "test": self.test}
+        parts = {
+            "train": self.train,
+            "meta": self.meta,
+            "test": self.test,
+            "validation": self.validation,
+        }
         return {
             f"{name}_{field}": getattr(part, field)
             for name, part in parts.items()

@@ -28,6 +28,7 @@ class BiasConfig:
         meta_size: examples in the meta set, 0 for none.
         meta_labels: "clean": true labels, drawn before noise and imbalance; "noisy": drawn from
             the biased training set with the labels as they are.
+        early_stopping: training examples held out with the labels as they are, 0 for none.
         data_seed: seed of the splits and of the imbalance, and of the noise unless ``noise_seed``.
         noise_seed: seed of the noise alone; None for ``data_seed``.
     """
@@ -39,6 +40,7 @@ class BiasConfig:
     class_counts: tuple[int, ...] = ()
     meta_size: int = 0
     meta_labels: str = "clean"
+    early_stopping: int = 0
     data_seed: int = 0
     noise_seed: int | None = None
 
@@ -172,15 +174,15 @@ def make_splits(found: Source, config: BiasConfig) -> Splits:
     """Holds out test and meta set, then biases what is left.
 
     The order is: classes, test set (where the source has none), clean meta set, imbalance, noise,
-    noisy meta set. Each stage has its own generator, so that the same ``data_seed`` gives every
-    method and every noise rate the same split.
+    noisy meta set, validation set. Each stage has its own generator, so that the same ``data_seed``
+    gives every method and every noise rate the same split.
 
     Raises:
         UserError: a value of ``config`` does not fit the source.
     """
     if config.meta_labels not in ("clean", "noisy"):
         raise UserError(f"meta_labels is '{config.meta_labels}'; allowed: clean, noisy")
-    seeds = np.random.SeedSequence(config.data_seed).spawn(4)
+    seeds = np.random.SeedSequence(config.data_seed).spawn(5)
     noise_seed = seeds[3] if config.noise_seed is None else config.noise_seed
     test_rng, meta_rng, imbalance_rng = (np.random.default_rng(s) for s in seeds[:3])
     noise_rng = np.random.default_rng(noise_seed)
@@ -204,6 +206,16 @@ def make_splits(found: Source, config: BiasConfig) -> Splits:
     if size and meta is None:
         rows = balanced_rows(train.y, size, num_classes, meta_rng, "meta_size")
         meta, train = train.take(rows), _without(train, rows)
+    validation = None
+    if config.early_stopping:
+        if config.early_stopping >= len(train):
+            raise UserError(
+                f"early_stopping is {config.early_stopping}; allowed: below {len(train)}, the size of"
+                " the training set"
+            )
+        held_rng = np.random.default_rng(seeds[4])
+        rows = np.sort(held_rng.choice(len(train), config.early_stopping, replace=False))
+        validation, train = train.take(rows), _without(train, rows)
     checks.no_empty_class(f"{found.name} train", train.true_y, found.class_names)
     return Splits(
         train=train,
@@ -212,6 +224,7 @@ def make_splits(found: Source, config: BiasConfig) -> Splits:
         spec=_spec(found, train),
         transition=matrix,
         truth_known=found.truth_known or matrix is not None,
+        validation=validation,
     )
 
 

@@ -72,7 +72,7 @@ def table(rows: Iterable[Mapping[str, Any]], by: Sequence[str]) -> str:
     for key, found in group(rows, by).items():
         cells = []
         for measure in MEASURES:
-            mean, deviation = mean_and_deviation([100 * r[measure] for r in found])
+            mean, deviation = mean_and_deviation([100 * r.get(measure, np.nan) for r in found])
             cells.append(f"{mean:.2f}" + (f" ± {deviation:.2f}" if len(found) > 1 else ""))
         lines.append([" ".join(map(str, key[:-1])), key[-1], *cells, str(len(found))])
     header = [", ".join(by), "method", "last", "mean of last 5", "best epoch", "runs"]

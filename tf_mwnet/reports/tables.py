@@ -37,6 +37,17 @@ def summary(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:
     return found
 
 
+def at_epoch(rows: Sequence[Mapping[str, float]], epoch: int) -> dict[str, float]:
+    """As `summary`, for the classifier of one epoch: there is no mean of several."""
+    test = next(r["test_accuracy"] for r in rows if r["epoch"] == epoch)
+    return {
+        "last": float(test),
+        "best": float(test),
+        "best_epoch": epoch,
+        "seconds": 0.0,
+    }
+
+
 def text(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
     """A table in plain text: the first column to the left, the others to the right."""
     widths = [max(len(row[i]) for row in (header, *lines)) for i in range(len(header))]
@@ -57,7 +68,7 @@ def methods_table(methods: Mapping[str, Mapping[str, float]]) -> str:
         [
             name,
             f"{100 * m['last']:.2f} %",
-            f"{100 * m['mean_last_5']:.2f} %",
+            f"{100 * m['mean_last_5']:.2f} %" if "mean_last_5" in m else "-",
             f"{100 * m['best']:.2f} % ({m['best_epoch']})",
             f"{m['seconds']:.1f}",
         ]
