@@ -212,6 +212,9 @@ def test_other_methods(tmp_path, method):
     result = json.loads((folder / "result.json").read_text())["methods"][method]
     for name in ("auc_weight", "auc_mean_weight", "auc_loss")[0 if weighs else 2 :]:
         values = [float(r[name]) for r in found]
+        if np.isnan(values).all():  # no wrong label in the meta set
+            assert method == "meta_only"
+            continue
         assert result[name] == values[-1]
         assert result[f"{name}_best"] == np.nanmax(values)
         assert values[result[f"{name}_best_epoch"] - 1] == np.nanmax(values)

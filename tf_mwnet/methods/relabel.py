@@ -132,6 +132,10 @@ def local_intrinsic_dimensionality(features: tf.Tensor, neighbours: int = 20) ->
     return -1 / tf.minimum(mean, -1e-6)
 
 
+def _number(variable: keras.Variable) -> float:
+    return float(variable.value.numpy())  # of a mirrored variable too
+
+
 @keras.saving.register_keras_serializable(package="tf_mwnet")
 class D2L(SoftTargets):
     """Dimensionality-driven learning (Ma et al., ICML 2018).
@@ -166,9 +170,10 @@ class D2L(SoftTargets):
         self.mix.assign(1)
 
     def begin_epoch(self, epoch: int, epochs: int) -> None:
-        if float(self.batches) > 0 and 0 < epoch <= self.MOST:
-            lids = self.history.numpy()
-            lids[epoch - 1] = float(self.total) / float(self.batches)
+        batches = _number(self.batches)
+        if batches > 0 and 0 < epoch <= self.MOST:
+            lids = self.history.value.numpy().copy()
+            lids[epoch - 1] = _number(self.total) / batches
             self.history.assign(lids)
             self._mix(lids[:epoch], epoch, epochs)
         self.total.assign(0)
@@ -178,7 +183,7 @@ class D2L(SoftTargets):
         before = lids[:-1][-self.window :]
         if len(before) == self.window and lids[-1] - before.mean() > 2 * before.std():
             self.turned.assign(1)
-        if int(self.turned):
+        if _number(self.turned):
             self.mix.assign(np.exp(-(epoch / epochs) * lids[-1] / lids[:-1].min()))
 
     def observe(self, examples: Examples) -> None:
