@@ -9,7 +9,8 @@ import tensorflow as tf
 from runs import SHORT, final_variables, rows
 
 import tf_mwnet
-from tf_mwnet import Experiment, data, example_files, methods, scores
+from tf_mwnet import Experiment, data, methods, scores
+from tf_mwnet.files import load_arrays
 from tf_mwnet.main import main
 
 
@@ -173,7 +174,7 @@ def test_early_stopping_and_fine_tuning(tmp_path, capsys):
 
 def test_mean_weight_of_the_last_epochs(finished):
     folder = finished / "mwnet" / "examples"
-    weights = [example_files.load(p)["weight"] for p in sorted(folder.glob("*.npz"))]
+    weights = [load_arrays(p)["weight"] for p in sorted(folder.glob("*.npz"))]
     with np.load(finished / "split.npz") as split:
         corrupted = split["train_y"] != split["train_true_y"]
     expected = scores.clean_auc(corrupted, scores.mean_of_known(weights))

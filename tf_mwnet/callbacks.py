@@ -14,7 +14,7 @@ from absl import logging
 from tqdm import tqdm
 
 from tf_mwnet.errors import UserError
-from tf_mwnet.files import write_atomically
+from tf_mwnet.files import load_arrays, write_atomically
 
 
 class NotANumber(RuntimeError):
@@ -154,7 +154,7 @@ class KeepBest(keras.callbacks.Callback):
         self.path, self.batches = path, batches
         self.best = -1.0
         if path.is_file():
-            self.best = float(load_best(path)["accuracy"])
+            self.best = float(load_arrays(path)["accuracy"])
 
     def on_epoch_end(self, epoch, logs=None):
         right = [np.argmax(self.model.predict_on_batch(x), axis=1) == y.numpy() for x, y in self.batches]
@@ -166,19 +166,6 @@ class KeepBest(keras.callbacks.Callback):
         values = {f"variable_{i:05d}": v.numpy() for i, v in enumerate(self.model.classifier.variables)}
         facts = {"epoch": np.int64(epoch + 1), "accuracy": np.float64(accuracy)}
         write_atomically(self.path, lambda file: np.savez(file, **facts, **values))
-
-
-def load_best(path: pathlib.Path) -> dict[str, np.ndarray]:
-    """What `KeepBest` wrote.
-
-    Raises:
-        UserError: the file is missing or damaged.
-    """
-    try:
-        with np.load(path) as arrays:
-            return dict(arrays)
-    except Exception as error:  # zip and header errors of a damaged file
-        raise UserError(f"'{path}' can not be read; allowed: as the run wrote it") from error
 
 
 class Checkpoints(keras.callbacks.Callback):

@@ -9,22 +9,8 @@ import keras
 import numpy as np
 
 from tf_mwnet import record, scores
-from tf_mwnet.errors import UserError
-from tf_mwnet.files import write_atomically
+from tf_mwnet.files import load_arrays, write_atomically
 from tf_mwnet.methods.base import weight_curve
-
-
-def load(path: pathlib.Path) -> dict[str, np.ndarray]:
-    """The arrays of one epoch, see `ExampleRecord`.
-
-    Raises:
-        UserError: the file is missing or damaged.
-    """
-    try:
-        with np.load(path) as arrays:
-            return dict(arrays)
-    except Exception as error:  # zip and header errors of a damaged file
-        raise UserError(f"'{path}' can not be read; allowed: as the run wrote it") from error
 
 
 class ExampleRecord(keras.callbacks.Callback):
@@ -51,7 +37,7 @@ class ExampleRecord(keras.callbacks.Callback):
         folder.mkdir(parents=True, exist_ok=True)
         self.weights = collections.deque(maxlen=self.EPOCHS)
         for epoch in range(max(0, first_epoch - self.EPOCHS), first_epoch):
-            self.weights.append(load(self._path(epoch))["weight"])
+            self.weights.append(load_arrays(self._path(epoch))["weight"])
 
     def _path(self, epoch: int) -> pathlib.Path:
         return self.folder / f"epoch_{epoch + 1:04d}.npz"

@@ -8,6 +8,10 @@ import tempfile
 from collections.abc import Callable
 from typing import IO
 
+import numpy as np
+
+from tf_mwnet.errors import UserError
+
 
 def write_atomically(path: pathlib.Path, write: Callable[[IO], None], mode: str = "wb") -> None:
     """Writes a file beside ``path`` and renames it, so that a killed process leaves no half file.
@@ -26,3 +30,16 @@ def write_atomically(path: pathlib.Path, write: Callable[[IO], None], mode: str 
     except BaseException:
         pathlib.Path(name).unlink(missing_ok=True)
         raise
+
+
+def load_arrays(path: pathlib.Path) -> dict[str, np.ndarray]:
+    """The arrays of a ``.npz`` file that a run wrote.
+
+    Raises:
+        UserError: the file is missing or damaged.
+    """
+    try:
+        with np.load(path) as arrays:
+            return dict(arrays)
+    except Exception as error:  # zip and header errors of a damaged file
+        raise UserError(f"'{path}' can not be read; allowed: as the run wrote it") from error

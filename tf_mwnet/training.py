@@ -15,6 +15,7 @@ from tf_mwnet import callbacks, example_files, methods, parts
 from tf_mwnet.config import Experiment
 from tf_mwnet.data import images
 from tf_mwnet.data.streams import evaluation_stream, training_stream
+from tf_mwnet.files import load_arrays
 from tf_mwnet.model import ReweightedModel
 from tf_mwnet.reports.tensorboard import TensorBoard
 from tf_mwnet.types import Outputs, Splits
@@ -114,7 +115,7 @@ def train_method(
 
 def best_classifier(classifier: keras.Model, folder: pathlib.Path) -> tuple[keras.Model, int]:
     """A copy of a classifier as it was at the best epoch on the validation set, and that epoch."""
-    found = callbacks.load_best(folder / BEST)
+    found = load_arrays(folder / BEST)
     copy = _copy(classifier)
     for i, variable in enumerate(copy.variables):
         variable.assign(found[f"variable_{i:05d}"])

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from tf_mwnet import example_files
 from tf_mwnet.callbacks import read_metrics
 from tf_mwnet.data.bias import realised_matrix
+from tf_mwnet.files import load_arrays
 from tf_mwnet.methods import METHODS
 from tf_mwnet.reports import plots
 from tf_mwnet.types import Splits
@@ -34,7 +34,7 @@ def draw_run(folder: pathlib.Path, methods: Sequence[str], splits: Splits) -> li
         figures["noise_matrix"] = plots.matrices(splits.transition, realised, splits.spec.class_names)
     for name in methods:
         records = sorted((folder / name / "examples").glob("epoch_*.npz"))
-        last = example_files.load(records[-1])
+        last = load_arrays(records[-1])
         seen = splits.seen_by(METHODS[name].trains_on)
         corrupted = seen.corrupted if splits.truth_known else None
         weights, losses = last["weight"].astype(float), last["loss"].astype(float)
@@ -63,7 +63,7 @@ def weight_curves(records: Sequence[pathlib.Path], count: int = CURVES):
     picked = sorted({int(i) for i in np.linspace(0, len(records) - 1, count).round()})
     curves = {}
     for path in (records[i] for i in picked):
-        arrays = example_files.load(path)
+        arrays = load_arrays(path)
         if "function_loss" not in arrays:
             return None
         grid = arrays["function_loss"]
