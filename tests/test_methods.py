@@ -12,7 +12,8 @@ from small import facts, fit, method_of, model_of, network, numpy_weights
 from tf_mwnet import ReweightedModel, UserError, heads, losses, methods, optimizers, record, types
 
 every_method = pytest.mark.parametrize("method", methods.METHODS)
-HEAD = types.Head("t", 4, 16, "softmax")
+PARAMETERS = tuple((s, "float32") for s in ((6, 16), (16,), (16, 4), (4,)))
+HEAD = types.Head("t", 4, 16, "softmax", PARAMETERS)
 # Their weights sum to 1 by construction: they can not all be zero.
 SUM_TO_ONE = ("insw", "mlc")
 
@@ -73,7 +74,7 @@ def test_configuration_round_trip(method):
 def test_shapes_and_types(method, dtype):
     method = prepared(method)
     batch = examples_of(method, dtype=dtype)
-    assert batch.losses.shape in ((6,), (6, 4), (6, 2))
+    assert batch.losses.shape in ((6,), (6, 4), (6, 2), (6, 9))
     weights = method.example_weights(batch)
     found = [batch.losses, weights]
     if method.learns:
@@ -105,7 +106,7 @@ def test_half_precision_logits_give_full_precision_losses(method):
 def test_zero_gradient(method):
     """Where the meta set says nothing, weights are finite, and those of l2rw are all zero."""
     method = prepared(method)
-    if not method.learns:
+    if not method.takes_meta_batches:
         return
     batch = examples_of(method)
     before = method.example_weights(batch)
@@ -117,7 +118,7 @@ def test_zero_gradient(method):
 @every_method
 def test_all_zero_weights(method, blobs):
     """A weight net that says 0, and a meta set that says nothing: the classifier stays."""
-    if not methods.METHODS[method].learns:
+    if not method_of(method).takes_meta_batches:
         return
     if method in SUM_TO_ONE:
         made = prepared(method)
@@ -229,7 +230,10 @@ def test_mixed_precision(blobs, policy, method):
     assert history["loss"][-1] < 0.6 * history["loss"][0]
     after = numpy_weights(model)
     assert all(np.isfinite(a).all() and a.dtype == np.float32 for a in after)
-    assert all(np.abs(a - b).max() > 0 for a, b in zip(after, before, strict=True))
+    names = [v.path for v in model.trainable_variables]
+    # The mentor's sequences have one step: nothing comes back to its cells.
+    still = {n for n, a, b in zip(names, after, before, strict=True) if not np.abs(a - b).max() > 0}
+    assert all("recurrent_kernel" in name for name in still)
 
 
 @every_method
@@ -370,7 +374,7 @@ def test_mlc_needs_features():
 
     own = Own()
     own(np.zeros((2, 6)))
-    with pytest.raises(UserError, match="mlc got classifier"):
+    with pytest.raises(UserError, match="MLC got classifier"):
         ReweightedModel(own, "mlc")
     ReweightedModel(own, "mwnet")
 

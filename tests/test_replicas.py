@@ -14,6 +14,7 @@ FACTS = {
     "clean_share": lambda: (1.0, 0.5, 0.8),
     "transition": lambda: (0.7 * np.eye(3) + 0.1).tolist(),
     "num_untrusted": lambda: 30,
+    "num_trusted": lambda: 6,
     "peer": lambda: plain_network(seed=3),
 }
 

@@ -26,11 +26,12 @@ def pairs(
     """
     if streams.is_paired(x):
         return x, None, None
-    if method.learns and meta_data is None:
+    if method.takes_meta_batches and meta_data is None:
         if method.meta_labels == "clean" or isinstance(x, tf.data.Dataset):
             raise UserError(f"{type(method).__name__} needs meta_data; got None")
         (x, y), meta_data = splits.hold_out_meta(x, y, seed)
-    meta = _meta_batches(meta_data if method.learns else None, meta_batch_size, shuffle, seed)
+    meta = meta_data if method.takes_meta_batches else None
+    meta = _meta_batches(meta, meta_batch_size, shuffle, seed)
     if isinstance(x, tf.data.Dataset):
         if y is not None:
             raise UserError("y was given beside a tf.data.Dataset; allowed: batches (x, y) in it")

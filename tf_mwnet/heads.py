@@ -38,7 +38,9 @@ def inspect(classifier: keras.Model, from_logits: bool) -> Head:
         )
     last = _last_dense(classifier)
     features = None if last is None else int(last.kernel.shape[0])
-    return Head(classifier.name, num_classes, features, "softmax" if from_logits else ending)
+    ending = "softmax" if from_logits else ending
+    parameters = tuple((tuple(v.shape), v.dtype) for v in classifier.trainable_variables)
+    return Head(classifier.name, num_classes, features, ending, parameters)
 
 
 def _ending(classifier: keras.Model) -> str:

@@ -10,6 +10,7 @@ from tf_mwnet.data import streams
 from tf_mwnet.errors import UserError
 from tf_mwnet.meta import dense, weight_gradient
 from tf_mwnet.methods.base import EpochHook, Method
+from tf_mwnet.probe import Probe
 from tf_mwnet.types import Examples
 
 
@@ -44,7 +45,7 @@ class ReweightedModel(keras.Model):
         self.meta_optimizer = None
         self.record = None
         self._evaluating = False
-        names = ("weighted_loss", "meta_loss") if self.method.learns else ("weighted_loss",)
+        names = ("weighted_loss", "meta_loss")[: 1 + self.method.takes_meta_batches]
         self._means = {name: keras.metrics.Mean(name=name) for name in names}
         self.built = True
 
@@ -196,14 +197,18 @@ class ReweightedModel(keras.Model):
         features = None if features is None else stop(features)
         examples = Examples(stop(example_losses), stop(logits), train.y, train.index, features)
         self.method.observe(examples)
+        probe = self._probe(train.x, parameters, loss_gradient)
         weights = stop(self.method.example_weights(examples))
         if self.method.learns:
-            weights = stop(self._learn(examples, weights, loss_gradient, parameters, data["meta"]))
+            weights = stop(self._learn(examples, weights, probe, data.get("meta")))
         if penalty is None:
             gradients = loss_gradient(weights)
         else:
             share = tf.ones_like(penalty) / replicas.count()
             gradients = loss_gradient(weights, (example_losses, penalty), (share,))
+        further = self.method.further_gradient(examples, probe) or []
+        for i, value in enumerate(further):
+            gradients[i] += self.optimizer.scale_loss(value)
         self.optimizer.apply(gradients, self._trained)
         if self.record is not None:
             record.update(self.record, examples, self.method.label_weight(weights, examples))
@@ -211,6 +216,18 @@ class ReweightedModel(keras.Model):
         local = tf.reduce_sum(weights * examples.losses)
         self._means["weighted_loss"].update_state(local * replicas.count())
         return self.compute_metrics(train.x, train.y, outputs)
+
+    def _probe(self, x, parameters, loss_gradient):
+        own = len(self.classifier.trainable_variables)  # a method's may follow
+        return Probe(
+            self.classifier,
+            x,
+            parameters[:own],
+            self.optimizer.learning_rate,
+            self.optimizer.scale_loss(tf.ones([], keras.config.floatx())),
+            self._logits,
+            lambda weights: loss_gradient(weights)[:own],
+        )
 
     def _example_losses(self, logits, train):
         own = self.method.example_losses(logits, train.y)
@@ -225,26 +242,25 @@ class ReweightedModel(keras.Model):
         own = [] if self.method.learns else self.method.trainable_variables
         return [*self.classifier.trainable_variables, *own]
 
-    def _learn(self, examples, weights, loss_gradient, parameters, meta):
-        state = [v.value for v in self.classifier.non_trainable_variables]
+    def _learn(self, examples, weights, probe, meta):
+        if meta is None:
+            return self.method.learn(None, examples, self.meta_optimizer)
 
         def meta_loss(virtual):
-            # Batch norm statistics and dropout seeds that this pass would move are dropped.
-            outputs, _ = self.classifier.stateless_call(virtual, state, meta.x, training=True)
-            each = self.method.meta_loss(self._logits(outputs), meta.y)
+            each = self.method.meta_loss(probe.logits(virtual, meta.x), meta.y)
             return tf.reduce_sum(each) / replicas.batch_size(each, each.dtype)
 
         one = tf.ones([], weights.dtype)
         scaling = self.meta_optimizer is not None
         gradient, loss, _ = weight_gradient(
-            loss_gradient,
+            probe.weighted_gradient,
             weights,
-            parameters,
-            self.optimizer.learning_rate,
+            probe.parameters,
+            probe.learning_rate,
             meta_loss,
-            loss_scale=self.optimizer.scale_loss(one),
+            loss_scale=probe.scale,
             meta_scale=self.meta_optimizer.scale_loss(one) if scaling else one,
-            virtual_step=self.method.virtual_step,
+            virtual_step=self.method.meta_gradient == "virtual",
         )
         self._means["meta_loss"].update_state(loss * replicas.count())
         return self.method.learn(gradient, examples, self.meta_optimizer)

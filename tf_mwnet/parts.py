@@ -47,9 +47,14 @@ def class_sizes(config: Experiment, splits: Splits, make: Maker) -> tuple[int, .
     return tuple(np.bincount(splits.train.y, minlength=splits.spec.num_classes).tolist())
 
 
+def wrong_share(config: Experiment, splits: Splits, make: Maker) -> float:
+    """The noise rate that was put in, or 0.2 where none was."""
+    return config.noise_rate or 0.2
+
+
 def forget_rate(config: Experiment, splits: Splits, make: Maker) -> float:
-    """As asked for; else the noise rate that was put in, or 0.2 where none was."""
-    return config.forget_rate or config.noise_rate or 0.2
+    """As asked for; else as `wrong_share`."""
+    return config.forget_rate or wrong_share(config, splits, make)
 
 
 def peer(config: Experiment, splits: Splits, make: Maker) -> keras.Model:
@@ -69,8 +74,10 @@ def peer(config: Experiment, splits: Splits, make: Maker) -> keras.Model:
 FACTS: dict[str, Callable[[Experiment, Splits, Maker], Any]] = {
     "num_examples": lambda config, splits, make: len(splits.train),
     "num_untrusted": lambda config, splits, make: len(splits.train),
+    "num_trusted": lambda config, splits, make: 0 if splits.meta is None else len(splits.meta),
     "class_sizes": class_sizes,
     "clean_share": clean_share,
+    "wrong_share": wrong_share,
     "forget_rate": forget_rate,
     "peer": peer,
 }

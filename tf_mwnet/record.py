@@ -37,10 +37,7 @@ def update(variable: tf.Variable, examples: Examples, weights: tf.Tensor) -> Non
     weight = weights * replicas.batch_size(weights, weights.dtype)
     columns = [given, weight, tf.exp(-given), tf.argmax(logits, axis=1)]
     rows = tf.stack([tf.cast(c, tf.float32) for c in columns], axis=1)
-    index = examples.index
-    context = tf.distribute.get_replica_context()
-    if context.num_replicas_in_sync > 1:
-        rows, index = context.all_gather(rows, axis=0), context.all_gather(index, axis=0)
+    rows, index = replicas.gather(rows), replicas.gather(examples.index)
     unknown = tf.cast(variable.shape[0] - 1, index.dtype)
     variable.scatter_update(tf.IndexedSlices(rows, tf.where(index < 0, unknown, index)))
 

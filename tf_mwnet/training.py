@@ -66,7 +66,7 @@ def train(
         model.fit(
             training_stream(
                 splits.train,
-                splits.meta if model.method.learns else None,
+                splits.meta if model.method.takes_meta_batches else None,
                 splits.spec,
                 config.batch_size,
                 config.meta_batch_size,
@@ -109,7 +109,7 @@ def train_method(
         return train(config, splits, name, folder, make)
     halves = parts.halves(config)
     first = train(halves[0], splits, before, folder / "first_stage", make)
-    estimated = methods.METHODS[name].estimate(_outputs(first.classifier, splits))
+    estimated = methods.METHODS[name].estimate(_outputs(first, splits))
     return train(halves[1], splits, name, folder, make, estimated)
 
 
@@ -145,13 +145,13 @@ def _copy(classifier: keras.Model) -> keras.Model:
     return copy
 
 
-def _outputs(classifier: keras.Model, splits: Splits) -> Outputs:
+def _outputs(model: ReweightedModel, splits: Splits) -> Outputs:
     def probabilities(examples):
         if examples is None:
             return None
-        logits = classifier.predict(evaluation_stream(examples, splits.spec), verbose=0)
+        logits = model.classifier.predict(evaluation_stream(examples, splits.spec), verbose=0)
         return tf.nn.softmax(tf.cast(logits, tf.float64)).numpy()
 
     meta_labels = None if splits.meta is None else splits.meta.y
     train, meta = probabilities(splits.train), probabilities(splits.meta)
-    return Outputs(train, splits.train.y, meta, meta_labels)
+    return Outputs(train, splits.train.y, meta, meta_labels, model.method)

@@ -64,12 +64,14 @@ class Head(NamedTuple):
         num_classes: K, or None where a subclassed model does not tell.
         num_features: D, inputs of the last dense layer, or None where there is none.
         ending: "softmax" (logits included), "sigmoid", or the last layer's class.
+        parameters: shape and dtype name of each trainable variable.
     """
 
     name: str
     num_classes: int | None
     num_features: int | None
     ending: str
+    parameters: tuple[tuple[tuple[int, ...], str], ...] = ()
 
 
 class Outputs(NamedTuple):
@@ -80,12 +82,14 @@ class Outputs(NamedTuple):
         labels: their given labels, int ``[N]``.
         meta: class probabilities of the meta set, float ``[M, K]``; None without one.
         meta_labels: its labels, int ``[M]``, or None.
+        method: the `Method` that it was trained with.
     """
 
     train: np.ndarray
     labels: np.ndarray
     meta: np.ndarray | None = None
     meta_labels: np.ndarray | None = None
+    method: Any = None
 
 
 @dataclasses.dataclass(frozen=True)

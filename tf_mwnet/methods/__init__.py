@@ -19,9 +19,12 @@ from tf_mwnet.methods.erm import ERM
 from tf_mwnet.methods.frozen import FrozenWeights
 from tf_mwnet.methods.gdw import GDW
 from tf_mwnet.methods.insw import INSW
+from tf_mwnet.methods.joint import JointOptimization
 from tf_mwnet.methods.l2rw import L2RW
 from tf_mwnet.methods.losses import GCE, MAE, SCE, BootstrapHard, BootstrapSoft, Focal
+from tf_mwnet.methods.mentornet import MentorNet, MentorNetDD
 from tf_mwnet.methods.mlc import MLC
+from tf_mwnet.methods.mlnt import MLNT
 from tf_mwnet.methods.mwnet import MNW, RMNW, MWNet, batch_weights
 from tf_mwnet.methods.relabel import D2L, LCCN
 from tf_mwnet.methods.selection import SPL, HardMining, RandomWeights
@@ -49,10 +52,14 @@ METHODS: dict[str, type[Method]] = {
     "s_model": SModel,
     "spl": SPL,
     "co_teaching": CoTeaching,
+    "mentornet": MentorNet,
+    "mentornet_dd": MentorNetDD,
     "forward": Forward,
     "glc": GLC,
     "d2l": D2L,
     "lccn": LCCN,
+    "joint_optimization": JointOptimization,
+    "mlnt": MLNT,
     "meta_only": MetaOnly,
     "gce": GCE,
     "sce": SCE,
@@ -104,6 +111,7 @@ __all__ = [
     "MAE",
     "METHODS",
     "MLC",
+    "MLNT",
     "MNW",
     "RMNW",
     "SCE",
@@ -117,7 +125,10 @@ __all__ = [
     "Forward",
     "FrozenWeights",
     "HardMining",
+    "JointOptimization",
     "MWNet",
+    "MentorNet",
+    "MentorNetDD",
     "MetaOnly",
     "Method",
     "Proportion",

@@ -11,6 +11,7 @@ import tensorflow as tf
 from tf_mwnet import losses
 from tf_mwnet.errors import UserError, choose
 from tf_mwnet.meta import dense
+from tf_mwnet.probe import Probe
 from tf_mwnet.types import EACH_ONCE, Examples, Head, Outputs
 
 
@@ -43,10 +44,11 @@ class Method(keras.layers.Layer):
             ``[B, K]`` and labels to ``[B]``.
 
     Attributes:
-        learns: whether the method learns from a meta set in each step, by `learn`.
+        learns: whether the method learns in each step, by `learn`.
         needs_meta: whether a run must have a meta set for it.
-        virtual_step: whether the meta gradient is taken after a virtual step; without, at the
-            current parameters, which is the same where ``example_weights`` are 0, and cheaper.
+        meta_gradient: where the gradient of the meta loss is taken that `learn` gets: "virtual", after
+            a virtual step; "current", at the parameters as they are, which is the same where
+            ``example_weights`` are 0, and cheaper; "none", for a method that learns otherwise.
         meta_labels: "clean" or "noisy", what the method is made for; a run's default.
         options: names of the constructor arguments that a run passes on, from its configuration or
             from its training set (``num_examples``, ``class_sizes``).
@@ -66,7 +68,7 @@ class Method(keras.layers.Layer):
 
     learns = False
     needs_meta = False
-    virtual_step = True
+    meta_gradient = "virtual"
     meta_labels = "clean"
     options: tuple[str, ...] = ()
     meta_lr = 1e-3
@@ -98,6 +100,11 @@ class Method(keras.layers.Layer):
             config["meta_loss"] = keras.saving.deserialize_keras_object(config["meta_loss"])
         return cls(**config)
 
+    @property
+    def takes_meta_batches(self) -> bool:
+        """Whether each step has a batch of the meta set beside the training batch."""
+        return self.learns and self.meta_gradient != "none"
+
     @classmethod
     def first_stage(cls, arguments: dict) -> str:
         """Name of a method that a run trains before, for half of its epochs; "" for none.
@@ -119,8 +126,14 @@ class Method(keras.layers.Layer):
             head: the classifier's last layers.
 
         Raises:
-            UserError: it does not fit: here, a meta loss that claims to be symmetric and is not.
+            UserError: it does not fit: here, a meta loss that claims to be symmetric and is not, or
+                a classifier without features for a method that uses them.
         """
+        if self.uses_features and None in (head.num_features, head.num_classes):
+            raise UserError(
+                f"{type(self).__name__} got classifier '{head.name}'; allowed: a Sequential or"
+                " functional model that ends in a dense layer, whose input are the features"
+            )
         if head.num_classes is not None:
             losses.check_symmetry(self.meta_loss, head.num_classes)
 
@@ -167,14 +180,32 @@ class Method(keras.layers.Layer):
         """Weights in the shape of ``examples.losses``; they sum over the global batch."""
         raise NotImplementedError
 
+    def further_gradient(self, examples: Examples, probe: Probe) -> list[tf.Tensor] | None:
+        """What is added to the gradient of the weighted losses; None for nothing.
+
+        For an objective that is no weighted sum of example losses.
+
+        Args:
+            examples: the batch.
+            probe: the classifier on it.
+
+        Returns:
+            This replica's share, a tensor for each of ``probe.parameters``.
+        """
+        return None
+
     def learn(
-        self, gradient: tf.Tensor, examples: Examples, optimizer: keras.optimizers.Optimizer | None
+        self,
+        gradient: tf.Tensor | None,
+        examples: Examples,
+        optimizer: keras.optimizers.Optimizer | None,
     ) -> tf.Tensor:
         """Learns from G and returns the new weights.
 
         Args:
             gradient: G, shape of ``examples.losses``. Under mixed_float16 it is multiplied by
-                the loss scale of ``optimizer``, which divides by it.
+                the loss scale of ``optimizer``, which divides by it. None where ``meta_gradient``
+                is "none".
             examples: the batch that G belongs to.
             optimizer: the user's ``meta_optimizer``, built on ``self.trainable_variables``; None where
                 there are none.

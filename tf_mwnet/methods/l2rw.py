@@ -21,7 +21,7 @@ class L2RW(Method):
 
     learns = True
     needs_meta = True
-    virtual_step = False
+    meta_gradient = "current"
 
     def example_weights(self, examples: Examples) -> tf.Tensor:
         return tf.zeros_like(examples.losses)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import keras
 import tensorflow as tf
 
-from tf_mwnet.errors import UserError
 from tf_mwnet.methods.targets import SoftTargets, given
 from tf_mwnet.networks.init import Seeds
 from tf_mwnet.types import Examples, Head
@@ -62,11 +61,6 @@ class MLC(SoftTargets):
 
     def prepare(self, head: Head) -> None:
         super().prepare(head)
-        if head.num_features is None or head.num_classes is None:
-            raise UserError(
-                f"method mlc got classifier '{head.name}'; allowed: a Sequential or functional model"
-                " that ends in a dense layer, whose input are the features"
-            )
         if self.label_net is None:
             self.label_net = label_net(head.num_features, head.num_classes, self.width, self.seed)
 

@@ -28,6 +28,23 @@ def draws(num_examples: int, seed: int, step: tf.Tensor, dtype) -> tf.Tensor:
     return (tf.cast(tf.bitwise.right_shift(bits, 9), dtype) + 0.5) / 2**23
 
 
+def follow_quantile(average: keras.Variable, values: tf.Tensor, share, decay: float) -> None:
+    """Moves a moving average of the batches' quantiles; below 0 it has not seen a batch yet.
+
+    Args:
+        average: scalar, holds the result.
+        values: this replica's, ``[b]``, not negative.
+        share: of the global batch that lies at or below the quantile, 0 to 1.
+        decay: of the average.
+    """
+    values = tf.sort(tf.cast(replicas.gather(values), average.dtype))
+    size = tf.cast(tf.shape(values)[0], average.dtype)
+    place = tf.cast(tf.math.ceil(share * size), tf.int32)
+    quantile = values[tf.maximum(place, 1) - 1]
+    old = tf.convert_to_tensor(average)
+    average.assign(tf.where(old < 0, quantile, decay * old + (1 - decay) * quantile))
+
+
 @keras.saving.register_keras_serializable(package="tf_mwnet")
 class RandomWeights(Method):
     """``max(z_i, 0)`` divided by its batch sum, z standard normal (L2RW eq. 16, "Random").
@@ -90,12 +107,7 @@ class SPL(Method):
         self.share.assign(self.start + (1 - self.start) * progress)
 
     def observe(self, examples: Examples) -> None:
-        values = tf.sort(tf.cast(replicas.gather(examples.losses), self.age.dtype))
-        size = tf.cast(tf.shape(values)[0], self.age.dtype)
-        place = tf.cast(tf.math.ceil(self.share * size), tf.int32)
-        quantile = values[tf.maximum(place, 1) - 1]
-        age = tf.convert_to_tensor(self.age)
-        self.age.assign(tf.where(age < 0, quantile, self.decay * age + (1 - self.decay) * quantile))
+        follow_quantile(self.age, examples.losses, self.share, self.decay)
 
     def example_weights(self, examples: Examples) -> tf.Tensor:
         values = examples.losses

@@ -1,0 +1,157 @@
+"""Joint optimization of network and labels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tf_mwnet import losses, replicas
+from tf_mwnet.errors import UserError, check_range
+from tf_mwnet.methods.targets import SoftTargets, given, predicted
+from tf_mwnet.types import Examples, Head, Outputs
+
+
+@keras.saving.register_keras_serializable(package="tf_mwnet")
+class JointOptimization(SoftTargets):
+    """Joint optimization (Tanaka et al., CVPR 2018, eq. 3-8 and Algorithm 1), soft labels.
+
+    Each training example has a label q of its own, the given one at first. A run trains for half of
+    its epochs with
+
+        mean_i KL(q_i || p_i) + alpha sum_k c_k log(c_k / mean_i p_ik) + beta mean_i entropy(p_i),
+
+    c the share of each class, and from ``warm_up`` on replaces q, at the start of each epoch, by the
+    mean of the predictions p of the last epochs. For the other half it starts again, on the labels it
+    found, by their cross-entropy alone.
+
+    Losses and weights are ``[B, 2K + 1]``: -log p_k with q_k / B, -p_k with alpha c_k / (B mean_i p_ik)
+    and the entropy with beta / B. The second's sum is not the middle term, but has its gradient.
+
+    Departures: the learning rate follows the run's schedule in both halves, in place of a large
+    constant one in the first; c is taken from the labels as given, in place of equal shares.
+
+    Args:
+        num_examples: N, above every row that the training batches carry.
+        class_sizes: training examples of each class as labelled, ``[K]``.
+        alpha: at least 0; 1.2 in the paper.
+        beta: at least 0; 0.8 in the paper.
+        warm_up: part of the epochs with the given labels, 0 to 1; 70 of 200 in the paper.
+        average: epochs whose predictions are averaged; 10 in the authors' code.
+        updating: whether labels are replaced and the two further terms are there: the first half.
+        labels: q at the start, ``[N, K]``; None for the given ones. Kept in the method's state, not in
+            its configuration.
+
+    Raises:
+        UserError: a value is out of range, or ``labels`` of another shape.
+    """
+
+    options = ("num_examples", "class_sizes")
+
+    def __init__(
+        self,
+        num_examples: int,
+        class_sizes: Sequence[int],
+        alpha: float = 1.2,
+        beta: float = 0.8,
+        warm_up: float = 0.35,
+        average: int = 10,
+        updating: bool = True,
+        labels: np.ndarray | None = None,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        check_range("num_examples", num_examples, 1)
+        check_range("alpha", alpha, 0)
+        check_range("beta", beta, 0)
+        check_range("warm_up", warm_up, 0, 1)
+        check_range("average", average, 1)
+        self.num_examples, self.average = int(num_examples), int(average)
+        self.class_sizes = [int(n) for n in class_sizes]
+        self.alpha, self.beta, self.warm_up = float(alpha), float(beta), float(warm_up)
+        self.updating = bool(updating)
+        shape, floatx = (self.num_examples, len(self.class_sizes)), keras.config.floatx()
+        # A row of zeros stands for the given label, or for an example not seen yet.
+        self.labels = self.add_state(shape, floatx, "labels")
+        if labels is not None:
+            if np.shape(labels) != shape:
+                raise UserError(f"labels has the shape {np.shape(labels)}; allowed: {shape}")
+            self.labels.assign(labels)
+        self.epoch = self.add_state((), "int64", "epoch")
+        slots = self.average if self.updating else 0
+        self.history = self.add_state((slots * shape[0], shape[1]), floatx, "history")
+
+    @classmethod
+    def first_stage(cls, arguments: dict) -> str:
+        return "joint_optimization"
+
+    @classmethod
+    def estimate(cls, outputs: Outputs) -> dict:
+        return {"labels": outputs.method.averaged(), "updating": False}
+
+    def prepare(self, head: Head) -> None:
+        super().prepare(head)
+        if head.num_classes not in (None, len(self.class_sizes)):
+            raise UserError(
+                f"class_sizes has {len(self.class_sizes)} entries; allowed: {head.num_classes}, the"
+                " classifier's outputs"
+            )
+
+    def begin_epoch(self, epoch: int, epochs: int) -> None:
+        if self.updating and 0 < epoch >= self.warm_up * epochs:
+            self.labels.assign(self.averaged())
+        self.epoch.assign(epoch)
+
+    def averaged(self) -> np.ndarray:
+        """Mean prediction of the last epochs, ``[N, K]``; zeros for examples that were not seen."""
+        found = self.history.value.numpy().reshape(self.average, *self.labels.shape)
+        epochs = found.any(axis=2).sum(axis=0)
+        return found.sum(axis=0) / np.maximum(epochs, 1)[:, None]
+
+    def observe(self, examples: Examples) -> None:
+        if not self.updating:
+            return
+        seen = tf.cast(predicted(examples), self.history.dtype)
+        first = (tf.convert_to_tensor(self.epoch) % self.average) * self.num_examples
+        rows = replicas.gather(first + examples.index)
+        self.history.value.scatter_update(tf.IndexedSlices(replicas.gather(seen), rows))
+
+    def targets(self, examples: Examples) -> tf.Tensor:
+        label = given(examples)
+        own = tf.gather(tf.convert_to_tensor(self.labels), examples.index)
+        own = tf.cast(own, label.dtype)
+        return tf.where(tf.reduce_any(own > 0, axis=1, keepdims=True), own, label)
+
+    def example_losses(self, logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+        log = tf.nn.log_softmax(losses.full_precision(logits))
+        p = tf.exp(log)
+        entropy = -tf.reduce_sum(p * log, axis=1, keepdims=True)
+        return tf.concat([-log, -p, entropy], axis=1)
+
+    def example_weights(self, examples: Examples) -> tf.Tensor:
+        label = super().example_weights(examples)
+        p = predicted(examples)
+        size = replicas.batch_size(p, p.dtype)
+        mean = replicas.all_sum(tf.reduce_sum(p, axis=0)) / size
+        share = np.array(self.class_sizes) / np.sum(self.class_sizes)
+        alpha, beta = (self.alpha, self.beta) if self.updating else (0.0, 0.0)
+        prior = alpha * tf.constant(share, p.dtype) / tf.maximum(mean, 1e-8) / size
+        entropy = tf.fill([tf.shape(p)[0], 1], tf.constant(beta, p.dtype) / size)
+        return tf.concat([label, tf.broadcast_to(prior, tf.shape(p)), entropy], axis=1)
+
+    def label_weight(self, weights: tf.Tensor, examples: Examples) -> tf.Tensor:
+        """What is left of the given label."""
+        return super().label_weight(weights[:, : len(self.class_sizes)], examples)
+
+    def get_config(self):
+        return super().get_config() | {
+            "num_examples": self.num_examples,
+            "class_sizes": self.class_sizes,
+            "alpha": self.alpha,
+            "beta": self.beta,
+            "warm_up": self.warm_up,
+            "average": self.average,
+            "updating": self.updating,
+        }

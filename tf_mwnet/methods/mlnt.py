@@ -1,0 +1,183 @@
+"""Training that synthetic label noise does not harm."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tf_mwnet import losses, replicas
+from tf_mwnet.errors import check_range
+from tf_mwnet.methods.selection import draws
+from tf_mwnet.methods.targets import SoftTargets, given
+from tf_mwnet.probe import Probe
+from tf_mwnet.types import Examples, Head
+
+
+def neighbours(features: tf.Tensor, among: tf.Tensor, count: int) -> tf.Tensor:
+    """Places of the nearest of ``among [n, D]`` to each of ``features [b, D]``, itself left out.
+
+    int32 ``[b, min(count, n - 1)]``, nearest first; where n is 1, the one place.
+    """
+    square = tf.reduce_sum(features**2, axis=1)[:, None] + tf.reduce_sum(among**2, axis=1)[None]
+    distance = square - 2 * tf.linalg.matmul(features, among, transpose_b=True)
+    order = tf.argsort(distance, axis=1, stable=True)
+    return order[:, tf.minimum(1, tf.shape(among)[0] - 1) : count + 1]
+
+
+@keras.saving.register_keras_serializable(package="tf_mwnet")
+class MLNT(SoftTargets):
+    """Meta-learning based noise-tolerant training (Li et al., CVPR 2019, Algorithm 1).
+
+    For each batch, M times: a share of its labels is replaced by those of near neighbours; from the
+    parameters w one virtual step along the cross-entropy with them leads to w_m; the consistency loss
+    there is
+
+        J_m = mean_i KL(p(x_i; teacher) || p(x_i; w_m)),
+
+    the teacher a moving average of w. The classifier takes a step along the gradient of the
+    cross-entropy with the given labels plus ``ramp * mean_m dJ_m / dw_m``. J comes in after
+    ``warm_up`` of the epochs, its factor ``exp(-5 (1 - u)^2)`` rising until ``ramp_up``. As in the
+    authors' code both gradients make one step, and second-order terms are left out.
+
+    Departures: neighbours are those in the batch (as in their code) by the classifier's features as
+    they are, not by those of one trained before; the virtual step has the optimizer's learning rate;
+    ramp and warm-up are parts of the training in place of 500 and 2,000 steps; one iteration, without
+    the second training on the examples that the teacher agrees with; the trained classifier is the
+    student.
+
+    Args:
+        num_examples: N, above every row that the training batches carry.
+        copies: M, synthetic batches a step; 10 in the paper.
+        replaced: share of the labels that is replaced, 0 to 1; 0.5 in the authors' code.
+        neighbours: how many near neighbours a label is drawn from; 10 in the paper.
+        decay: of the teacher's moving average after the ramp, 0 to 1; 0.999 in the paper, 0.99 before.
+        warm_up: part of the epochs without J, 0 to 1.
+        ramp_up: part of the epochs until J counts in full, ``warm_up`` to 1.
+        seed: of the draws.
+    """
+
+    uses_features = True
+    options = ("num_examples", "seed")
+
+    def __init__(
+        self,
+        num_examples: int,
+        copies: int = 10,
+        replaced: float = 0.5,
+        neighbours: int = 10,
+        decay: float = 0.999,
+        warm_up: float = 0.1,
+        ramp_up: float = 0.4,
+        seed: int = 0,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        for name, value in (
+            ("num_examples", num_examples),
+            ("copies", copies),
+            ("neighbours", neighbours),
+        ):
+            check_range(name, value, 1)
+        for name, value in (("replaced", replaced), ("decay", decay), ("warm_up", warm_up)):
+            check_range(name, value, 0, 1)
+        check_range("ramp_up", ramp_up, warm_up, 1)
+        self.num_examples, self.copies, self.neighbours = int(num_examples), int(copies), int(neighbours)
+        self.replaced, self.decay = float(replaced), float(decay)
+        self.warm_up, self.ramp_up, self.seed = float(warm_up), float(ramp_up), int(seed)
+        self.step = self.add_state((), "int64", "step")
+        self.ramp = self.add_state((), keras.config.floatx(), "ramp")
+        self.kept = self.add_state((), keras.config.floatx(), "kept")
+        self.teacher: list[keras.Variable] = []
+
+    def prepare(self, head: Head) -> None:
+        super().prepare(head)
+        if not self.teacher:
+            self.teacher = [
+                self.add_state(shape, dtype, f"teacher_{i}")
+                for i, (shape, dtype) in enumerate(head.parameters)
+            ]
+
+    def begin_epoch(self, epoch: int, epochs: int) -> None:
+        done = epoch / epochs
+        rise = (done - self.warm_up) / max(self.ramp_up - self.warm_up, 1e-9)
+        factor = float(np.exp(-5 * (1 - min(rise, 1)) ** 2)) if rise >= 0 else 0.0
+        self.ramp.assign(factor)
+        self.kept.assign(self.decay if rise >= 1 else min(self.decay, 0.99))
+
+    def observe(self, examples: Examples) -> None:
+        self.step.assign(self.step + 1)
+
+    def targets(self, examples: Examples) -> tf.Tensor:
+        return given(examples)
+
+    def synthetic(self, examples: Examples) -> tf.Tensor:
+        """M sets of labels with synthetic noise, ``[M, b, K]``."""
+        label, index = given(examples), examples.index
+        everywhere = replicas.gather(label)
+        features = tf.cast(examples.features, label.dtype)
+        near = neighbours(features, replicas.gather(features), self.neighbours)
+        count = tf.cast(tf.shape(near)[1], label.dtype)
+        size = tf.shape(everywhere)[0]
+        some = tf.cast(self.replaced * tf.cast(size, label.dtype), tf.int32)
+        rows = replicas.gather(index)
+        sets = []
+        for copy in range(self.copies):
+            step = 2 * (self.step * self.copies + copy)
+            order = draws(self.num_examples, self.seed, step, label.dtype)
+            limit = tf.sort(tf.gather(order, rows))[tf.maximum(some, 1) - 1]
+            chosen = tf.logical_and(tf.gather(order, index) <= limit, some > 0)
+            place = draws(self.num_examples, self.seed, step + 1, label.dtype)
+            place = tf.cast(tf.gather(place, index) * count, tf.int32)
+            other = tf.gather(everywhere, tf.gather(near, place, axis=1, batch_dims=1))
+            sets.append(tf.where(chosen[:, None], other, label))
+        return tf.stack(sets)
+
+    def further_gradient(self, examples: Examples, probe: Probe) -> list[tf.Tensor]:
+        self._follow(probe.parameters)
+        ramp = tf.convert_to_tensor(self.ramp)
+        return [tf.cast(ramp, g.dtype) * g for g in self._consistency(examples, probe)]
+
+    def _follow(self, parameters: list[tf.Tensor]) -> None:
+        """Moves the teacher; until J comes in it is the classifier itself."""
+        step, kept = tf.cast(self.step, self.kept.dtype), tf.convert_to_tensor(self.kept)
+        kept = tf.where(tf.convert_to_tensor(self.ramp) > 0, tf.minimum(kept, 1 - 1 / step), 0)
+        for old, new in zip(self.teacher, parameters, strict=True):
+            share = tf.cast(kept, old.dtype)
+            old.assign(share * old + (1 - share) * new)
+
+    def _consistency(self, examples: Examples, probe: Probe) -> list[tf.Tensor]:
+        """This replica's share of the gradient of mean_m J_m, each taken at w_m."""
+        labels = self.synthetic(examples)
+        size = replicas.batch_size(examples.losses, labels.dtype)
+        types = [p.dtype for p in probe.parameters]
+        # Two loops over the copies, so that the replicas' sum is taken outside of both.
+        slopes = tf.map_fn(lambda t: probe.gradient(t / size), labels, fn_output_signature=types)
+        slopes = replicas.all_sum(slopes)
+        teacher = [tf.convert_to_tensor(v) for v in self.teacher]
+        log_teacher = tf.nn.log_softmax(losses.full_precision(probe.logits(teacher)))
+
+        def divergence(logits):
+            apart = log_teacher - tf.nn.log_softmax(losses.full_precision(logits))
+            return tf.reduce_sum(tf.exp(log_teacher) * apart) / tf.cast(size, apart.dtype)
+
+        def at_virtual(slope):
+            pairs = zip(probe.parameters, slope, strict=True)
+            virtual = [p - tf.cast(probe.learning_rate, p.dtype) * s for p, s in pairs]
+            return probe.gradient_at(virtual, divergence)
+
+        each = tf.map_fn(at_virtual, slopes, fn_output_signature=types)
+        return [tf.reduce_mean(g, axis=0) for g in each]
+
+    def get_config(self):
+        names = (
+            "num_examples",
+            "copies",
+            "replaced",
+            "neighbours",
+            "decay",
+            "warm_up",
+            "ramp_up",
+            "seed",
+        )
+        return super().get_config() | {name: getattr(self, name) for name in names}
