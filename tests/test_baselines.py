@@ -9,7 +9,7 @@ from test_methods import examples_of, prepared
 import tf_mwnet
 from tf_mwnet import UserError, losses, methods
 from tf_mwnet.data import orders
-from tf_mwnet.methods import relabel, transition
+from tf_mwnet.methods import mentornet, transition
 from tf_mwnet.types import Examples, Head, Sampling
 
 # softmax of these is (0.7, 0.2, 0.1).
@@ -294,77 +294,78 @@ def test_glc_by_hand():
     np.testing.assert_allclose(made.label_weight(weights, batch), [0.5, 0.5])
 
 
-# -------------------------------------------------------------------- changed labels
+# -------------------------------------------------------------------- curricula
 
 
-def soft_batch(probabilities, labels, index, features=None):
-    logits = tf.constant(np.log(probabilities), tf.float32)
-    index = tf.constant(index, tf.int64)
-    return Examples(-tf.nn.log_softmax(logits), logits, tf.constant(labels), index, features)
+def test_self_paced_curriculum_is_learned():
+    """v is 1 below the age and 0 above, for every label and at every time."""
+    net = mentornet.mentor_net(5, seed=3)
+    net.set_weights(mentornet.self_paced(5, seed=3))
+    rng = np.random.default_rng(1)
+    for age in (0.3, 1.0, 2.0, 3.5):
+        loss = np.concatenate([rng.uniform(0, 0.8 * age, 50), rng.uniform(1.2 * age, 8, 50)])
+        pair = np.stack([loss, loss - age], axis=1)
+        v = tf.sigmoid(net([pair, rng.integers(5, size=100), rng.integers(100, size=100)])).numpy()
+        np.testing.assert_allclose(v, loss <= age, atol=0.25)
+        assert np.abs(v - (loss <= age)).mean() < 0.03
 
 
-def test_lccn_posterior_by_hand():
-    made = methods.LCCN(num_examples=10, class_sizes=(6, 4), alpha=1.0)
-    batch = soft_batch([[0.7, 0.3], [0.2, 0.8]], [0, 0], [3, 4])
-    made.counts.assign([[5.0, 1.0], [1.0, 3.0]])
-    made.latent.assign([-1] * 4 + [1] + [-1] * 5)
-    # Row 3 is latent 0, given 0: counts without it [[4, 1], [1, 3]]: 0.7 * 5/7 to 0.3 * 2/6.
-    # Row 4 is latent 1, given 0: counts without it [[5, 1], [0, 3]]: 0.2 * 6/8 to 0.8 * 1/5.
-    first, second = np.array([0.7 * 5 / 7, 0.3 * 2 / 6]), np.array([0.2 * 6 / 8, 0.8 / 5])
-    found = made.posterior(batch, made._current(batch))
-    np.testing.assert_allclose(found, [first / first.sum(), second / second.sum()], rtol=1e-5)
+def test_mentornet_by_hand():
+    made = prepared("mentornet")
+    made.dropout = [0.0, 0.0]
+    logits = np.zeros((4, 4), np.float32)
+    # Losses of label 0: 1.386 at 0, log(1 + 3 e^-z) at z: 0.143, 0.0067, 3.06.
+    logits[:, 0] = (0, 3, 6.1, -2)
+    batch = batch_of([0.0] * 4, labels=(0, 0, 0, 0))._replace(logits=tf.constant(logits))
+    made.begin_epoch(0, 50)
+    made.observe(batch)
+    np.testing.assert_allclose(made.example_weights(batch), [0.25] * 4)  # the burn-in
+    np.testing.assert_allclose(made.age, np.log(1 + 3), rtol=1e-5)  # the third of four is at 0.7
+    made.begin_epoch(9, 50)
+    assert (made.burning.numpy(), made.percent.numpy()) == (0, 18)
+    made.age.assign(1)
+    np.testing.assert_allclose(made.example_weights(batch), [0, 0.25, 0.25, 0], atol=0.01)
 
 
-def test_lccn_draws_from_it_and_keeps_count():
-    made = methods.LCCN(num_examples=10, class_sizes=(6, 4))
-    batch = soft_batch([[0.5, 0.5]] * 4, [0, 0, 1, 1], [0, 2, 5, 9])
-    made.begin_epoch(0, 10)
-    made.observe(batch)  # warming up: labels as given
-    np.testing.assert_array_equal(made.targets(batch), [[1, 0], [1, 0], [0, 1], [0, 1]])
-    np.testing.assert_array_equal(made.counts, [[6, 0], [0, 4]])
-    made.begin_epoch(3, 10)
-    given, seen = np.array([0, 0, 0, 0, 0, 1, 0, 1, 1, 1]), []
-    for _ in range(300):
-        made.observe(batch)
-        seen.append(made.targets(batch).numpy()[:, 1])
-        # Latent and given labels of all ten examples, counted anew.
-        latent = np.where(made.latent.numpy() < 0, given, made.latent.numpy())
-        counts = np.zeros((2, 2))
-        np.add.at(counts, (latent, given), 1)
-        np.testing.assert_array_equal(made.counts, counts)
-    share = np.mean(seen, axis=0)
-    assert (share[:2] > 0.02).all()
-    assert (share[:2] < 0.4).all()  # the counts speak for the given label, 0
-    assert (share[2:] > 0.6).all()
+def test_mentornet_drops_examples():
+    made = prepared("mentornet")
+    for epoch, rate in ((0, 0.5), (25, 0.05)):
+        made.begin_epoch(epoch, 50)
+        made.age.assign(5)
+        dropped = []
+        for _ in range(300):
+            made.step.assign(made.step + 1)
+            dropped.append(made.example_weights(batch_of([0.0] * 4)).numpy() == 0)
+        assert abs(np.mean(dropped) - rate) < 0.05
 
 
-def test_local_intrinsic_dimensionality():
-    """Points on a line, in a plane, in five dimensions: the estimate is near that number."""
-    rng = np.random.default_rng(0)
-    for dimensions in (1, 2, 5):
-        points = np.zeros((2000, 7))
-        points[:, :dimensions] = rng.uniform(size=(2000, dimensions))
-        found = relabel.local_intrinsic_dimensionality(tf.constant(points), 50).numpy().mean()
-        assert abs(found - dimensions) < 0.2 * dimensions
-    # By hand: three points on a line at 0, 1, 3, two neighbours each.
-    found = relabel.local_intrinsic_dimensionality(tf.constant([[0.0], [1.0], [3.0]]), 2)
-    expected = [-2 / np.log(1 / 3), -2 / np.log(1 / 2), -2 / np.log(2 / 3)]
-    np.testing.assert_allclose(found, expected, rtol=1e-5)
+def test_data_driven_mentornet():
+    """It makes some trusted labels wrong, the same ones each time, and learns to leave them out."""
+    made = methods.get({"name": "mentornet_dd", "num_untrusted": 50, "num_trusted": 70})
+    made.prepare(Head("t", 4, 16, "softmax"))
+    true = np.arange(120) % 4
+    logits = tf.constant(2 * np.eye(4)[true], tf.float32)  # every label that is right has a loss of 0.34
+    index = tf.range(120, dtype=tf.int64)
+    batch = Examples(made.example_losses(logits, true), logits, tf.constant(true), index)
+    label = made.labels(batch).numpy().argmax(axis=1)
+    wrong = label != true
+    np.testing.assert_array_equal(label[:50], true[:50])
+    assert 0.25 < wrong[50:].mean() < 0.55
+    assert len(set((label - true)[wrong] % 4)) == 3
+    np.testing.assert_array_equal(made.labels(batch).numpy().argmax(axis=1), label)
 
-
-def test_d2l_turns_where_dimensionality_rises():
-    made = methods.D2L(window=3)
-    batch = soft_batch([[0.7, 0.3], [0.2, 0.8]], [1, 1], [0, 1])
-    for epoch, lid in enumerate([5.0, 4.0, 3.0, 2.9, 6.0]):
-        made.begin_epoch(epoch, 10)
-        np.testing.assert_array_equal(made.targets(batch), [[0, 1], [0, 1]])
-        made.total.assign(2 * lid)
-        made.batches.assign(2)
-    made.begin_epoch(5, 10)  # 6 is above the mean of 4, 3, 2.9 by more than two deviations
-    share = np.exp(-0.5 * 6.0 / 2.9)
-    np.testing.assert_allclose(made.targets(batch), [[1 - share, share], [0, 1]], rtol=1e-5)
-    made.total.assign(3.0)
-    made.batches.assign(1)
-    made.begin_epoch(6, 10)
-    share = np.exp(-0.6 * 3.0 / 2.9)
-    np.testing.assert_allclose(made.targets(batch), [[1 - share, share], [0, 1]], rtol=1e-5)
+    made.dropout = [0.0, 0.0]
+    made.begin_epoch(30, 60)
+    made.age.assign(4)  # all losses are below it: the self-paced curriculum keeps them all
+    before = made.example_weights(batch).numpy() * 120
+    np.testing.assert_allclose(before.sum(axis=1), 1, atol=0.05)
+    optimizer = tf_mwnet.optimizers.Adam(1e-2)
+    optimizer.build(made.trainable_variables)
+    for _ in range(200):
+        after = made.learn(None, batch, optimizer)
+    v = after.numpy().sum(axis=1) * 120
+    assert v[~wrong].min() > 0.9
+    assert v[wrong].max() < 0.1
+    np.testing.assert_array_equal(after.numpy().argmax(axis=1), label)
+    kept = made.label_weight(after, batch).numpy() * 120
+    np.testing.assert_allclose(kept, np.where(wrong, 0, v), atol=1e-6)

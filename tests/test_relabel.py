@@ -1,0 +1,252 @@
+"""Methods that change labels, or make wrong ones, against numbers worked out by hand."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from small import model_of
+from test_methods import prepared
+
+import tf_mwnet
+from tf_mwnet import UserError, losses, methods
+from tf_mwnet.methods import mlnt, relabel
+from tf_mwnet.types import Examples, Outputs
+
+
+def soft_batch(probabilities, labels, index, features=None):
+    logits = tf.constant(np.log(probabilities), tf.float32)
+    index = tf.constant(index, tf.int64)
+    return Examples(-tf.nn.log_softmax(logits), logits, tf.constant(labels), index, features)
+
+
+def test_lccn_posterior_by_hand():
+    made = methods.LCCN(num_examples=10, class_sizes=(6, 4), alpha=1.0)
+    batch = soft_batch([[0.7, 0.3], [0.2, 0.8]], [0, 0], [3, 4])
+    made.counts.assign([[5.0, 1.0], [1.0, 3.0]])
+    made.latent.assign([-1] * 4 + [1] + [-1] * 5)
+    # Row 3 is latent 0, given 0: counts without it [[4, 1], [1, 3]]: 0.7 * 5/7 to 0.3 * 2/6.
+    # Row 4 is latent 1, given 0: counts without it [[5, 1], [0, 3]]: 0.2 * 6/8 to 0.8 * 1/5.
+    first, second = np.array([0.7 * 5 / 7, 0.3 * 2 / 6]), np.array([0.2 * 6 / 8, 0.8 / 5])
+    found = made.posterior(batch, made._current(batch))
+    np.testing.assert_allclose(found, [first / first.sum(), second / second.sum()], rtol=1e-5)
+
+
+def test_lccn_draws_from_it_and_keeps_count():
+    made = methods.LCCN(num_examples=10, class_sizes=(6, 4))
+    batch = soft_batch([[0.5, 0.5]] * 4, [0, 0, 1, 1], [0, 2, 5, 9])
+    made.begin_epoch(0, 10)
+    made.observe(batch)  # warming up: labels as given
+    np.testing.assert_array_equal(made.targets(batch), [[1, 0], [1, 0], [0, 1], [0, 1]])
+    np.testing.assert_array_equal(made.counts, [[6, 0], [0, 4]])
+    made.begin_epoch(3, 10)
+    given, seen = np.array([0, 0, 0, 0, 0, 1, 0, 1, 1, 1]), []
+    for _ in range(300):
+        made.observe(batch)
+        seen.append(made.targets(batch).numpy()[:, 1])
+        # Latent and given labels of all ten examples, counted anew.
+        latent = np.where(made.latent.numpy() < 0, given, made.latent.numpy())
+        counts = np.zeros((2, 2))
+        np.add.at(counts, (latent, given), 1)
+        np.testing.assert_array_equal(made.counts, counts)
+    share = np.mean(seen, axis=0)
+    assert (share[:2] > 0.02).all()
+    assert (share[:2] < 0.4).all()  # the counts speak for the given label, 0
+    assert (share[2:] > 0.6).all()
+
+
+def test_local_intrinsic_dimensionality():
+    """Points on a line, in a plane, in five dimensions: the estimate is near that number."""
+    rng = np.random.default_rng(0)
+    for dimensions in (1, 2, 5):
+        points = np.zeros((2000, 7))
+        points[:, :dimensions] = rng.uniform(size=(2000, dimensions))
+        found = relabel.local_intrinsic_dimensionality(tf.constant(points), 50).numpy().mean()
+        assert abs(found - dimensions) < 0.2 * dimensions
+    # By hand: three points on a line at 0, 1, 3, two neighbours each.
+    found = relabel.local_intrinsic_dimensionality(tf.constant([[0.0], [1.0], [3.0]]), 2)
+    expected = [-2 / np.log(1 / 3), -2 / np.log(1 / 2), -2 / np.log(2 / 3)]
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+def test_d2l_turns_where_dimensionality_rises():
+    made = methods.D2L(window=3)
+    batch = soft_batch([[0.7, 0.3], [0.2, 0.8]], [1, 1], [0, 1])
+    for epoch, lid in enumerate([5.0, 4.0, 3.0, 2.9, 6.0]):
+        made.begin_epoch(epoch, 10)
+        np.testing.assert_array_equal(made.targets(batch), [[0, 1], [0, 1]])
+        made.total.assign(2 * lid)
+        made.batches.assign(2)
+    made.begin_epoch(5, 10)  # 6 is above the mean of 4, 3, 2.9 by more than two deviations
+    share = np.exp(-0.5 * 6.0 / 2.9)
+    np.testing.assert_allclose(made.targets(batch), [[1 - share, share], [0, 1]], rtol=1e-5)
+    made.total.assign(3.0)
+    made.batches.assign(1)
+    made.begin_epoch(6, 10)
+    share = np.exp(-0.6 * 3.0 / 2.9)
+    np.testing.assert_allclose(made.targets(batch), [[1 - share, share], [0, 1]], rtol=1e-5)
+
+
+# -------------------------------------------------------------------- joint optimization
+
+
+def one_step(model, blobs):
+    """Parameters before and after one step on all 120 examples, with SGD 0.1 and the meta set unused."""
+    x, y, _, _ = blobs
+    model.compile(tf_mwnet.optimizers.SGD(0.1))
+    before = [tf.constant(v.numpy()) for v in model.classifier.trainable_variables]
+    model.fit(x, y, batch_size=120, epochs=2, initial_epoch=1, shuffle=False, verbose=0)
+    return before, [v.numpy() for v in model.classifier.trainable_variables]
+
+
+def logits_at(model, parameters, x):
+    return model.classifier.stateless_call(parameters, [], x, training=True)[0]
+
+
+def test_joint_optimization_steps_along_its_objective(blobs):
+    x, y, _, _ = blobs
+    model = model_of("joint_optimization")
+    own = np.random.default_rng(0).dirichlet(np.ones(4), 120)
+    own[:40] = 0  # these keep the given label
+    model.method.labels.assign(own)
+    model.method.warm_up = 1.0
+    before, after = one_step(model, blobs)
+    q = np.where(np.arange(120)[:, None] < 40, np.eye(4)[y], own)
+    share = np.array([60, 30, 20, 10]) / 120
+    with tf.GradientTape() as tape:
+        tape.watch(before)
+        p = tf.nn.softmax(logits_at(model, before, x))
+        label = -tf.reduce_mean(tf.reduce_sum(q * tf.math.log(p), axis=1))  # KL, but for a constant
+        prior = tf.reduce_sum(share * tf.math.log(share / tf.reduce_mean(p, axis=0)))
+        entropy = -tf.reduce_mean(tf.reduce_sum(p * tf.math.log(p), axis=1))
+        objective = label + 1.2 * prior + 0.8 * entropy
+    for v, g, found in zip(before, tape.gradient(objective, before), after, strict=True):
+        np.testing.assert_allclose(found, v - 0.1 * g, rtol=1e-4, atol=1e-6)
+
+
+def test_joint_optimization_averages_predictions():
+    made = methods.JointOptimization(num_examples=4, class_sizes=(2, 2), average=2, warm_up=0.5)
+    for epoch, p in enumerate(([0.9, 0.1], [0.6, 0.4], [0.2, 0.8])):
+        made.begin_epoch(epoch, 6)
+        made.observe(soft_batch([p, [0.5, 0.5]], [0, 0], [1, 2 if epoch == 1 else 0]))
+    expected = [[0.5, 0.5], [0.4, 0.6], [0.5, 0.5], [0, 0]]  # of the last two epochs; row 3 unseen
+    np.testing.assert_allclose(made.averaged(), expected, atol=1e-6)
+    batch = soft_batch([[0.7, 0.3]] * 2, [0, 0], [1, 3])
+    np.testing.assert_allclose(made.targets(batch), [[1, 0], [1, 0]])
+    made.begin_epoch(3, 6)  # half of the epochs: now the labels change
+    np.testing.assert_allclose(made.targets(batch), [[0.4, 0.6], [1, 0]], atol=1e-6)
+    later = methods.JointOptimization(
+        num_examples=4,
+        class_sizes=(2, 2),
+        **methods.JointOptimization.estimate(Outputs(None, None, method=made)),
+    )
+    later.begin_epoch(5, 6)
+    np.testing.assert_allclose(later.targets(batch), [[0.4, 0.6], [1, 0]], atol=1e-6)
+    weights = later.example_weights(batch).numpy()
+    np.testing.assert_allclose(weights[:, 2:], 0)  # the second half has the first term alone
+    np.testing.assert_allclose(later.label_weight(weights, batch), [0.2, 0.5], atol=1e-6)
+    with pytest.raises(UserError, match=r"labels has the shape \(3, 2\)"):
+        methods.JointOptimization(4, (2, 2), labels=np.zeros((3, 2)))
+
+
+def test_joint_optimization_corrects_labels(blobs):
+    x, y, _, _ = blobs
+    noisy = np.where(np.arange(120) % 3 == 0, (y + 1) % 4, y)
+    model = model_of(methods.JointOptimization(120, (30, 30, 30, 30)))
+    model.compile(tf_mwnet.optimizers.SGD(0.1))
+    model.fit(x, noisy, batch_size=30, epochs=30, verbose=0)
+    assert (model.method.averaged().argmax(axis=1) == y).mean() > 0.9
+
+
+# -------------------------------------------------------------------- MLNT
+
+
+def test_neighbours():
+    points = tf.constant([[0.0], [1.0], [3.0], [3.5]])
+    found = mlnt.neighbours(points[:3], points, 2)
+    np.testing.assert_array_equal(found, [[1, 2], [0, 2], [3, 1]])
+    assert mlnt.neighbours(points, points, 10).shape == (4, 3)
+    np.testing.assert_array_equal(mlnt.neighbours(points[:1], points[:1], 10), [[0]])
+
+
+def test_synthetic_labels():
+    """Half of the labels come from a neighbour, which here has the label of the other group."""
+    made = methods.MLNT(num_examples=40, neighbours=1)
+    place = np.arange(40)
+    features = tf.constant(np.stack([place // 2, 0.1 * (place % 2)], axis=1), tf.float32)
+    batch = soft_batch(np.full((40, 4), 0.25), place % 2, place, features)
+    found = []
+    for _ in range(20):
+        made.observe(batch)
+        found.append(made.synthetic(batch).numpy().argmax(axis=2))
+    changed = np.array(found) != place % 2
+    assert changed.shape == (20, 10, 40)
+    np.testing.assert_array_equal(changed.sum(axis=2), 20)
+    assert (np.abs(changed.mean(axis=(0, 1)) - 0.5) < 0.15).all()
+    assert len(np.unique(changed.reshape(200, 40), axis=0)) == 200
+
+
+def test_ramp():
+    made = methods.MLNT(num_examples=4)
+    found = []
+    for epoch in (0, 9, 10, 25, 40, 99):
+        made.begin_epoch(epoch, 100)
+        found.append((float(made.ramp), float(made.kept)))
+    low, half = np.exp(-5), np.exp(-5 / 4)
+    expected = [(0, 0.99), (0, 0.99), (low, 0.99), (half, 0.99), (1, 0.999), (1, 0.999)]
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+def test_mlnt_step(blobs):
+    """One step against the equations: two copies, the teacher is the classifier as it was."""
+    x, y, _, _ = blobs
+    model = model_of(methods.MLNT(num_examples=120, copies=2, warm_up=0.0, ramp_up=0.5))
+    seen = []
+    kind = type(model.method)
+
+    class Watch(kind):
+        def synthetic(self, examples):
+            found = kind.synthetic(self, examples)
+            tf.py_function(lambda v: seen.append(v.numpy()), [found], [])
+            return found
+
+    model.method.__class__ = Watch
+    before, after = one_step(model, blobs)
+    size = 120
+
+    def entropy(parameters, labels):
+        return tf.reduce_mean(losses.cross_entropy(logits_at(model, parameters, x), tf.constant(labels)))
+
+    def slope(parameters, loss):
+        with tf.GradientTape() as tape:
+            tape.watch(parameters)
+            value = loss(parameters)
+        return tape.gradient(value, parameters)
+
+    teacher = tf.nn.softmax(logits_at(model, before, x))
+
+    def consistency(parameters):
+        apart = tf.math.log(teacher) - tf.nn.log_softmax(logits_at(model, parameters, x))
+        return tf.reduce_sum(teacher * apart) / size
+
+    total = slope(before, lambda w: entropy(w, y))
+    assert seen[0].shape == (2, size, 4)
+    for labels in seen[0]:
+        inner = slope(before, lambda w, labels=labels: entropy(w, labels))
+        virtual = [v - 0.1 * g for v, g in zip(before, inner, strict=True)]
+        total = [a + 0.5 * b for a, b in zip(total, slope(virtual, consistency), strict=True)]
+    plain = slope(before, lambda w: entropy(w, y))
+    for v, g, found, alone in zip(before, total, after, plain, strict=True):
+        np.testing.assert_allclose(found, v - 0.1 * g, rtol=1e-4, atol=1e-6)
+        assert np.abs(g - alone).max() > 1e-4
+
+
+def test_teacher_follows():
+    made = prepared("mlnt")
+    values = [tf.fill(v.shape, 2.0) for v in made.teacher]
+    made.begin_epoch(0, 60)  # not in use yet: as the classifier
+    made.observe(None)
+    made._follow(values)
+    np.testing.assert_allclose(made.teacher[0], 2.0)
+    made.begin_epoch(10, 60)
+    made.step.assign(1000)
+    made._follow([0 * v for v in values])
+    np.testing.assert_allclose(made.teacher[0], 2 * 0.99, rtol=1e-6)
