@@ -123,15 +123,17 @@ def report(result: Result, seconds: float) -> str:
     lines = ["", methods_table(result.methods), ""]
     if found := auc_table(result.methods):
         lines += [found, ""]
+    places: list[tuple[str, object]] = []
     if result.noise_rate is not None:
-        lines.append(f"realised noise rate  {100 * result.noise_rate:.1f} % of the training labels")
-    places = [("run folder", folder), ("pictures", folder / "plots")]
+        places.append(("realised noise rate", f"{100 * result.noise_rate:.1f} % of the training labels"))
+    places += [("run folder", folder), ("pictures", folder / "plots")]
     places.append(("TensorBoard", f"tensorboard --logdir {folder / 'tensorboard'}"))
     for name in config.methods:
         for path in sorted((folder / name / "saved_models").glob("*/[0-9]*")):
             places.append((f"{path.parent.name} ({name})", path))
-    lines += [f"{name:<21}{place}" for name, place in places]
-    lines.append(f"{'time':<21}{seconds:.0f} s")
+    places.append(("time", f"{seconds:.0f} s"))
+    width = max(len(name) for name, _ in places) + 2
+    lines += [f"{name:<{width}}{place}" for name, place in places]
     return "\n".join(lines)
 
 

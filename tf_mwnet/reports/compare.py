@@ -66,15 +66,22 @@ def mean_and_deviation(values: Sequence[float]) -> tuple[float, float]:
     return float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else float("nan")
 
 
+def cells(runs: Sequence[Mapping[str, Any]], digits: int = 2) -> list[str]:
+    """Mean and deviation of each of `MEASURES` over runs, in percent; "-" where not measured."""
+    found = []
+    for measure in MEASURES:
+        values = [100 * r[measure] for r in runs if measure in r]
+        mean, deviation = mean_and_deviation(values) if values else (float("nan"),) * 2
+        shown = f"{mean:.{digits}f}" + (f" ± {deviation:.{digits}f}" if len(values) > 1 else "")
+        found.append(shown if values else "-")
+    return found
+
+
 def table(rows: Iterable[Mapping[str, Any]], by: Sequence[str]) -> str:
     """Test accuracy in percent, mean and deviation over the runs of each group."""
     lines = []
     for key, found in group(rows, by).items():
-        cells = []
-        for measure in MEASURES:
-            mean, deviation = mean_and_deviation([100 * r.get(measure, np.nan) for r in found])
-            cells.append(f"{mean:.2f}" + (f" ± {deviation:.2f}" if len(found) > 1 else ""))
-        lines.append([" ".join(map(str, key[:-1])), key[-1], *cells, str(len(found))])
+        lines.append([" ".join(map(str, key[:-1])), key[-1], *cells(found), str(len(found))])
     header = [", ".join(by), "method", "last", "mean of last 5", "best epoch", "runs"]
     return tables.text(header, lines)
 

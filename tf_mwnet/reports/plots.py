@@ -165,6 +165,37 @@ def errors(lines: Mapping[str, Mapping[float, Sequence[float]]], xlabel: str) ->
     return figure
 
 
+def methods(panels: Mapping[str, Mapping[str, Sequence[float]]], reference: str = "erm") -> Figure:
+    """Test accuracy of many methods, a panel per setting; a line where plain training is.
+
+    Args:
+        panels: setting -> method -> test accuracy in percent of each run.
+        reference: the method whose mean is drawn as a line.
+    """
+    names = list(dict.fromkeys(name for panel in panels.values() for name in panel))
+    size = (3.0 * len(panels) + 1.4, 0.19 * len(names) + 1.2)
+    figure = Figure(figsize=size, layout="constrained")
+    row = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
+    for axes, (setting, panel) in zip(row, panels.items(), strict=True):
+        plain = np.mean(panel[reference]) if reference in panel else np.inf
+        for place, name in enumerate(names):
+            if name not in panel:
+                continue
+            mean, values = np.mean(panel[name]), panel[name]
+            spread = np.std(values, ddof=1) if len(values) > 1 else 0
+            colour = GREY if name == reference else BLUE if mean > plain else ORANGE
+            axes.errorbar(mean, place, xerr=spread, color=colour, marker="o", ms=5, capsize=3)
+        if reference in panel:
+            axes.axvline(plain, color=GREY, lw=1, ls="--", zorder=0)
+        axes.set_title(setting, fontsize=11)
+        axes.grid(axis="y", lw=0.4, alpha=0.5)
+        axes.spines[["top", "right"]].set_visible(False)
+    row[0].set_yticks(range(len(names)), names, fontsize=8)
+    row[0].set_ylim(len(names) - 0.5, -0.5)
+    figure.supxlabel("test accuracy at the last epoch (%), mean and deviation over seeds", fontsize=9)
+    return figure
+
+
 def matrices(requested: np.ndarray, realised: np.ndarray, class_names: Sequence[str]) -> Figure:
     """The noise transition matrix, as asked for and as drawn (MW-Net figure 3).
 

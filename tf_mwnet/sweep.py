@@ -1,0 +1,334 @@
+"""``python -m tf_mwnet.sweep``: many methods, settings and seeds, one run each, and one table.
+
+Each combination is a run of ``python -m tf_mwnet.main`` in a folder of its own. What is finished is not
+run again, what was cut off is continued: give the same command once more. Where a method does not fit a
+setting (hard mining without minority classes), the table leaves it out and the reason is printed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import itertools
+import json
+import multiprocessing
+import os
+import pathlib
+import re
+import shlex
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from typing import Any
+
+from tf_mwnet import console
+
+console.quiet_start()
+
+from absl import flags, logging  # noqa: E402
+
+from tf_mwnet.callbacks import NotANumber  # noqa: E402
+from tf_mwnet.config import Experiment, read_json  # noqa: E402
+from tf_mwnet.errors import UserError, check_range, choose  # noqa: E402
+from tf_mwnet.files import write_atomically  # noqa: E402
+from tf_mwnet.flagfiles import expand  # noqa: E402
+from tf_mwnet.main import parse  # noqa: E402
+from tf_mwnet.methods import METHODS  # noqa: E402
+from tf_mwnet.reports import compare, plots  # noqa: E402
+from tf_mwnet.run_folder import RESULT  # noqa: E402
+
+PLAN = "sweep.json"
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """One run of a sweep.
+
+    Attributes:
+        folder: of the run.
+        setting: its name.
+        method: its name.
+        label: its name with what distinguishes it here: "s_model (confusion)".
+        flags: of `tf_mwnet.main`, without ``run_dir``.
+    """
+
+    folder: pathlib.Path
+    setting: str
+    method: str
+    label: str
+    flags: tuple[str, ...]
+
+    def config(self) -> Experiment:
+        """The run's configuration; raises ``UserError`` for a bad flag."""
+        started = (self.folder / "config.json").is_file()
+        more = [f"--run_dir={self.folder}"] + (["--resume"] if started else [])
+        return parse([*self.flags, *more])
+
+
+def plan(
+    out: pathlib.Path,
+    methods: Sequence[str],
+    seeds: Sequence[int],
+    settings: Mapping[str, Sequence[str]],
+    common: Sequence[str] = (),
+) -> list[Job]:
+    """The runs of a sweep, by seed, setting and method.
+
+    Args:
+        out: folder of the sweep.
+        methods: names; flags of the method may follow one ("s_model --s_model_init=confusion").
+        seeds: each is the run's ``seed`` and ``data_seed``.
+        settings: name -> flags.
+        common: flags of all runs.
+
+    Raises:
+        UserError: a method is unknown, or a run's flags are not allowed.
+    """
+    jobs = []
+    for seed in seeds:
+        for setting, own in settings.items():
+            for method in methods:
+                name, *more = shlex.split(method)
+                choose("method", name, METHODS)
+                label = name + f" ({', '.join(f.split('=')[-1].lstrip('-') for f in more)})" * bool(more)
+                line = [*common, *own, f"--method={name}", *more, f"--seed={seed}"]
+                line += [f"--data_seed={seed}"]
+                folder = out / re.sub(r"[^\w.-]+", "_", f"{setting}-{label}-{seed}")
+                jobs.append(Job(folder, setting, name, label, tuple(line)))
+    for job in jobs:
+        job.config()
+    return jobs
+
+
+def _keep_plan(out: pathlib.Path, jobs: Sequence[Job]) -> None:
+    """Writes each run's flags; raises ``UserError`` where a run of the folder had others."""
+    path = out / PLAN
+    known = read_json(path) if path.is_file() else {}
+    for job in jobs:
+        before = known.setdefault(job.folder.name, list(job.flags))
+        if before != list(job.flags):
+            raise UserError(
+                f"'{job.folder}' belongs to a sweep with other flags ({shlex.join(before)}); allowed:"
+                " another --out"
+            )
+    out.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, lambda file: json.dump(known, file, indent=1), mode="w")
+
+
+def _work(job: Job) -> tuple[Job, str, float]:
+    """Does one run, in a process of the pool; returns what kept it from ending, or "", and seconds."""
+    import keras
+
+    from tf_mwnet.experiment import run
+
+    console.start_logging()
+    logging.set_verbosity(logging.ERROR)
+    start = time.perf_counter()
+    try:
+        run(job.config())
+        problem = ""
+    except UserError as error:
+        problem = f"left out: {error}"
+    except NotANumber as error:
+        problem = f"failed: {error}"
+    keras.backend.clear_session()
+    return job, problem, time.perf_counter() - start
+
+
+def execute(jobs: Sequence[Job], processes: int = 1) -> dict[Job, str]:
+    """Does the runs that are not finished; returns the ones without a result and why.
+
+    Args:
+        jobs: see `plan`.
+        processes: runs at a time. The processor's cores are shared among them.
+    """
+    todo = [job for job in jobs if not (job.folder / RESULT).is_file()]
+    if done := len(jobs) - len(todo):
+        logging.info("%d of %d runs are finished already", done, len(jobs))
+    if not todo:
+        return {}
+    problems, start = {}, time.perf_counter()
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(processes, mp_context=context, max_tasks_per_child=20)
+    with _environment(max(1, (os.cpu_count() or 1) // processes)), _ended(pool):
+        futures = [pool.submit(_work, job) for job in todo]
+        for count, future in enumerate(as_completed(futures), 1):
+            job, problem, seconds = future.result()
+            if problem:
+                problems[job] = problem
+            left = (time.perf_counter() - start) / count * (len(todo) - count)
+            state = problem or "done"
+            logging.info(
+                "%d of %d: %s %s (%.0f s); about %.0f min left",
+                count, len(todo), job.folder.name, state, seconds, left / 60,
+            )  # fmt: skip
+    return problems
+
+
+@contextlib.contextmanager
+def _environment(threads: int):
+    """What the processes of a pool inherit: their share of the cores, and no progress bars."""
+    before = dict(os.environ)
+    for name in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):
+        os.environ.setdefault(name, str(threads))
+    os.environ.setdefault("TQDM_DISABLE", "1")
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
+@contextlib.contextmanager
+def _ended(pool: ProcessPoolExecutor):
+    try:
+        yield
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+# -------------------------------------------------------------------- results
+
+
+def rows(jobs: Sequence[Job]) -> list[dict[str, Any]]:
+    """What each finished run reached, see `compare.read_run`, with its "setting"."""
+    out = []
+    for job in jobs:
+        if not (job.folder / RESULT).is_file():
+            continue
+        found = compare.read_run(job.folder)
+        if job.label != job.method and len(found) > 1:  # what came after the method was asked for
+            found = [row for row in found if row["method"] != job.method]
+        names = {job.method: job.label}
+        for row in found:
+            name = names.get(row["method"], row["method"])
+            out.append(row | {"method": name, "setting": job.setting})
+    return out
+
+
+def _place(label: str) -> int:
+    """Where a method stands in the tables: as in `METHODS`, variants behind their method."""
+    return list(METHODS).index(label.partition(" ")[0].partition("+")[0])
+
+
+def markdown(found: Sequence[Mapping[str, Any]], settings: Sequence[str]) -> str:
+    """A row per method: last / mean of last five / best for each setting, in percent."""
+    groups = compare.group(found, ["setting"])
+    names = list(dict.fromkeys(method for _, method in groups))
+    names.sort(key=_place)
+    lines = []
+    for name in names:
+        cells = [compare.cells(groups.get((setting, name), ()), 1) for setting in settings]
+        lines.append([name, *itertools.chain(*cells)])
+    header = ["method", *(f"{s}: {m}" for s in settings for m in ("last", "mean of last 5", "best"))]
+    out = [header, ["---"] * len(header), *lines]
+    return "".join("| " + " | ".join(row) + " |\n" for row in out)
+
+
+def picture(found: Sequence[Mapping[str, Any]], settings: Sequence[str]):
+    """See `plots.methods`."""
+    panels: dict[str, dict[str, list[float]]] = {s: {} for s in settings}
+    for row in sorted(found, key=lambda r: _place(r["method"])):
+        panels[row["setting"]].setdefault(row["method"], []).append(100 * row["last"])
+    return plots.methods(panels)
+
+
+# -------------------------------------------------------------------- the command
+
+
+def define_flags() -> flags.FlagValues:
+    """The command's flags, apart from absl's global ones."""
+    values = flags.FlagValues()
+    define = {"flag_values": values}
+    flags.DEFINE_string(
+        "methods", "all", "names between commas; all: each; flags may follow one", **define
+    )
+    flags.DEFINE_string("seeds", "0,1,2", "of data and training, between commas", **define)
+    flags.DEFINE_multi_string(
+        "setting", [], "<name>: <flags of tf_mwnet.main>; several times for several", **define
+    )
+    flags.DEFINE_string("flags", "", "flags of tf_mwnet.main for all runs", **define)
+    flags.DEFINE_string("out", "runs/sweep", "folder of the runs", **define)
+    flags.DEFINE_integer("jobs", 1, "runs at a time", **define)
+    flags.DEFINE_string("csv", "", "file for the numbers of each run", **define)
+    flags.DEFINE_string("png", "", "file for a picture of the accuracies", **define)
+    flags.DEFINE_string("md", "", "file for the table, as Markdown", **define)
+    flags.DEFINE_boolean("help", False, "show this help", short_name="h", **define)
+    return values
+
+
+def _names(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def _settings(lines: Sequence[str]) -> dict[str, list[str]]:
+    found = {}
+    for line in lines or ["default:"]:
+        name, colon, rest = line.partition(":")
+        if not colon or not name.strip():
+            raise UserError(f"setting is '{line}'; allowed: <name>: <flags>")
+        found[name.strip()] = expand(shlex.split(rest))
+    return found
+
+
+def run(values: flags.FlagValues) -> tuple[str, dict[Job, str]]:
+    """Does what the flags ask for; returns the table, and what has no result and why.
+
+    Raises:
+        UserError: a flag is not allowed, of the sweep or of a run; nothing has been run then.
+    """
+    check_range("jobs", values.jobs, 1)
+    try:
+        seeds = [int(s) for s in _names(values.seeds)]
+    except ValueError:
+        raise UserError(f"seeds is '{values.seeds}'; allowed: integers between commas") from None
+    methods = _names(values.methods)
+    if "all" in methods:
+        place = methods.index("all")
+        methods[place : place + 1] = list(METHODS)
+    if not seeds or not methods:
+        raise UserError("there are no seeds or no methods; allowed: one or more of each")
+    settings, out = _settings(values.setting), pathlib.Path(values.out)
+    jobs = plan(out, methods, seeds, settings, expand(shlex.split(values.flags)))
+    _keep_plan(out, jobs)
+    problems = execute(jobs, values.jobs)
+    found = rows(jobs)
+    if not found:
+        raise UserError(f"no run has ended: {next(iter(problems.values()))}")
+    if values.csv:
+        compare.write_csv(pathlib.Path(values.csv), found, ["setting"])
+    if values.md:
+        text = markdown(found, list(settings))
+        pathlib.Path(values.md).parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(pathlib.Path(values.md), lambda file: file.write(text), mode="w")
+    if values.png:
+        plots.save(picture(found, list(settings)), pathlib.Path(values.png))
+    return compare.table(found, ["setting"]), problems
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command line; returns the exit code.
+
+    0: done. 2: bad input, or a run failed. 130: interrupted; the same command goes on.
+    """
+    console.start_logging()
+    values = define_flags()
+    try:
+        console.read_flags(values, expand(sys.argv[1:] if arguments is None else arguments))
+        if values.help:
+            print(f"{__doc__}\n{values.get_help()}")
+            return 0
+        table, problems = run(values)
+    except (UserError, OSError) as error:
+        return console.fail(error, 2)
+    except KeyboardInterrupt:
+        return console.fail("stopped; the same command goes on", 130)
+    print(table)
+    for job, problem in problems.items():
+        print(f"{job.folder.name} {problem}")
+    return 2 if any(p.startswith("failed") for p in problems.values()) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
