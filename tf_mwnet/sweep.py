@@ -39,6 +39,9 @@ from tf_mwnet.reports import compare, plots  # noqa: E402
 from tf_mwnet.run_folder import RESULT  # noqa: E402
 
 PLAN = "sweep.json"
+# TensorFlow keeps some memory of each run. Pools are made anew for it: one whose processes end after a
+# number of tasks stops for good in Python 3.11 (CPython issue 115634).
+RUNS_PER_PROCESS = 20
 
 
 @dataclasses.dataclass(frozen=True)
@@ -148,21 +151,21 @@ def execute(jobs: Sequence[Job], processes: int = 1) -> dict[Job, str]:
         logging.info("%d of %d runs are finished already", done, len(jobs))
     if not todo:
         return {}
-    problems, start = {}, time.perf_counter()
-    context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(processes, mp_context=context, max_tasks_per_child=20)
-    with _environment(max(1, (os.cpu_count() or 1) // processes)), _ended(pool):
-        futures = [pool.submit(_work, job) for job in todo]
-        for count, future in enumerate(as_completed(futures), 1):
-            job, problem, seconds = future.result()
-            if problem:
-                problems[job] = problem
-            left = (time.perf_counter() - start) / count * (len(todo) - count)
-            state = problem or "done"
-            logging.info(
-                "%d of %d: %s %s (%.0f s); about %.0f min left",
-                count, len(todo), job.folder.name, state, seconds, left / 60,
-            )  # fmt: skip
+    problems, start, count = {}, time.perf_counter(), 0
+    context, size = multiprocessing.get_context("spawn"), RUNS_PER_PROCESS * processes
+    with _environment(max(1, (os.cpu_count() or 1) // processes)):
+        for part in (todo[i : i + size] for i in range(0, len(todo), size)):
+            with _ended(ProcessPoolExecutor(processes, mp_context=context)) as pool:
+                for future in as_completed([pool.submit(_work, job) for job in part]):
+                    job, problem, seconds = future.result()
+                    if problem:
+                        problems[job] = problem
+                    count += 1
+                    left = (time.perf_counter() - start) / count * (len(todo) - count)
+                    logging.info(
+                        "%d of %d: %s %s (%.0f s); about %.0f min left",
+                        count, len(todo), job.folder.name, problem or "done", seconds, left / 60,
+                    )  # fmt: skip
     return problems
 
 
@@ -183,7 +186,7 @@ def _environment(threads: int):
 @contextlib.contextmanager
 def _ended(pool: ProcessPoolExecutor):
     try:
-        yield
+        yield pool
     finally:
         pool.shutdown(cancel_futures=True)
 
@@ -207,9 +210,9 @@ def rows(jobs: Sequence[Job]) -> list[dict[str, Any]]:
     return out
 
 
-def _place(label: str) -> int:
+def _place(label: str) -> tuple[int, str]:
     """Where a method stands in the tables: as in `METHODS`, variants behind their method."""
-    return list(METHODS).index(label.partition(" ")[0].partition("+")[0])
+    return list(METHODS).index(label.partition(" ")[0].partition("+")[0]), label
 
 
 def markdown(found: Sequence[Mapping[str, Any]], settings: Sequence[str]) -> str:
@@ -262,6 +265,11 @@ def _names(text: str) -> list[str]:
     return [part.strip() for part in text.split(",") if part.strip()]
 
 
+def method_names(text: str) -> list[str]:
+    """What ``--methods`` stands for."""
+    return [m for name in _names(text) for m in (METHODS if name == "all" else [name])]
+
+
 def _settings(lines: Sequence[str]) -> dict[str, list[str]]:
     found = {}
     for line in lines or ["default:"]:
@@ -283,10 +291,7 @@ def run(values: flags.FlagValues) -> tuple[str, dict[Job, str]]:
         seeds = [int(s) for s in _names(values.seeds)]
     except ValueError:
         raise UserError(f"seeds is '{values.seeds}'; allowed: integers between commas") from None
-    methods = _names(values.methods)
-    if "all" in methods:
-        place = methods.index("all")
-        methods[place : place + 1] = list(METHODS)
+    methods = method_names(values.methods)
     if not seeds or not methods:
         raise UserError("there are no seeds or no methods; allowed: one or more of each")
     settings, out = _settings(values.setting), pathlib.Path(values.out)

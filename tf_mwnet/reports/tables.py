@@ -48,15 +48,20 @@ def at_epoch(rows: Sequence[Mapping[str, float]], epoch: int) -> dict[str, float
     }
 
 
-def text(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    """A table in plain text: the first column to the left, the others to the right."""
+def text(header: Sequence[str], lines: Sequence[Sequence[str]], numbers: Sequence[int] = ()) -> str:
+    """A table in plain text.
+
+    Args:
+        header: of each column.
+        lines: cells of each line.
+        numbers: columns that are set to the right; all but the first by default.
+    """
+    numbers = numbers or range(1, len(header))
     widths = [max(len(row[i]) for row in (header, *lines)) for i in range(len(header))]
     out = []
     for row in (header, ["-" * w for w in widths], *lines):
-        cells = [
-            row[0].ljust(widths[0]),
-            *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True)),
-        ]
+        pairs = enumerate(zip(row, widths, strict=True))
+        cells = [cell.rjust(w) if i in numbers else cell.ljust(w) for i, (cell, w) in pairs]
         out.append("  ".join(cells).rstrip())
     return "\n".join(out)
 

@@ -1,0 +1,108 @@
+"""Sweeps: plans, real runs in processes of their own, going on, and what is left out."""
+
+import csv
+import json
+import pathlib
+import shlex
+
+import pytest
+from runs import ROOT, SHORT
+
+from tf_mwnet import UserError, sweep
+from tf_mwnet.flagfiles import expand
+from tf_mwnet.methods import METHODS
+
+SETTINGS = {"flip": ["--noise=flip2"], "no meta": ["--noise=none", "--meta_size=0"]}
+
+
+def test_plan(tmp_path):
+    methods = ["erm", "s_model --s_model_init=confusion"]
+    jobs = sweep.plan(tmp_path, methods, [3, 4], SETTINGS, ["--epochs=2"])
+    assert [j.folder.name for j in jobs[:4]] == [
+        "flip-erm-3",
+        "flip-s_model_confusion_-3",
+        "no_meta-erm-3",
+        "no_meta-s_model_confusion_-3",
+    ]
+    assert (jobs[1].setting, jobs[1].method, jobs[1].label) == ("flip", "s_model", "s_model (confusion)")
+    config = jobs[-1].config()
+    assert (config.seed, config.data_seed, config.epochs, config.meta_size) == (4, 4, 2, 0)
+    assert (config.method, config.s_model_init) == ("s_model", "confusion")
+    with pytest.raises(UserError, match="unknown method 'mwnt'"):
+        sweep.plan(tmp_path, ["mwnt"], [0], SETTINGS)
+    with pytest.raises(UserError, match="noise_rate is 2"):
+        sweep.plan(tmp_path, ["erm"], [0], {"bad": ["--noise_rate=2"]})
+
+
+def test_a_sweep_from_start_to_end(tmp_path, capsys):
+    out = tmp_path / "sweep"
+    line = [
+        "--methods=erm --then_fine_tune=4,erm,mwnet", "--seeds=0,1", f"--out={out}", "--jobs=2",
+        f"--flags={shlex.join([*SHORT, '--network=mlp'])}",
+        *(f"--setting={name}: {shlex.join(own)}" for name, own in SETTINGS.items()),
+        f"--csv={tmp_path / 'all.csv'}", f"--md={tmp_path / 'table.md'}",
+        f"--png={tmp_path / 'all.png'}",
+    ]  # fmt: skip
+    assert sweep.main(line) == 0
+    printed = capsys.readouterr().out
+    assert "no_meta-mwnet-0 left out: method 'mwnet' needs a meta set and meta_size is 0" in printed
+    assert "no_meta-erm_4_-1 left out: then_fine_tune is 4 without a meta set" in printed
+    rows = list(csv.DictReader((tmp_path / "all.csv").open()))
+    found = sorted((r["setting"], r["method"], r["seed"]) for r in rows)
+    expected = [("flip", m, s) for m in ("erm", "erm+FT", "mwnet") for s in "01"]
+    assert found == [*expected, ("no meta", "erm", "0"), ("no meta", "erm", "1")]
+    result = json.loads((out / "flip-mwnet-1" / "result.json").read_text())
+    last = next(r["last"] for r in rows if (r["method"], r["seed"]) == ("mwnet", "1"))
+    assert float(last) == pytest.approx(result["methods"]["mwnet"]["last"], abs=1e-5)
+    table = (tmp_path / "table.md").read_text().splitlines()
+    assert table[0].startswith(
+        "| method | flip: last | flip: mean of last 5 | flip: best | no meta: last"
+    )
+    names = [line.split(" | ")[0] for line in table[2:]]
+    assert names == ["| mwnet", "| erm", "| erm+FT"]
+    assert table[2].endswith("| - | - | - |")
+    assert (tmp_path / "all.png").stat().st_size > 5000
+
+    # Again: what is finished is left alone, what was cut off is continued.
+    before = (out / "flip-erm-0" / "result.json").stat().st_mtime_ns
+    (out / "flip-mwnet-1" / "result.json").unlink()
+    assert sweep.main(line) == 0
+    assert (out / "flip-erm-0" / "result.json").stat().st_mtime_ns == before
+    again = json.loads((out / "flip-mwnet-1" / "result.json").read_text())
+    assert again["methods"]["mwnet"]["last"] == result["methods"]["mwnet"]["last"]
+
+    assert sweep.main([*line[:4], "--flags=--epochs=2", *line[5:]]) == 2
+    assert "belongs to a sweep with other flags" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("flag", "message"),
+    [
+        ("--methods=erm,mwnt", "unknown method 'mwnt' (did you mean 'mwnet'?)"),
+        ("--methods=,", "there are no seeds or no methods"),
+        ("--seeds=0,x", "seeds is '0,x'; allowed: integers"),
+        ("--jobs=0", "jobs is 0; allowed: at least 1"),
+        ("--setting=flip2", "setting is 'flip2'; allowed: <name>: <flags>"),
+        ("--setting=a: --noise_rate=2", "noise_rate is 2"),
+        ("--flags=--epohcs=3", "epohcs"),
+        ("--nonsense", "nonsense"),
+    ],
+)
+def test_bad_input(tmp_path, capsys, flag, message):
+    assert sweep.main([f"--out={tmp_path / 'out'}", flag]) == 2
+    err = capsys.readouterr().err
+    assert message in err
+    assert len(err.strip().splitlines()) == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_sweep_of_all_methods():
+    path = ROOT / "configs" / "sweeps" / "digits_all_methods.cfg"
+    values = sweep.define_flags()
+    sweep.console.read_flags(values, expand([f"--flagfile={path}"]))
+    settings = sweep._settings(values.setting)
+    assert len(settings) == 3
+    methods = sweep.method_names(values.methods)
+    assert set(METHODS) <= set(methods)
+    jobs = sweep.plan(pathlib.Path(values.out), methods, [0], settings)
+    assert len({j.folder for j in jobs}) == len(jobs) == 3 * len(methods)

@@ -1,0 +1,172 @@
+"""``python -m tf_mwnet.reports.published --list``: published numbers, the command for each, ours.
+
+Our figure is that of finished runs with the command's settings, mean and deviation over their seeds.
+"""
+
+from __future__ import annotations
+
+import csv
+import glob
+import pathlib
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from tf_mwnet import console
+
+console.quiet_start()
+
+from absl import flags  # noqa: E402
+
+from tf_mwnet.config import CONFIG, Experiment, read_json  # noqa: E402
+from tf_mwnet.errors import UserError, quoted  # noqa: E402
+from tf_mwnet.files import write_atomically  # noqa: E402
+from tf_mwnet.main import parse  # noqa: E402
+from tf_mwnet.methods import METHODS  # noqa: E402
+from tf_mwnet.reports import compare, tables  # noqa: E402
+from tf_mwnet.reports.papers import PAPERS, Entry, entries  # noqa: E402
+from tf_mwnet.run_folder import RESULT  # noqa: E402
+
+# What must agree between a command and a run, apart from the method's own options.
+SETTINGS = (
+    "dataset", "label_key", "resize", "center_crop", "classes", "noise", "noise_rate",
+    "imbalance_factor", "class_counts", "network", "dropout", "epochs", "steps_per_epoch",
+    "batch_size", "lr", "schedule", "lr_drops", "momentum", "l2", "then_fine_tune", "early_stopping",
+)  # fmt: skip
+LEARNING = ("meta_size", "meta_labels", "meta_batch_size", "meta_optimizer", "meta_lr", "meta_l2")
+
+
+# -------------------------------------------------------------------- our figures
+
+
+def matches(asked: Experiment, ran: Mapping[str, Any], method: str) -> bool:
+    """Whether a run had the settings that a command asks for, as far as they matter to a method.
+
+    What the command leaves to be found ("auto", 0 or nothing) may be anything.
+    """
+    kind = METHODS[method]
+    names = list(SETTINGS)
+    if kind.learns or kind.needs_meta or asked.then_fine_tune:
+        names += LEARNING[:2]
+    if kind.learns:
+        names += [*LEARNING[2:], "weight_net"]
+    names += [option for option in kind.options if hasattr(asked, option) and option != "seed"]
+    for name in names:
+        wanted, found = getattr(asked, name), ran.get(name)
+        wanted = list(wanted) if isinstance(wanted, tuple) else wanted
+        if wanted in ("auto", 0, "", []) and name not in (
+            "noise_rate",
+            "then_fine_tune",
+            "early_stopping",
+        ):
+            continue
+        if name == "noise_rate" and asked.noise == "none":
+            continue
+        if wanted != found:
+            return False
+    return True
+
+
+def figures(found: Sequence[Entry], folders: Sequence[pathlib.Path], root: pathlib.Path) -> list[str]:
+    """Our figure for each number, "" where no run has it.
+
+    Args:
+        found: the numbers.
+        folders: of finished runs.
+        root: the folder that ``configs`` lies in.
+    """
+    runs = [(read_json(f / CONFIG), compare.read_run(f)) for f in folders]
+    out = []
+    for entry in found:
+        values = []
+        if runs:
+            flagfile, *rest = entry.arguments
+            path = root / flagfile.removeprefix("--flagfile=")
+            asked = parse([f"--flagfile={path}", *rest])
+            for config, rows in runs:
+                if matches(asked, config, entry.row.partition("+")[0]):
+                    values += [r for r in rows if r["method"] == entry.row]
+        out.append(_figure(values, entry.metric))
+    return out
+
+
+def _figure(rows: Sequence[Mapping[str, Any]], metric: str) -> str:
+    measure, factor = ("last", 100) if metric == "test_accuracy" else ("auc_weight", 1)
+    values = [factor * r[measure] for r in rows if measure in r]
+    if not values:
+        return ""
+    mean, deviation = compare.mean_and_deviation(values)
+    digits = 2 if factor == 100 else 3
+    return f"{mean:.{digits}f}" + (f" ± {deviation:.{digits}f}" if len(values) > 1 else "")
+
+
+# -------------------------------------------------------------------- the command
+
+
+def define_flags() -> flags.FlagValues:
+    """The command's flags, apart from absl's global ones."""
+    values = flags.FlagValues()
+    define = {"flag_values": values}
+    flags.DEFINE_boolean("list", False, "print every number with its command", **define)
+    flags.DEFINE_string("source", "", f"only of one paper: {quoted(PAPERS)}", **define)
+    flags.DEFINE_string("table", "", "only of the table of this number", **define)
+    flags.DEFINE_string("runs", "runs/*", "run folders to take our figures from", **define)
+    flags.DEFINE_string("csv", "", "file to write the list to", **define)
+    flags.DEFINE_boolean("help", False, "show this help", short_name="h", **define)
+    return values
+
+
+def run(values: flags.FlagValues) -> str:
+    """Does what the flags ask for; returns the list.
+
+    Raises:
+        UserError: nothing is published under the source and table asked for.
+    """
+    found = [e for e in entries() if values.source in ("", e.source) and values.table in ("", e.table)]
+    if not found:
+        allowed = quoted(sorted({f"{e.source} {e.table}" for e in entries()}))
+        raise UserError(
+            f"nothing is known of source '{values.source}', table '{values.table}'; allowed: {allowed}"
+        )
+    folders = [pathlib.Path(p) for p in sorted(glob.glob(values.runs))]
+    finished = [f for f in folders if (f / RESULT).is_file()]
+    ours = figures(found, finished, pathlib.Path())
+    header = ["table", "data", "bias", "method", "published", "ours", "command", "note"]
+    lines = [
+        [
+            f"{PAPERS[e.source]} {e.table}", e.dataset, f"{e.bias} {e.level}".strip(), e.method,
+            e.published + " (AUC)" * (e.metric == "noise_auc"), figure or "-", e.command, e.note,
+        ]
+        for e, figure in zip(found, ours, strict=True)
+    ]  # fmt: skip
+    if values.csv:
+        _write(pathlib.Path(values.csv), header, lines)
+    done = sum(figure != "" for figure in ours)
+    end = f"{len(found)} published numbers, each with a command; {done} with a run of ours"
+    return "\n".join([tables.text(header, lines, numbers=(4, 5)), "", end])
+
+
+def _write(path: pathlib.Path, header: Sequence[str], lines: Sequence[Sequence[str]]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(
+        path,
+        lambda file: csv.writer(file, lineterminator="\n").writerows([header, *lines]),
+        mode="w",
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command line; returns the exit code: 0, or 2 for bad input."""
+    console.start_logging()
+    values = define_flags()
+    try:
+        console.read_flags(values, sys.argv[1:] if arguments is None else arguments)
+        asked = values.list or values.csv
+        print(run(values) if asked and not values.help else f"{__doc__}\n{values.get_help()}")
+    except (UserError, OSError) as error:
+        return console.fail(error, 2)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
