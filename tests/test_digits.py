@@ -6,6 +6,9 @@ import pytest
 from tf_mwnet import Experiment, run
 
 
+pytestmark = pytest.mark.xdist_group("digits")  # one worker: what its fixture makes is shared
+
+
 @pytest.fixture(scope="module")
 def results(tmp_path_factory):
     folder = tmp_path_factory.mktemp("digits")

@@ -68,7 +68,7 @@ def test_local_intrinsic_dimensionality():
 
 
 def test_d2l_turns_where_dimensionality_rises():
-    made = methods.D2L(window=3)
+    made = methods.D2L(window=3, start=0)
     batch = soft_batch([[0.7, 0.3], [0.2, 0.8]], [1, 1], [0, 1])
     for epoch, lid in enumerate([5.0, 4.0, 3.0, 2.9, 6.0]):
         made.begin_epoch(epoch, 10)
@@ -83,6 +83,15 @@ def test_d2l_turns_where_dimensionality_rises():
     made.begin_epoch(6, 10)
     share = np.exp(-0.6 * 3.0 / 2.9)
     np.testing.assert_allclose(made.targets(batch), [[1 - share, share], [0, 1]], rtol=1e-5)
+
+
+def test_d2l_turns_on_a_steady_rise_after_its_first_epochs():
+    made = methods.D2L()
+    for epoch in range(12):
+        made.begin_epoch(epoch, 20)
+        assert made.turned.numpy() == (epoch == 11)  # after eleven: five, the window, and one
+        made.total.assign(3 + 0.1 * epoch)
+        made.batches.assign(1)
 
 
 # -------------------------------------------------------------------- joint optimization

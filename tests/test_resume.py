@@ -10,6 +10,8 @@ from runs import SHORT, assert_same, command, final_variables, rows
 
 from tf_mwnet.main import main
 
+pytestmark = pytest.mark.xdist_group("resume")  # one worker: what its fixture makes is shared
+
 ARGUMENTS = ["--epochs=6", "--steps_per_epoch=5", "--lr_drops=3", "--batch_size=50"]
 
 

@@ -7,6 +7,8 @@ import tensorflow_datasets as tfds
 from tf_mwnet import UserError, data
 from tf_mwnet.data.splits import BiasConfig, make_splits
 
+pytestmark = pytest.mark.xdist_group("tfds")  # one worker: what its fixture makes is shared
+
 SIZE = 60
 
 

@@ -142,7 +142,8 @@ class D2L(SoftTargets):
 
     The local intrinsic dimensionality of the features falls while the classifier learns and rises
     when it begins to learn wrong labels. At the first epoch i whose mean is more than two deviations
-    above the mean of the ``window`` epochs before, labels begin to be mixed with predictions:
+    above the mean of the ``window`` epochs before, the first ``start`` epochs left out, labels begin to be
+    mixed with predictions:
 
         q = a y + (1 - a) predicted class,    a = exp(-(i / T) LID_i / min_{j < i} LID_j).
 
@@ -150,18 +151,21 @@ class D2L(SoftTargets):
     epoch before the turning point; this is not done here.
 
     Args:
-        window: epochs that the turning point is found from, at least 2; 12 in the paper.
+        window: epochs that the turning point is found from, at least 2; 5 in the authors' code. (12 in the
+            paper: a steady rise never is two deviations above the mean of so many.)
+        start: epochs before the first of these; 5 in the authors' code.
         neighbours: k of the estimate; 20 in the paper.
     """
 
     uses_features = True
     MOST = 1000  # epochs
 
-    def __init__(self, window: int = 12, neighbours: int = 20, **kwargs):
+    def __init__(self, window: int = 5, start: int = 5, neighbours: int = 20, **kwargs):
         super().__init__(**kwargs)
         check_range("window", window, 2)
+        check_range("start", start, 0)
         check_range("neighbours", neighbours, 2)
-        self.window, self.neighbours = int(window), int(neighbours)
+        self.window, self.start, self.neighbours = int(window), int(start), int(neighbours)
         self.total = self.add_state((), keras.config.floatx(), "total")
         self.batches = self.add_state((), keras.config.floatx(), "batches")
         self.history = self.add_state((self.MOST,), keras.config.floatx(), "history")
@@ -181,7 +185,8 @@ class D2L(SoftTargets):
 
     def _mix(self, lids: np.ndarray, epoch: int, epochs: int) -> None:
         before = lids[:-1][-self.window :]
-        if len(before) == self.window and lids[-1] - before.mean() > 2 * before.std():
+        enough = len(lids) > self.start + self.window
+        if enough and lids[-1] - before.mean() > 2 * before.std():
             self.turned.assign(1)
         if _number(self.turned):
             self.mix.assign(np.exp(-(epoch / epochs) * lids[-1] / lids[:-1].min()))
@@ -200,4 +205,5 @@ class D2L(SoftTargets):
         return mix * given(examples) + (1 - mix) * guess
 
     def get_config(self):
-        return super().get_config() | {"window": self.window, "neighbours": self.neighbours}
+        names = ("window", "start", "neighbours")
+        return super().get_config() | {name: getattr(self, name) for name in names}
