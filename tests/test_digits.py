@@ -5,7 +5,6 @@ import pytest
 
 from tf_mwnet import Experiment, run
 
-
 pytestmark = pytest.mark.xdist_group("digits")  # one worker: what its fixture makes is shared
 
 

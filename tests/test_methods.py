@@ -200,18 +200,6 @@ def test_fit_evaluate_predict_save_and_go_on(blobs, tmp_path, method):
     assert resident_bytes() - before < 10e6
 
 
-@every_method
-def test_jit_compile_changes_nothing(blobs, method):
-    plain, compiled = model_of(method), model_of(method, jit_compile=True)
-    assert not plain.jit_compile
-    assert compiled.jit_compile
-    fit(plain, blobs, epochs=2)
-    fit(compiled, blobs, epochs=2)
-    for a, b in zip(numpy_weights(plain), numpy_weights(compiled), strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5)
-    np.testing.assert_allclose(plain.record, compiled.record, rtol=1e-3, atol=1e-4)
-
-
 MIXED = [("mixed_float16", name) for name in methods.METHODS]
 MIXED += [("mixed_bfloat16", name) for name in ("erm", "mwnet", "l2rw", "gdw", "mlc", "co_teaching")]
 

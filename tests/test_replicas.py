@@ -1,4 +1,4 @@
-"""Two replicas give what one replica gives on the same global batch."""
+"""Two replicas give what one gives on the same global batch, and XLA what plain TensorFlow gives."""
 
 import keras
 import numpy as np
@@ -35,10 +35,12 @@ def data():
     return x[:36], y[:36], x[36:], y[36:]
 
 
-def train(build, method, batch_size=12, meta_batch_size=7):
+def train(build, method, batch_size=12, meta_batch_size=7, jit_compile=False):
     x, y, x_meta, y_meta = data()
     model = ReweightedModel(build(), method_of(method))
-    model.compile(optimizers.SGD(0.05, momentum=0.9, l2=1e-3), keras.optimizers.SGD(1.0))
+    steps = optimizers.SGD(0.05, momentum=0.9, l2=1e-3), keras.optimizers.SGD(1.0)
+    model.compile(*steps, jit_compile=jit_compile)
+    assert model.jit_compile == jit_compile
     history = model.fit(
         x, y, meta_data=(x_meta, y_meta), batch_size=batch_size, meta_batch_size=meta_batch_size,
         epochs=2, verbose=0, validation_data=(x_meta, y_meta),
@@ -63,8 +65,9 @@ def residual_network():
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_two_replicas_equal_one(two_replicas, method):
-    compare(two_replicas, plain_network, method)
+def test_two_replicas_and_xla_equal_one(two_replicas, method):
+    one = compare(two_replicas, plain_network, method)
+    assert_close(train(plain_network, method, jit_compile=True), one)
 
 
 @pytest.mark.parametrize("method", ["erm", "mwnet", "gdw"])
@@ -82,12 +85,17 @@ def test_uneven_parts(two_replicas):
 
 
 def compare(strategy, build, method, **kwargs):
-    weights, record, logs = train(build, method, **kwargs)
+    one = train(build, method, **kwargs)
     with strategy.scope():
-        both_weights, both_record, both_logs = train(build, method, **kwargs)
-    for one, two in zip(weights, both_weights, strict=True):
-        np.testing.assert_allclose(two, one, rtol=2e-3, atol=2e-5)
-    np.testing.assert_allclose(both_record, record, rtol=2e-3, atol=2e-4)
-    assert set(both_logs) == set(logs)
-    for name in logs:
-        np.testing.assert_allclose(both_logs[name], logs[name], rtol=2e-3, err_msg=name)
+        two = train(build, method, **kwargs)
+    assert_close(two, one)
+    return one
+
+
+def assert_close(found, expected):
+    for a, b in zip(found[0], expected[0], strict=True):
+        np.testing.assert_allclose(a, b, rtol=2e-3, atol=2e-5)
+    np.testing.assert_allclose(found[1], expected[1], rtol=2e-3, atol=2e-4)
+    assert set(found[2]) == set(expected[2])
+    for name, value in expected[2].items():
+        np.testing.assert_allclose(found[2][name], value, rtol=2e-3, err_msg=name)

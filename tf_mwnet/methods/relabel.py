@@ -141,9 +141,9 @@ class D2L(SoftTargets):
     """Dimensionality-driven learning (Ma et al., ICML 2018).
 
     The local intrinsic dimensionality of the features falls while the classifier learns and rises
-    when it begins to learn wrong labels. At the first epoch i whose mean is more than two deviations
-    above the mean of the ``window`` epochs before, the first ``start`` epochs left out, labels begin to be
-    mixed with predictions:
+    when it begins to learn wrong labels. After the first epochs, at the first epoch i whose mean is more
+    than two deviations above the mean of the ``window`` epochs before, labels begin to be mixed with
+    predictions:
 
         q = a y + (1 - a) predicted class,    a = exp(-(i / T) LID_i / min_{j < i} LID_j).
 
@@ -151,8 +151,8 @@ class D2L(SoftTargets):
     epoch before the turning point; this is not done here.
 
     Args:
-        window: epochs that the turning point is found from, at least 2; 5 in the authors' code. (12 in the
-            paper: a steady rise never is two deviations above the mean of so many.)
+        window: epochs that the turning point is found from, at least 2; 5 in the authors' code.
+            (12 in the paper: a steady rise never is two deviations above the mean of so many.)
         start: epochs before the first of these; 5 in the authors' code.
         neighbours: k of the estimate; 20 in the paper.
     """
