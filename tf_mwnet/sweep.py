@@ -16,10 +16,12 @@ import os
 import pathlib
 import re
 import shlex
+import signal
 import sys
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
 from tf_mwnet import console
@@ -28,7 +30,7 @@ console.quiet_start()
 
 from absl import flags, logging  # noqa: E402
 
-from tf_mwnet.callbacks import NotANumber  # noqa: E402
+from tf_mwnet.callbacks import Interrupted, NotANumber  # noqa: E402
 from tf_mwnet.config import Experiment, read_json  # noqa: E402
 from tf_mwnet.errors import UserError, check_range, choose  # noqa: E402
 from tf_mwnet.files import write_atomically  # noqa: E402
@@ -135,6 +137,8 @@ def _work(job: Job) -> tuple[Job, str, float]:
         problem = f"left out: {error}"
     except NotANumber as error:
         problem = f"failed: {error}"
+    except (Interrupted, KeyboardInterrupt):
+        os._exit(1)  # returning would begin the next run
     keras.backend.clear_session()
     return job, problem, time.perf_counter() - start
 
@@ -187,8 +191,13 @@ def _environment(threads: int):
 def _ended(pool: ProcessPoolExecutor):
     try:
         yield pool
+    except BaseException:
+        pool.shutdown(wait=False, cancel_futures=True)
+        for process in multiprocessing.active_children():
+            process.terminate()
+        raise
     finally:
-        pool.shutdown(cancel_futures=True)
+        pool.shutdown()
 
 
 # -------------------------------------------------------------------- results
@@ -319,6 +328,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     console.start_logging()
     values = define_flags()
+    before = signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     try:
         console.read_flags(values, expand(sys.argv[1:] if arguments is None else arguments))
         if values.help:
@@ -327,8 +337,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         table, problems = run(values)
     except (UserError, OSError) as error:
         return console.fail(error, 2)
+    except BrokenProcessPool:
+        return console.fail("a process has ended (no memory left?); the same command goes on", 2)
     except KeyboardInterrupt:
         return console.fail("stopped; the same command goes on", 130)
+    finally:
+        signal.signal(signal.SIGTERM, before)
     print(table)
     for job, problem in problems.items():
         print(f"{job.folder.name} {problem}")
