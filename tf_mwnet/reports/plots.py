@@ -196,6 +196,25 @@ def methods(panels: Mapping[str, Mapping[str, Sequence[float]]], reference: str 
     return figure
 
 
+def step_times(rows: Sequence[Mapping[str, float]], title: str) -> Figure:
+    """Bars of the time of a step as a ratio to plain training, with quartiles.
+
+    Args:
+        rows: with "mode", "ratio_to_plain", "ratio_low" and "ratio_high".
+        title: above the picture.
+    """
+    figure, axes = _axes("time of a step / plain training", "", title)
+    for place, row in enumerate(rows):
+        middle = row["ratio_to_plain"]
+        spread = [[middle - row["ratio_low"]], [row["ratio_high"] - middle]]
+        axes.barh(place, middle, xerr=spread, color=GREY if place == 0 else BLUE, capsize=3, height=0.6)
+        axes.text(row["ratio_high"] + 0.03, place, f" {middle:.2f}", va="center", fontsize=9)
+    axes.set_yticks(range(len(rows)), [row["mode"] for row in rows])
+    axes.invert_yaxis()
+    axes.axvline(1, color=GREY, lw=1, ls="--", zorder=0)
+    return figure
+
+
 def matrices(requested: np.ndarray, realised: np.ndarray, class_names: Sequence[str]) -> Figure:
     """The noise transition matrix, as asked for and as drawn (MW-Net figure 3).
 

@@ -1,0 +1,54 @@
+"""The reference that the benchmark times: Meta-Weight-Net's step as nested tapes write it.
+
+Nothing is shared: the training batch goes through the classifier twice (virtual step, real step), and
+the meta gradient is taken through the virtual step by differentiating all of it (Shu et al., eq. 3-5).
+"""
+
+from __future__ import annotations
+
+import tensorflow as tf
+
+from tf_mwnet import losses
+from tf_mwnet.meta import dense
+
+
+def train_step(model, data) -> dict[str, tf.Tensor]:
+    """One step of a `ReweightedModel` with method ``mwnet``, on one replica.
+
+    Args:
+        model: compiled; its classifier, weight net and optimizers are moved.
+        data: ``{"train": Batch, "meta": Batch}``.
+
+    Returns:
+        The weighted loss of the batch before the step.
+    """
+    train, meta = data["train"], data["meta"]
+    classifier, method = model.classifier, model.method
+    state = [v.value for v in classifier.non_trainable_variables]
+    learned = method.trainable_variables
+
+    def weighted(logits):
+        each = losses.cross_entropy(logits, train.y)
+        weights = method.weight_net(tf.stop_gradient(each)[:, None])[:, 0]
+        weights = tf.cast(weights, each.dtype)
+        return tf.reduce_sum(each * weights) / tf.reduce_sum(weights)
+
+    with tf.GradientTape() as outer:
+        parameters = [tf.convert_to_tensor(v.value) for v in classifier.trainable_variables]
+        with tf.GradientTape() as inner:
+            inner.watch(parameters)
+            logits, _ = classifier.stateless_call(parameters, state, train.x, training=True)
+            loss = weighted(logits)
+        slopes = dense(inner.gradient(loss, parameters), parameters)
+        rate = model.optimizer.learning_rate
+        virtual = [p - tf.cast(rate, p.dtype) * s for p, s in zip(parameters, slopes, strict=True)]
+        logits, _ = classifier.stateless_call(virtual, state, meta.x, training=True)
+        meta_loss = tf.reduce_mean(losses.cross_entropy(logits, meta.y))
+    values = [v.value for v in learned]
+    model.meta_optimizer.apply(dense(outer.gradient(meta_loss, values), values), learned)
+
+    with tf.GradientTape() as tape:
+        loss = weighted(classifier(train.x, training=True))
+    values = [v.value for v in classifier.trainable_variables]
+    model.optimizer.apply(dense(tape.gradient(loss, values), values), classifier.trainable_variables)
+    return {"weighted_loss": loss}
