@@ -1,0 +1,119 @@
+"""Time, memory and input speed of training steps."""
+
+from __future__ import annotations
+
+import dataclasses
+import gc
+import json
+import pathlib
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from absl import logging
+
+from tf_mwnet.benchmark.modes import MODES, Setting, make_step
+from tf_mwnet.data.streams import Augmentation, training_stream
+from tf_mwnet.errors import UserError
+from tf_mwnet.types import LabelledSet
+
+
+def measure(setting: Setting, modes: Sequence[str], rounds: int, steps: int) -> list[dict[str, Any]]:
+    """A row per mode: "ms", "ratio_to_plain" with its quartiles, "compile_s".
+
+    Args:
+        setting: of all modes.
+        modes: names in `MODES`; ratios are to the first.
+        rounds: in each, every mode takes its steps.
+        steps: of a mode in a round.
+    """
+    ready, compiling = {}, {}
+    for name in modes:
+        start = time.perf_counter()
+        ready[name] = make_step(setting, MODES[name])
+        ready[name]()
+        compiling[name] = time.perf_counter() - start
+        ready[name]()
+        logging.info("%s: ready after %.1f s", name, compiling[name])
+    times: dict[str, list[float]] = {name: [] for name in modes}
+    gc.collect()
+    for turn in range(rounds):
+        # From another mode on in each round, so that none always comes after the same.
+        for name in (*modes[turn % len(modes) :], *modes[: turn % len(modes)]):
+            start = time.perf_counter()
+            for _ in range(steps):
+                ready[name]()
+            times[name].append((time.perf_counter() - start) / steps)
+        logging.info("round %d of %d", turn + 1, rounds)
+    rows = []
+    for name in modes:
+        ratios = [a / b for a, b in zip(times[name], times[modes[0]], strict=True)]
+        low, middle, high = quartiles(ratios)
+        row = {"mode": name, "ratio_to_plain": middle, "ratio_low": low, "ratio_high": high}
+        rows.append(row | {"ms": 1e3 * statistics.median(times[name]), "compile_s": compiling[name]})
+    return rows
+
+
+def quartiles(values: Sequence[float]) -> tuple[float, float, float]:
+    """The quarter, half and three-quarter points; of one value three times the value."""
+    low, middle, high = np.percentile(values, [25, 50, 75])
+    return float(low), float(middle), float(high)
+
+
+def images_per_second(setting: Setting, steps: int = 200) -> float:
+    """How many training images a second the input stream gives alone, cropped and flipped."""
+    rng = np.random.default_rng(0)
+    count = max(1000, 2 * setting.batch)
+    x = rng.integers(0, 256, (count, setting.size, setting.size, 3), dtype=np.uint8)
+    y, ids = rng.integers(setting.classes, size=count), np.arange(count).astype(str)
+    stream = training_stream(
+        LabelledSet(x, y, y, ids), None, setting.spec, setting.batch, 0, 0, Augmentation(4, True)
+    )
+    iterator = iter(stream)
+    for _ in range(10):
+        next(iterator)
+    start = time.perf_counter()
+    for _ in range(steps):
+        next(iterator)
+    return steps * setting.batch / (time.perf_counter() - start)
+
+
+def peak_memory(setting: Setting, mode: str) -> float:
+    """Highest memory in MB of a process that takes three steps; of the GPU's where there is one.
+
+    Raises:
+        UserError: the process ends with an error.
+    """
+    line = [sys.executable, "-m", "tf_mwnet.benchmark", f"--memory_of={mode}"]
+    line += [f"--{f.name}={getattr(setting, f.name)}" for f in dataclasses.fields(setting)]
+    done = subprocess.run(line, capture_output=True, text=True)
+    if done.returncode:
+        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        raise UserError(f"mode '{mode}' can not be measured: {last}")
+    return json.loads(done.stdout.strip().splitlines()[-1])["peak_mb"]
+
+
+def own_peak(setting: Setting, mode: str) -> float:
+    """As `peak_memory`, for this process."""
+    step = make_step(setting, MODES[mode])
+    for _ in range(3):
+        step()
+    if tf.config.list_physical_devices("GPU"):
+        return tf.config.experimental.get_memory_info("GPU:0")["peak"] / 1e6
+    return resident_peak() / 1e6
+
+
+def resident_peak() -> float:
+    """Highest resident memory of this process so far, in bytes."""
+    status = pathlib.Path("/proc/self/status")
+    if status.is_file():
+        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+        return 1024 * float(line.split()[1])
+    import resource  # elsewhere; on Linux this would count the parent's memory at the fork
+
+    return float(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)  # in bytes on macOS

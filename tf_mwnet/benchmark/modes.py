@@ -1,0 +1,100 @@
+"""What the benchmark times: ways to train, and what they have in common."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tf_mwnet import networks, optimizers
+from tf_mwnet.benchmark import naive
+from tf_mwnet.model import ReweightedModel
+from tf_mwnet.types import Batch, DataSpec
+
+ABOUT = {
+    "network": f"one of {', '.join(networks.NETWORKS)}",
+    "batch": "training examples a step",
+    "size": "height and width of the images, which have 3 channels",
+    "classes": "number of classes",
+    "precision": "float32, mixed_bfloat16 or mixed_float16",
+    "jit_compile": "compile the step with XLA",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Mode:
+    """A way to train.
+
+    Attributes:
+        method: its name.
+        meta_batch: meta examples as a share of the batch.
+        naive: with the step of `tf_mwnet.naive`.
+        about: what it is.
+    """
+
+    method: str
+    meta_batch: float = 1.0
+    naive: bool = False
+    about: str = ""
+
+
+MODES = {
+    "plain": Mode("erm", about="plain training"),
+    "naive": Mode("mwnet", naive=True, about="MW-Net as nested tapes write it"),
+    "exact": Mode("mwnet", about="MW-Net"),
+    "exact_m25": Mode("mwnet", 0.25, about="MW-Net, a quarter of the meta batch"),
+    "l2rw": Mode("l2rw", about="L2RW"),
+    "gdw": Mode("gdw", about="GDW"),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Setting:
+    """What all modes have in common; `ABOUT` says what each field is."""
+
+    network: str = "resnet32"
+    batch: int = 100
+    size: int = 32
+    classes: int = 10
+    precision: str = "float32"
+    jit_compile: bool = False
+
+    @property
+    def spec(self) -> DataSpec:
+        names = tuple(map(str, range(self.classes)))
+        shape = (self.size, self.size, 3)
+        return DataSpec("random", shape, "float32", names, np.zeros(3), np.ones(3))
+
+
+def make_step(setting: Setting, mode: Mode) -> Callable[[], Any]:
+    """A function that takes one training step on the same random batch and waits for its end."""
+    keras.config.set_dtype_policy(setting.precision)
+    try:
+        model = ReweightedModel(networks.build(setting.network, setting.spec), mode.method)
+    finally:
+        keras.config.set_dtype_policy("float32")
+    model.compile(
+        optimizers.SGD(0.1, momentum=0.9, l2=5e-4),
+        optimizers.Adam(1e-3),
+        metrics=[],
+        jit_compile=setting.jit_compile,
+    )
+    rng = np.random.default_rng(0)
+
+    def batch(size):
+        shape = (size, setting.size, setting.size, 3)
+        x = tf.constant(rng.normal(size=shape), tf.float32)
+        y = tf.constant(rng.integers(setting.classes, size=size))
+        return Batch(x, y, tf.range(size, dtype=tf.int64))
+
+    data = {"train": batch(setting.batch)}
+    if model.method.takes_meta_batches:
+        data["meta"] = batch(max(1, round(setting.batch * mode.meta_batch)))
+    body = naive.train_step if mode.naive else ReweightedModel.train_step
+    # As Keras compiles it for `fit`.
+    step = tf.function(lambda data: body(model, data), jit_compile=setting.jit_compile)
+    return lambda: tf.nest.map_structure(np.asarray, step(data))
