@@ -5,6 +5,8 @@ from __future__ import annotations
 import keras
 import numpy as np
 
+from tf_mwnet.networks.batch_norm import BatchNorm
+
 
 class Seeds:
     """Calls return a new int seed each; the sequence depends on ``seed`` alone."""
@@ -41,4 +43,4 @@ def batch_norm(synchronized: bool = False) -> keras.layers.BatchNormalization:
     Args:
         synchronized: whether replicas share their batch statistics.
     """
-    return keras.layers.BatchNormalization(momentum=0.9, epsilon=1e-5, synchronized=synchronized)
+    return BatchNorm(momentum=0.9, epsilon=1e-5, synchronized=synchronized)

@@ -1,0 +1,108 @@
+"""Batch norm by TensorFlow's fused kernels, forward, backward and in the backward pass's gradient."""
+
+from __future__ import annotations
+
+import keras
+import tensorflow as tf
+
+FUSED = ("float32", "float16", "bfloat16")
+
+
+@keras.saving.register_keras_serializable(package="tf_mwnet")
+class BatchNorm(keras.layers.BatchNormalization):
+    """As `keras.layers.BatchNormalization`, which computes in single steps what a kernel can do at once.
+
+    The meta gradient differentiates the backward pass with respect to what comes into it. That is a
+    linear map which is its own adjoint, so that the backward kernel serves once more; TensorFlow's own
+    gradient of that kernel takes many times as long.
+
+    Where the kernels do not apply (inference, a frozen layer, a mask, statistics shared between
+    replicas, other ranks, axes and types) Keras's layer does the work.
+    """
+
+    def call(self, inputs, training=None, mask=None):
+        if not self._is_fused(inputs, training, mask):
+            return super().call(inputs, training=training, mask=mask)
+        gamma, beta = (tf.cast(v, tf.float32) for v in (self.gamma, self.beta))
+        outputs, mean, variance = _normalise(inputs, gamma, beta, self.epsilon)
+        for moving, new in ((self.moving_mean, mean), (self.moving_variance, variance)):
+            moving.assign(moving * self.momentum + tf.cast(new, moving.dtype) * (1 - self.momentum))
+        return outputs
+
+    def _is_fused(self, inputs, training, mask) -> bool:
+        plain = self.scale and self.center and not self.synchronized and mask is None
+        fits = inputs.shape.rank == 4 and self.axis in (-1, 3)
+        known = keras.backend.standardize_dtype(inputs.dtype) in FUSED
+        return bool(training and self.trainable and plain and fits and known)
+
+
+def _normalise(x, gamma, beta, epsilon: float):
+    """``gamma (x - mean) / sqrt(variance + epsilon) + beta``, with mean and variance of the batch.
+
+    Args:
+        x: ``[B, H, W, C]``.
+        gamma, beta: float32 ``[C]``.
+        epsilon: above 0.
+
+    Returns:
+        ``[B, H, W, C]`` of x's type; mean and (biased) variance, float32 ``[C]``, constants.
+    """
+    size = tf.cast(tf.size(x), tf.float32) / tf.cast(tf.size(gamma), tf.float32)
+
+    @tf.custom_gradient
+    def forward(x, gamma, beta):
+        none = tf.zeros([0], tf.float32)
+        y, mean, variance, *saved = tf.raw_ops.FusedBatchNormV3(
+            x=x, scale=gamma, offset=beta, mean=none, variance=none, epsilon=epsilon, is_training=True
+        )
+        variance = variance * (size - 1) / size  # the kernel's is that of a sample
+
+        def gradient(slope, *_):
+            return _backward(slope, x, gamma, (mean, variance, *saved), epsilon)
+
+        return (y, mean, variance), gradient
+
+    y, mean, variance = forward(x, gamma, beta)
+    return y, tf.stop_gradient(mean), tf.stop_gradient(variance)
+
+
+def _backward(slope, x, gamma, saved, epsilon: float):
+    """Gradients with respect to x, gamma and beta, from that with respect to the outputs."""
+    mean, variance, *reserved = saved
+
+    def kernel(value):
+        names = (f"reserve_space_{i}" for i in (1, 2, 3))
+        return tf.raw_ops.FusedBatchNormGradV3(
+            y_backprop=value, x=x, scale=gamma, epsilon=epsilon, is_training=True,
+            **dict(zip(names, reserved, strict=True)),
+        )[:3]  # fmt: skip
+
+    @tf.custom_gradient
+    def backward(slope, x, gamma):
+        def gradient(of_x, of_gamma, of_beta):
+            # of_x goes through the same map; gamma's gradient is sum(slope * normalised).
+            factor = of_gamma * tf.math.rsqrt(variance + epsilon)
+            shift = of_beta - mean * factor
+            of_slope = kernel(of_x)[0] + tf.cast(factor, x.dtype) * x + tf.cast(shift, x.dtype)
+            rest = _slow_gradient(slope, x, gamma, (of_x, of_gamma, of_beta), epsilon)
+            return of_slope, *rest
+
+        return kernel(slope), gradient
+
+    return backward(slope, x, gamma)
+
+
+def _slow_gradient(slope, x, gamma, upstream, epsilon: float):
+    """Gradient of `_backward` with respect to x and gamma; a traced step without need leaves it out."""
+    with tf.GradientTape() as tape:
+        tape.watch([x, gamma])
+        wide, given = tf.cast(x, tf.float32), tf.cast(slope, tf.float32)
+        mean, variance = tf.nn.moments(wide, [0, 1, 2])
+        inverse = tf.math.rsqrt(variance + epsilon)
+        normalised = (wide - mean) * inverse
+        of_beta = tf.reduce_sum(given, [0, 1, 2])
+        of_gamma = tf.reduce_sum(given * normalised, [0, 1, 2])
+        size = tf.cast(tf.size(x), tf.float32) / tf.cast(tf.size(gamma), tf.float32)
+        of_x = gamma * inverse * (given - (of_beta + normalised * of_gamma) / size)
+        found = (tf.cast(of_x, x.dtype), of_gamma, of_beta)
+    return tape.gradient(found, [x, gamma], output_gradients=list(upstream))
