@@ -306,7 +306,7 @@ def test_cmwnet_uses_the_function_of_the_class_s_group():
 def test_mlc_objective_is_the_cross_entropy_with_soft_labels(blobs):
     model = model_of("mlc")
     x, y, _, _ = blobs
-    outputs, features = model._forward(x, training=True)
+    outputs, features = model.forward(x, training=True)
     hidden = np.maximum(x @ model.classifier.layers[0].kernel.numpy(), 0)
     np.testing.assert_allclose(features, hidden, rtol=1e-4, atol=1e-5)
     made = model.method
@@ -326,7 +326,7 @@ def test_mlc_learns_to_correct_labels(blobs):
     noisy = np.where(wrong, (y + 1) % 4, y)
     model = model_of("mlc", meta_lr=1e-3)
     model.fit(x, noisy, meta_data=(xm, ym), batch_size=30, epochs=100, verbose=0)
-    outputs, features = model._forward(x, training=False)
+    outputs, features = model.forward(x, training=False)
     batch = types.Examples(tf.zeros([120, 4]), outputs, tf.constant(noisy), None, features)
     corrected = model.method.targets(batch).numpy().argmax(axis=1)
     assert (corrected == y).mean() > 0.9

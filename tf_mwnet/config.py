@@ -11,6 +11,7 @@ from tf_mwnet.errors import UserError, check_range, choose
 from tf_mwnet.losses import LOSSES
 from tf_mwnet.methods import METHODS
 from tf_mwnet.networks import NETWORKS
+from tf_mwnet.scopes import SCOPES
 
 CONFIG = "config.json"  # a run folder's configuration
 SCHEDULES = ("step", "cosine")
@@ -101,6 +102,12 @@ class Experiment:
         0.0, "learning rate of the weight net; 0 for the method's own (1e-3; insw 0.1, mlc 3e-4)"
     )
     meta_l2: float = option(0.0, "coupled L2 of the weight net")
+    meta_scope: str = option(
+        "all",
+        "parameters that the virtual step moves: all, last_stage, head; the fewer, the faster and the"
+        " less exact",
+    )
+    meta_every: int = option(1, "steps from one that learns the weights to the next")
     precision: str = option("float32", "float32, mixed_bfloat16, or mixed_float16")
     jit_compile: bool = option(False, "compile the step with XLA")
     seed: int = option(0, "seed of initial values, batch order and augmentation")
@@ -124,11 +131,12 @@ class Experiment:
             ("precision", ("float32", "mixed_bfloat16", "mixed_float16")),
         ):
             choose(name, getattr(self, name), dict.fromkeys(allowed))
+        choose("meta_scope", self.meta_scope, dict.fromkeys(SCOPES))
         choose("s_model_init", self.s_model_init, dict.fromkeys(("identity", "confusion")))
         for name in ("noise_rate", "momentum", "dropout", "forget_rate"):
             check_range(name, getattr(self, name), 0, 1)
         check_range("imbalance_factor", self.imbalance_factor, 1)
-        for name in ("epochs", "batch_size", "meta_batch_size", "groups"):
+        for name in ("epochs", "batch_size", "meta_batch_size", "groups", "meta_every"):
             check_range(name, getattr(self, name), 1)
         for name in (
             "resize",

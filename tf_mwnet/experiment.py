@@ -22,6 +22,7 @@ from tf_mwnet import (
     record,
     replicas,
     run_folder,
+    scopes,
     training,
 )
 from tf_mwnet.config import Experiment
@@ -183,10 +184,15 @@ def run(
 def _check_parts(config, splits, classifier) -> None:
     """Builds everything once, so that what does not fit is found before files are touched."""
     make = parts.classifier_maker(config, classifier)
-    head = heads.inspect(make(splits.spec), from_logits=True)
+    network = make(splits.spec)
+    head = heads.inspect(network, from_logits=True)
+    scopes.indexes(network, config.meta_scope)
     for name in config.methods:
         if not parts.first_stage(config, name):
-            parts.make_method(config, name, splits, make).prepare(head)
+            method = parts.make_method(config, name, splits, make)
+            method.prepare(head)
+            if method.learns:
+                scopes.check_every(method, config.meta_every)
         if config.then_fine_tune and splits.meta is None:
             raise UserError(
                 f"then_fine_tune is {config.then_fine_tune} without a meta set; allowed: meta_size 1 and"

@@ -36,7 +36,7 @@ def inspect(classifier: keras.Model, from_logits: bool) -> Head:
             f"classifier '{classifier.name}' has {num_classes} output; allowed: two or more, one per"
             " class (networks.SigmoidLogits makes two of one)"
         )
-    last = _last_dense(classifier)
+    last = last_dense(classifier)
     features = None if last is None else int(last.kernel.shape[0])
     ending = "softmax" if from_logits else ending
     parameters = tuple((tuple(v.shape), v.dtype) for v in classifier.trainable_variables)
@@ -51,7 +51,8 @@ def _ending(classifier: keras.Model) -> str:
     return name if name in ("softmax", "sigmoid") else type(last).__name__
 
 
-def _last_dense(classifier: keras.Model):
+def last_dense(classifier: keras.Model) -> keras.layers.Dense | None:
+    """The last dense layer of a Sequential or functional model, if it ends in one."""
     if not getattr(classifier, "inputs", None):  # neither Sequential nor functional
         return None
     dense = [layer for layer in classifier.layers if isinstance(layer, keras.layers.Dense)]
@@ -67,5 +68,5 @@ def forward(classifier: keras.Model, features: bool) -> Callable:
     if not features:
         return lambda x, training: (classifier(x, training=training), None)
     inputs = classifier.inputs[0] if len(classifier.inputs) == 1 else classifier.inputs
-    both = keras.Model(inputs, [classifier.outputs[0], _last_dense(classifier).input])
+    both = keras.Model(inputs, [classifier.outputs[0], last_dense(classifier).input])
     return lambda x, training: both(x, training=training)

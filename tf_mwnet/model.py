@@ -5,13 +5,10 @@ from __future__ import annotations
 import keras
 import tensorflow as tf
 
-from tf_mwnet import fitting, heads, losses, methods, record, replicas
+from tf_mwnet import fitting, heads, losses, methods, record, scopes, step
 from tf_mwnet.data import streams
 from tf_mwnet.errors import UserError
-from tf_mwnet.meta import dense, weight_gradient
 from tf_mwnet.methods.base import EpochHook, Method
-from tf_mwnet.probe import Probe
-from tf_mwnet.types import Examples
 
 
 @keras.saving.register_keras_serializable(package="tf_mwnet")
@@ -41,12 +38,14 @@ class ReweightedModel(keras.Model):
         self.method = methods.get(method)
         self.method.prepare(head)
         self.from_logits = from_logits
-        self._forward = heads.forward(classifier, self.method.uses_features)
+        self.forward = heads.forward(classifier, self.method.uses_features)
         self.meta_optimizer = None
         self.record = None
+        self.scope: list[int] = []
+        self._meta_every, self._turn, self._learning = 1, 0, True
         self._evaluating = False
         names = ("weighted_loss", "meta_loss")[: 1 + self.method.takes_meta_batches]
-        self._means = {name: keras.metrics.Mean(name=name) for name in names}
+        self.means = {name: keras.metrics.Mean(name=name) for name in names}
         self.built = True
 
     def call(self, inputs, training=False):
@@ -55,7 +54,14 @@ class ReweightedModel(keras.Model):
     # ---------------------------------------------------------------- compiling and fitting
 
     def compile(
-        self, optimizer="sgd", meta_optimizer="adam", metrics=("accuracy",), jit_compile=False, **kwargs
+        self,
+        optimizer="sgd",
+        meta_optimizer="adam",
+        metrics=("accuracy",),
+        jit_compile=False,
+        meta_scope="all",
+        meta_every=1,
+        **kwargs,
     ):
         """As `keras.Model.compile`, without ``loss``: the method supplies it.
 
@@ -65,7 +71,22 @@ class ReweightedModel(keras.Model):
             metrics: of logits against given labels.
             jit_compile: compile the whole step with XLA. Off by default: on a CPU it costs more
                 compile time than it gains.
+            meta_scope: the parameters that the virtual step moves: "all"; "last_stage" or "head",
+                which leaves the other terms out of the meta gradient, see `tf_mwnet.scopes`.
+            meta_every: steps from one that learns to the next; between them the weights come from
+                what has been learned so far.
+
+        Raises:
+            UserError: a value is not allowed, or does not fit the method or classifier.
         """
+        scopes.check_every(self.method, meta_every)
+        if meta_every > 1 and kwargs.get("steps_per_execution", 1) != 1:
+            raise UserError(
+                f"meta_every is {meta_every} with steps_per_execution"
+                f" {kwargs['steps_per_execution']}; allowed: one of them above 1"
+            )
+        self.scope = scopes.indexes(self.classifier, meta_scope)
+        self._meta_every = int(meta_every)
         if kwargs.pop("loss", None) is not None:
             raise UserError("compile got a loss; allowed: none, since the method defines the losses")
         super().compile(
@@ -75,7 +96,7 @@ class ReweightedModel(keras.Model):
         self.meta_optimizer = keras.optimizers.get(meta_optimizer) if learned else None
         with self.distribute_strategy.scope():
             # Each optimizer on its own variables: by itself Keras would build the first on both.
-            self.optimizer.build(self._trained)
+            self.optimizer.build(self.trained)
             if self.meta_optimizer is not None:
                 scales = keras.optimizers.LossScaleOptimizer
                 if isinstance(self.optimizer, scales) and not isinstance(self.meta_optimizer, scales):
@@ -86,6 +107,8 @@ class ReweightedModel(keras.Model):
             "meta_optimizer": self.meta_optimizer,
             "metrics": list(metrics or []),
             "jit_compile": jit_compile,
+            "meta_scope": meta_scope,
+            "meta_every": meta_every,
         }
 
     def fit(
@@ -131,6 +154,7 @@ class ReweightedModel(keras.Model):
         )
         if num_examples:
             self.record_examples(num_examples)
+        self._turn = int(self.optimizer.iterations.value.numpy())  # of a mirrored variable too
         if isinstance(validation_data, (tuple, list)) and len(validation_data) == 2:
             kwargs.setdefault("validation_batch_size", size)
         return super().fit(
@@ -171,105 +195,46 @@ class ReweightedModel(keras.Model):
 
     # ---------------------------------------------------------------- the step
 
-    def _logits(self, outputs):
+    def to_logits(self, outputs):
+        """Outputs of the classifier as logits, ``[B, K]``."""
         if self.from_logits:
             return outputs
         outputs = losses.full_precision(outputs)
         return tf.math.log(tf.maximum(outputs, tf.cast(keras.config.epsilon(), outputs.dtype)))
 
     def train_step(self, data):
-        """One step on ``{"train": Batch, "meta": Batch}``, see `tf_mwnet.meta` for the equations."""
-        train = data["train"]
-        parameters = [v.value for v in self._trained]
-        with tf.GradientTape(persistent=True) as tape:
-            outputs, features = self._forward(train.x, training=True)
-            logits = self._logits(outputs)
-            example_losses = self._example_losses(logits, train)
-            penalties = [*self.classifier.losses, *self.method.losses]
-            penalty = tf.add_n(penalties) if penalties else None
+        """One step on ``{"train": Batch, "meta": Batch}``, see `tf_mwnet.step`."""
+        return step.train_step(self, data, self._learning)
 
-        def loss_gradient(weights, targets=(example_losses,), factors=()):
-            scaled = [self.optimizer.scale_loss(w) for w in (weights, *factors)]
-            gradients = tape.gradient(targets, parameters, output_gradients=scaled)
-            return dense(gradients, parameters)
+    def make_train_function(self, force=False):
+        """As Keras's; with ``meta_every`` a second function, for the steps that do not learn."""
+        if self.train_function is not None and not force:
+            return
+        super().make_train_function(force=True)
+        if self._meta_every == 1:
+            return
+        learning = self.train_function
+        super().make_train_function(force=True)
+        functions = {True: learning, False: self.train_function}
 
-        stop = tf.stop_gradient
-        features = None if features is None else stop(features)
-        examples = Examples(stop(example_losses), stop(logits), train.y, train.index, features)
-        self.method.observe(examples)
-        probe = self._probe(train.x, parameters, loss_gradient)
-        weights = stop(self.method.example_weights(examples))
-        if self.method.learns:
-            weights = stop(self._learn(examples, weights, probe, data.get("meta")))
-        if penalty is None:
-            gradients = loss_gradient(weights)
-        else:
-            share = tf.ones_like(penalty) / replicas.count()
-            gradients = loss_gradient(weights, (example_losses, penalty), (share,))
-        further = self.method.further_gradient(examples, probe) or []
-        for i, value in enumerate(further):
-            gradients[i] += self.optimizer.scale_loss(value)
-        self.optimizer.apply(gradients, self._trained)
-        if self.record is not None:
-            record.update(self.record, examples, self.method.label_weight(weights, examples))
-        self._update_loss(losses.cross_entropy(examples.logits, train.y))
-        local = tf.reduce_sum(weights * examples.losses)
-        self._means["weighted_loss"].update_state(local * replicas.count())
-        return self.compute_metrics(train.x, train.y, outputs)
+        def one_step(iterator):
+            self._learning = self._turn % self._meta_every == 0  # read while a function is traced
+            self._turn += 1
+            return functions[self._learning](iterator)
 
-    def _probe(self, x, parameters, loss_gradient):
-        own = len(self.classifier.trainable_variables)  # a method's may follow
-        return Probe(
-            self.classifier,
-            x,
-            parameters[:own],
-            self.optimizer.learning_rate,
-            self.optimizer.scale_loss(tf.ones([], keras.config.floatx())),
-            self._logits,
-            lambda weights: loss_gradient(weights)[:own],
-        )
-
-    def _example_losses(self, logits, train):
-        own = self.method.example_losses(logits, train.y)
-        if self.method.peer is None:
-            return own
-        other = self._logits(self.method.peer(train.x, training=True))
-        return tf.stack([own, self.method.example_losses(other, train.y)], axis=1)
+        self.train_function = one_step
 
     @property
-    def _trained(self):
-        """What the classifier's optimizer trains."""
+    def trained(self):
+        """Variables that the classifier's optimizer trains."""
         own = [] if self.method.learns else self.method.trainable_variables
         return [*self.classifier.trainable_variables, *own]
-
-    def _learn(self, examples, weights, probe, meta):
-        if meta is None:
-            return self.method.learn(None, examples, self.meta_optimizer)
-
-        def meta_loss(virtual):
-            each = self.method.meta_loss(probe.logits(virtual, meta.x), meta.y)
-            return tf.reduce_sum(each) / replicas.batch_size(each, each.dtype)
-
-        one = tf.ones([], weights.dtype)
-        scaling = self.meta_optimizer is not None
-        gradient, loss, _ = weight_gradient(
-            probe.weighted_gradient,
-            weights,
-            probe.parameters,
-            probe.learning_rate,
-            meta_loss,
-            loss_scale=probe.scale,
-            meta_scale=self.meta_optimizer.scale_loss(one) if scaling else one,
-            virtual_step=self.method.meta_gradient == "virtual",
-        )
-        self._means["meta_loss"].update_state(loss * replicas.count())
-        return self.method.learn(gradient, examples, self.meta_optimizer)
 
     def test_step(self, data):
         """Loss and metrics of one batch ``(x, y)``."""
         x, y, _ = keras.utils.unpack_x_y_sample_weight(data)
         outputs = self(x, training=False)
-        self._update_loss(losses.cross_entropy(self._logits(outputs), y))
+        self.update_loss(losses.cross_entropy(self.to_logits(outputs), y))
         return self._without_means(self.compute_metrics(x, y, outputs))
 
     def evaluate(self, *args, **kwargs):
@@ -286,9 +251,10 @@ class ReweightedModel(keras.Model):
         return self._without_means(logs) if self._evaluating else logs
 
     def _without_means(self, logs):
-        return {k: v for k, v in logs.items() if k not in self._means}
+        return {k: v for k, v in logs.items() if k not in self.means}
 
-    def _update_loss(self, values):
+    def update_loss(self, values):
+        """Adds cross-entropies ``[B]`` to the metric "loss"."""
         for metric in self.metrics:
             if metric.name == "loss":
                 metric.update_state(values)

@@ -177,6 +177,11 @@ def build_model(
     """A compiled model with room for the record of the training examples; see `make_method`."""
     method = make_method(config, name, splits, make, estimated)
     model = ReweightedModel(make(splits.spec), method, name=f"reweighted_{name}")
-    model.compile(*make_optimizers(config, name), jit_compile=config.jit_compile)
+    model.compile(
+        *make_optimizers(config, name),
+        jit_compile=config.jit_compile,
+        meta_scope=config.meta_scope if method.learns else "all",
+        meta_every=config.meta_every if method.learns else 1,
+    )
     model.record_examples(len(splits.seen_by(method.trains_on).train))
     return model

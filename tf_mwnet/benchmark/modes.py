@@ -32,13 +32,15 @@ class Mode:
     Attributes:
         method: its name.
         meta_batch: meta examples as a share of the batch.
-        naive: with the step of `tf_mwnet.naive`.
+        naive: with the step of `tf_mwnet.benchmark.naive`.
+        scope: the parameters that the virtual step moves.
         about: what it is.
     """
 
     method: str
     meta_batch: float = 1.0
     naive: bool = False
+    scope: str = "all"
     about: str = ""
 
 
@@ -47,6 +49,8 @@ MODES = {
     "naive": Mode("mwnet", naive=True, about="MW-Net as nested tapes write it"),
     "exact": Mode("mwnet", about="MW-Net"),
     "exact_m25": Mode("mwnet", 0.25, about="MW-Net, a quarter of the meta batch"),
+    "last_stage_m25": Mode("mwnet", 0.25, scope="last_stage", about="so, the last stage alone"),
+    "head_m25": Mode("mwnet", 0.25, scope="head", about="so, the last layer alone"),
     "l2rw": Mode("l2rw", about="L2RW"),
     "gdw": Mode("gdw", about="GDW"),
 }
@@ -82,6 +86,7 @@ def make_step(setting: Setting, mode: Mode) -> Callable[[], Any]:
         optimizers.Adam(1e-3),
         metrics=[],
         jit_compile=setting.jit_compile,
+        meta_scope=mode.scope,
     )
     rng = np.random.default_rng(0)
 

@@ -1,0 +1,149 @@
+"""Cheaper meta gradients: the parameters in a scope, the gradient on them, and how often."""
+
+import itertools
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from runs import SHORT
+from small import fit, method_of, model_of, network
+
+from tf_mwnet import ReweightedModel, UserError, losses, networks, optimizers, scopes
+from tf_mwnet.main import main
+from tf_mwnet.types import Batch, DataSpec
+
+IMAGES = DataSpec("t", (32, 32, 3), "float32", tuple("abc"), np.zeros(3), np.ones(3))
+
+
+def names(classifier, scope):
+    variables = classifier.trainable_variables
+    return [variables[i].path for i in scopes.indexes(classifier, scope)]
+
+
+def test_last_stage_of_resnet32():
+    net = networks.resnet32(IMAGES, seed=0)
+    every, last, head = (names(net, scope) for scope in ("all", "last_stage", "head"))
+    assert len(every) == len(net.trainable_variables)
+    # Ten convolutions of 64 filters with their batch norms, and the dense layer.
+    assert len(last) == 10 * 3 + 2
+    assert last == every[-32:]
+    assert head == every[-2:]
+    filters = [net.trainable_variables[i].shape[-1] for i in scopes.indexes(net, "last_stage")]
+    assert set(filters[:-2]) == {64}
+    before = net.trainable_variables[scopes.indexes(net, "last_stage")[0] - 1]
+    assert before.shape[-1] == 32
+
+
+def test_scopes_of_other_classifiers():
+    dense = network()
+    assert names(dense, "last_stage") == names(dense, "head") == names(dense, "all")[2:]
+    small = networks.small_cnn(IMAGES, seed=0)
+    last = names(small, "last_stage")
+    assert set(names(small, "head")) < set(last) < set(names(small, "all"))
+
+    class Own(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.last = keras.layers.Dense(4)
+
+        def call(self, x):
+            return self.last(x)
+
+    own = Own()
+    own(np.zeros((2, 6)))
+    assert scopes.indexes(own, "all") == [0, 1]
+    with pytest.raises(UserError, match="meta_scope is 'head' with classifier"):
+        scopes.indexes(own, "head")
+    with pytest.raises(UserError, match="unknown meta_scope 'tail'"):
+        scopes.indexes(own, "tail")
+
+
+@pytest.mark.parametrize("scope", ["all", "head"])
+def test_meta_gradient_of_a_scope(blobs, scope):
+    """G by the equation, one backward pass for each example; l2rw's weights are relu(-G), normalised."""
+    x, y, xm, ym = (tf.constant(v) for v in blobs)
+    x, y = x[:20], y[:20]
+    model = model_of("l2rw")
+    model.compile(optimizers.SGD(0.1), meta_scope=scope)
+    moved = model.classifier.trainable_variables[2 if scope == "head" else 0 :]
+
+    def slope(inputs, labels):
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_mean(losses.cross_entropy(model.classifier(inputs), labels))
+        return np.concatenate([np.ravel(g) for g in tape.gradient(loss, moved)])
+
+    meta = slope(xm, ym)
+    gradient = np.array([-0.1 * slope(x[i : i + 1], y[i : i + 1]) @ meta for i in range(20)])
+    expected = np.maximum(-gradient, 0)
+    model.record_examples(20)
+    rows = tf.range(20, dtype=tf.int64)
+    model.train_step({"train": Batch(x, y, rows), "meta": Batch(xm, ym, rows)})
+    np.testing.assert_allclose(
+        model.record.numpy()[:-1, 1] / 20, expected / expected.sum(), rtol=1e-3, atol=1e-5
+    )
+
+
+def test_meta_every(blobs):
+    """The weight net moves in steps 0, 3, 6 and 9; the weights in between are what it says."""
+    model = model_of("mwnet")
+    model.compile(optimizers.SGD(0.1), optimizers.Adam(1e-2), meta_every=3)
+    seen = []
+
+    class Watch(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            seen.append(np.concatenate([np.ravel(w) for w in model.method.get_weights()]))
+
+    start = np.concatenate([np.ravel(w) for w in model.method.get_weights()])
+    fit(model, blobs, epochs=2, batch_size=24, callbacks=[Watch()])
+    moved = [np.abs(b - a).max() > 0 for a, b in zip([start, *seen[:-1]], seen, strict=True)]
+    assert moved == [i % 3 == 0 for i in range(10)]
+    fit(model, blobs, epochs=1, batch_size=24, callbacks=[Watch()])  # goes on at step 10
+    moved = [np.abs(b - a).max() > 0 for a, b in itertools.pairwise(seen[9:])]
+    assert moved == [i % 3 == 0 for i in range(10, 15)]
+    assert int(model.meta_optimizer.iterations) == 5
+
+
+def test_what_does_not_go_together(blobs):
+    with pytest.raises(UserError, match="meta_every is 2 with L2RW, which keeps nothing"):
+        model_of("l2rw").compile(meta_every=2)
+    with pytest.raises(UserError, match="meta_every is 2 with ERM"):
+        model_of("erm").compile(meta_every=2)
+    with pytest.raises(UserError, match="meta_every is 0"):
+        model_of("mwnet").compile(meta_every=0)
+    with pytest.raises(UserError, match="meta_every is 2 with steps_per_execution 4"):
+        model_of("mwnet").compile(meta_every=2, steps_per_execution=4)
+    with pytest.raises(UserError, match="unknown meta_scope"):
+        model_of("mwnet").compile(meta_scope="first")
+
+
+def test_two_replicas_and_saving(two_replicas, blobs, tmp_path):
+    settings = {"meta_scope": "head", "meta_every": 2}
+
+    def train():
+        model = ReweightedModel(network(), method_of("mwnet"))
+        model.compile(optimizers.SGD(0.1, momentum=0.9), keras.optimizers.SGD(1.0), **settings)
+        fit(model, blobs, epochs=2)
+        return model
+
+    one = train()
+    with two_replicas.scope():
+        two = train()
+    for a, b in zip(one.variables, two.variables, strict=True):
+        np.testing.assert_allclose(b.numpy(), a.numpy(), rtol=2e-3, atol=2e-5, err_msg=a.path)
+    one.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    assert loaded.scope == one.scope
+    assert loaded._meta_every == 2
+
+
+def test_on_the_command_line(tmp_path, capsys):
+    line = [*SHORT, f"--run_dir={tmp_path / 'run'}", "--compare=erm"]
+    assert main([*line, "--meta_scope=last_stage", "--meta_every=3"]) == 0
+    capsys.readouterr()
+    other = [*SHORT, f"--run_dir={tmp_path / 'other'}"]
+    assert main([*other, "--method=l2rw", "--meta_every=3"]) == 2
+    assert "meta_every is 3 with L2RW" in capsys.readouterr().err
+    assert main([*other, "--meta_scope=tail"]) == 2
+    assert "unknown meta_scope 'tail'; allowed: all, last_stage, head" in capsys.readouterr().err
+    assert not (tmp_path / "other").exists()
