@@ -171,7 +171,8 @@ def resident_bytes():
 def test_fit_evaluate_predict_save_and_go_on(blobs, tmp_path, method):
     x, y, xm, ym = blobs
     model = model_of(method)
-    history = fit(model, blobs, epochs=15, batch_size=24, validation_data=(xm, ym)).history
+    held_out = {"validation_data": (xm, ym), "validation_freq": 15}
+    history = fit(model, blobs, epochs=15, batch_size=24, **held_out).history
     assert history["loss"][-1] < 0.5 * history["loss"][0]
     assert history["val_accuracy"][-1] > 0.8
     logs = model.evaluate(xm, ym, verbose=0, return_dict=True)
@@ -194,7 +195,7 @@ def test_fit_evaluate_predict_save_and_go_on(blobs, tmp_path, method):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
 
     function, before = model.train_function, resident_bytes()
-    fit(model, blobs, epochs=100, batch_size=24)  # 500 steps
+    fit(model, blobs, epochs=2, batch_size=24, steps_per_epoch=250)
     assert model.train_function is function
     # Below 1 MB as it is; a step traced anew each time would leave 3 MB a step.
     assert resident_bytes() - before < 10e6
