@@ -6,7 +6,7 @@ import logging as python_logging
 import os
 import pathlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from absl import flags, logging
 
@@ -52,6 +52,38 @@ def read_flags(values: flags.FlagValues, arguments: Sequence[str]) -> None:
         raise UserError(" ".join(str(error).split())) from error
     if left:
         raise UserError(f"unknown argument '{left[0]}'; allowed: flags, as --name=value")
+
+
+def new_flags() -> flags.FlagValues:
+    """Flags of a command, apart from absl's global ones, with --help."""
+    values = flags.FlagValues()
+    flags.DEFINE_boolean("help", False, "show this help", short_name="h", flag_values=values)
+    return values
+
+
+def command(
+    about: str,
+    values: flags.FlagValues,
+    run: Callable[[flags.FlagValues], str],
+    arguments: Sequence[str] | None = None,
+) -> int:
+    """Reads a command line, prints what ``run`` returns, and returns the exit code.
+
+    0: done. 2: bad input; one line on stderr says what.
+
+    Args:
+        about: what --help shows above the flags.
+        values: the command's flags, see `new_flags`.
+        run: does what the flags ask for; may raise ``UserError``.
+        arguments: after the program's name; those of the process by default.
+    """
+    start_logging()
+    try:
+        read_flags(values, sys.argv[1:] if arguments is None else arguments)
+        print(f"{about}\n{values.get_help()}" if values.help else run(values))
+    except (UserError, OSError) as error:
+        return fail(error, 2)
+    return 0
 
 
 def fail(message: object, code: int) -> int:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import csv
 import os
 import pathlib
 import tempfile
-from collections.abc import Callable
-from typing import IO
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import IO, Any
 
 import numpy as np
 
@@ -30,6 +31,29 @@ def write_atomically(path: pathlib.Path, write: Callable[[IO], None], mode: str 
     except BaseException:
         pathlib.Path(name).unlink(missing_ok=True)
         raise
+
+
+def write_csv(
+    path: pathlib.Path, rows: Iterable[Mapping[str, Any]], columns: Sequence[str], digits: int = 6
+) -> None:
+    """Writes rows as CSV, atomically; the folder is made.
+
+    Args:
+        path: the file.
+        rows: column -> value; other keys are left out.
+        columns: in this order.
+        digits: significant digits of floats.
+    """
+
+    def write(file):
+        writer = csv.DictWriter(file, columns, extrasaction="ignore", lineterminator="\n")
+        writer.writeheader()
+        for row in rows:
+            shown = {k: f"{v:.{digits}g}" if isinstance(v, float) else v for k, v in row.items()}
+            writer.writerow(shown)
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, write, mode="w")
 
 
 def load_arrays(path: pathlib.Path) -> dict[str, np.ndarray]:

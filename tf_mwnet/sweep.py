@@ -137,7 +137,7 @@ def picture(found: Sequence[Mapping[str, Any]], settings: Sequence[str]):
 
 def define_flags() -> flags.FlagValues:
     """The command's flags, apart from absl's global ones."""
-    values = flags.FlagValues()
+    values = console.new_flags()
     define = {"flag_values": values}
     flags.DEFINE_string(
         "methods", "all", "names between commas; all: each; flags may follow one", **define
@@ -152,7 +152,6 @@ def define_flags() -> flags.FlagValues:
     flags.DEFINE_string("csv", "", "file for the numbers of each run", **define)
     flags.DEFINE_string("png", "", "file for a picture of the accuracies", **define)
     flags.DEFINE_string("md", "", "file for the table, as Markdown", **define)
-    flags.DEFINE_boolean("help", False, "show this help", short_name="h", **define)
     return values
 
 

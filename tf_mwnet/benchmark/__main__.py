@@ -7,7 +7,6 @@ of its own for each mode.
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import json
 import pathlib
@@ -30,8 +29,8 @@ from tf_mwnet.benchmark.measure import (  # noqa: E402
     peak_memory,
 )
 from tf_mwnet.benchmark.modes import ABOUT, MODES, Setting  # noqa: E402
-from tf_mwnet.errors import UserError, check_range, choose  # noqa: E402
-from tf_mwnet.files import write_atomically  # noqa: E402
+from tf_mwnet.errors import check_range, choose  # noqa: E402
+from tf_mwnet.files import write_csv  # noqa: E402
 from tf_mwnet.reports import plots, tables  # noqa: E402
 
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
@@ -39,7 +38,7 @@ PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 
 def define_flags() -> flags.FlagValues:
     """The command's flags, apart from absl's global ones."""
-    values = flags.FlagValues()
+    values = console.new_flags()
     define = {"flag_values": values}
     about = "; ".join(f"{name}: {mode.about}" for name, mode in MODES.items())
     flags.DEFINE_list("modes", list(MODES), f"what to time. {about}", **define)
@@ -52,7 +51,6 @@ def define_flags() -> flags.FlagValues:
     flags.DEFINE_string("csv", "", "file for the numbers", **define)
     flags.DEFINE_string("png", "", "file for a bar chart", **define)
     flags.DEFINE_string("memory_of", "", "print one mode's peak memory as JSON, and end", **define)
-    flags.DEFINE_boolean("help", False, "show this help", short_name="h", **define)
     return values
 
 
@@ -84,7 +82,8 @@ def run(values: flags.FlagValues) -> str:
         row["peak_mb"] = peak_memory(setting, row["mode"])
         row["memory_to_plain"] = row["peak_mb"] / rows[0]["peak_mb"]
     if values.csv:
-        _write(pathlib.Path(values.csv), rows, setting)
+        found = [row | dataclasses.asdict(setting) for row in rows]
+        write_csv(pathlib.Path(values.csv), found, list(found[0]), digits=5)
     if values.png:
         plots.save(plots.step_times(rows, _title(setting)), pathlib.Path(values.png))
     speed = images_per_second(setting)
@@ -115,29 +114,9 @@ def _table(rows: Sequence[dict[str, Any]]) -> str:
     return tables.text([*header, *["peak MB", "ratio to plain"][: 2 * memory]], lines)
 
 
-def _write(path: pathlib.Path, rows: Sequence[dict[str, Any]], setting: Setting) -> None:
-    found = [{**row, **dataclasses.asdict(setting)} for row in rows]
-
-    def write(file):
-        writer = csv.DictWriter(file, list(found[0]), lineterminator="\n")
-        writer.writeheader()
-        for row in found:
-            writer.writerow({k: f"{v:.5g}" if isinstance(v, float) else v for k, v in row.items()})
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, write, mode="w")
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit code: 0, or 2 for bad input."""
-    console.start_logging()
-    values = define_flags()
-    try:
-        console.read_flags(values, sys.argv[1:] if arguments is None else arguments)
-        print(f"{__doc__}\n{values.get_help()}" if values.help else run(values))
-    except (UserError, OSError) as error:
-        return console.fail(error, 2)
-    return 0
+    return console.command(__doc__, define_flags(), run, arguments)
 
 
 if __name__ == "__main__":

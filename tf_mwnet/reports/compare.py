@@ -6,7 +6,6 @@ numbers of each run as CSV and a picture of the error against one setting.
 
 from __future__ import annotations
 
-import csv
 import glob
 import pathlib
 import sys
@@ -20,9 +19,9 @@ console.quiet_start()
 import numpy as np  # noqa: E402
 from absl import flags  # noqa: E402
 
+from tf_mwnet import files  # noqa: E402
 from tf_mwnet.config import CONFIG, read_json  # noqa: E402
 from tf_mwnet.errors import UserError, quoted  # noqa: E402
-from tf_mwnet.files import write_atomically  # noqa: E402
 from tf_mwnet.reports import plots, tables  # noqa: E402
 from tf_mwnet.run_folder import RESULT, SPLIT  # noqa: E402
 
@@ -91,15 +90,7 @@ def write_csv(path: pathlib.Path, rows: Sequence[Mapping[str, Any]], by: Sequenc
     measured = [f"auc_{s}{end}" for s in tables.SCORES for end in ("", "_best", "_best_epoch")]
     columns = [*by, "seed", "data_seed", "method", *MEASURES, "best_epoch", "noise_rate", *measured]
     columns = [c for c in dict.fromkeys(columns) if any(c in r for r in rows)]
-
-    def write(file):
-        writer = csv.DictWriter(file, columns, extrasaction="ignore", lineterminator="\n")
-        writer.writeheader()
-        for row in rows:
-            writer.writerow({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()})
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, write, mode="w")
+    files.write_csv(path, rows, columns)
 
 
 def draw(rows: Iterable[Mapping[str, Any]], x: str):
@@ -114,13 +105,12 @@ def draw(rows: Iterable[Mapping[str, Any]], x: str):
 
 def define_flags() -> flags.FlagValues:
     """The command's flags, apart from absl's global ones."""
-    values = flags.FlagValues()
+    values = console.new_flags()
     flags.DEFINE_string("runs", "", "run folders, as patterns between commas", flag_values=values)
     flags.DEFINE_string("by", "noise", "settings to keep apart, between commas", flag_values=values)
     flags.DEFINE_string("csv", "", "file to write the numbers of each run to", flag_values=values)
     flags.DEFINE_string("png", "", "file to draw the test error to, against --x", flag_values=values)
     flags.DEFINE_string("x", "noise_rate", "the setting along the picture's x axis", flag_values=values)
-    flags.DEFINE_boolean("help", False, "show this help", short_name="h", flag_values=values)
     return values
 
 
@@ -147,14 +137,7 @@ def run(values: flags.FlagValues) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit code: 0, or 2 for bad input."""
-    console.start_logging()
-    values = define_flags()
-    try:
-        console.read_flags(values, sys.argv[1:] if arguments is None else arguments)
-        print(f"{__doc__}\n{values.get_help()}" if values.help else run(values))
-    except (UserError, OSError) as error:
-        return console.fail(error, 2)
-    return 0
+    return console.command(__doc__, define_flags(), run, arguments)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,6 @@ Our figure is that of finished runs with the command's settings, mean and deviat
 
 from __future__ import annotations
 
-import csv
 import glob
 import pathlib
 import sys
@@ -20,7 +19,7 @@ from absl import flags  # noqa: E402
 
 from tf_mwnet.config import CONFIG, Experiment, read_json  # noqa: E402
 from tf_mwnet.errors import UserError, quoted  # noqa: E402
-from tf_mwnet.files import write_atomically  # noqa: E402
+from tf_mwnet.files import write_csv  # noqa: E402
 from tf_mwnet.main import parse  # noqa: E402
 from tf_mwnet.methods import METHODS  # noqa: E402
 from tf_mwnet.reports import compare, tables  # noqa: E402
@@ -105,23 +104,24 @@ def _figure(rows: Sequence[Mapping[str, Any]], metric: str) -> str:
 
 def define_flags() -> flags.FlagValues:
     """The command's flags, apart from absl's global ones."""
-    values = flags.FlagValues()
+    values = console.new_flags()
     define = {"flag_values": values}
     flags.DEFINE_boolean("list", False, "print every number with its command", **define)
     flags.DEFINE_string("source", "", f"only of one paper: {quoted(PAPERS)}", **define)
     flags.DEFINE_string("table", "", "only of the table of this number", **define)
     flags.DEFINE_string("runs", "runs/*", "run folders to take our figures from", **define)
     flags.DEFINE_string("csv", "", "file to write the list to", **define)
-    flags.DEFINE_boolean("help", False, "show this help", short_name="h", **define)
     return values
 
 
 def run(values: flags.FlagValues) -> str:
-    """Does what the flags ask for; returns the list.
+    """Does what the flags ask for; returns the list, or how to ask for it.
 
     Raises:
         UserError: nothing is published under the source and table asked for.
     """
+    if not (values.list or values.csv):
+        return f"{__doc__}\n{values.get_help()}"
     found = [e for e in entries() if values.source in ("", e.source) and values.table in ("", e.table)]
     if not found:
         allowed = quoted(sorted({f"{e.source} {e.table}" for e in entries()}))
@@ -140,32 +140,16 @@ def run(values: flags.FlagValues) -> str:
         for e, figure in zip(found, ours, strict=True)
     ]  # fmt: skip
     if values.csv:
-        _write(pathlib.Path(values.csv), header, lines)
+        found = [dict(zip(header, line, strict=True)) for line in lines]
+        write_csv(pathlib.Path(values.csv), found, header)
     done = sum(figure != "" for figure in ours)
     end = f"{len(found)} published numbers, each with a command; {done} with a run of ours"
     return "\n".join([tables.text(header, lines, numbers=(4, 5)), "", end])
 
 
-def _write(path: pathlib.Path, header: Sequence[str], lines: Sequence[Sequence[str]]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(
-        path,
-        lambda file: csv.writer(file, lineterminator="\n").writerows([header, *lines]),
-        mode="w",
-    )
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit code: 0, or 2 for bad input."""
-    console.start_logging()
-    values = define_flags()
-    try:
-        console.read_flags(values, sys.argv[1:] if arguments is None else arguments)
-        asked = values.list or values.csv
-        print(run(values) if asked and not values.help else f"{__doc__}\n{values.get_help()}")
-    except (UserError, OSError) as error:
-        return console.fail(error, 2)
-    return 0
+    return console.command(__doc__, define_flags(), run, arguments)
 
 
 if __name__ == "__main__":
