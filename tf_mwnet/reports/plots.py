@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import pathlib
 from collections.abc import Mapping, Sequence
 
@@ -14,7 +15,9 @@ from tf_mwnet.files import write_atomically
 
 # Okabe and Ito's palette: told apart with any colour vision, and in print.
 BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#7F7F7F"
-LINE_COLOURS = (GREY, BLUE, GREEN, ORANGE)
+PURPLE, SKY, YELLOW = "#CC79A7", "#56B4E9", "#E69F00"
+LINE_COLOURS = (GREY, BLUE, GREEN, ORANGE, PURPLE, SKY, YELLOW)
+MARKERS = "osD^vP"
 
 
 def _axes(xlabel: str, ylabel: str, title: str):
@@ -151,11 +154,14 @@ def errors(lines: Mapping[str, Mapping[float, Sequence[float]]], xlabel: str) ->
     title = "Test error at the last epoch, mean and deviation over seeds"
     figure, axes = _axes(xlabel, "test error (%)", title)
     levels = sorted({x for line in lines.values() for x in line})
-    for (name, line), colour in zip(lines.items(), LINE_COLOURS * 9, strict=False):
+    colours, markers = itertools.cycle(LINE_COLOURS), itertools.cycle(MARKERS)
+    # Plain training first, as in the other pictures.
+    for name in sorted(lines, key=lambda name: (name != "erm", list(lines).index(name))):
+        line, colour, marker = lines[name], next(colours), next(markers)
         x = sorted(line)
         means = [np.mean(line[v]) for v in x]
         spread = [np.std(line[v], ddof=1) if len(line[v]) > 1 else 0 for v in x]
-        axes.errorbar(x, means, spread, color=colour, marker="o", capsize=4, lw=2, label=name)
+        axes.errorbar(x, means, spread, color=colour, marker=marker, capsize=4, lw=2, label=name)
     if levels[0] > 0 and levels[-1] >= 10 * levels[0]:
         axes.set_xscale("log")
         axes.minorticks_off()
