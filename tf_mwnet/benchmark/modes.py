@@ -49,8 +49,8 @@ MODES = {
     "naive": Mode("mwnet", naive=True, about="MW-Net as nested tapes write it"),
     "exact": Mode("mwnet", about="MW-Net"),
     "exact_m25": Mode("mwnet", 0.25, about="MW-Net, a quarter of the meta batch"),
-    "last_stage_m25": Mode("mwnet", 0.25, scope="last_stage", about="so, the last stage alone"),
-    "head_m25": Mode("mwnet", 0.25, scope="head", about="so, the last layer alone"),
+    "last_stage_m25": Mode("mwnet", 0.25, scope="last_stage", about="and with the last stage alone"),
+    "head_m25": Mode("mwnet", 0.25, scope="head", about="and with the last layer alone"),
     "l2rw": Mode("l2rw", about="L2RW"),
     "gdw": Mode("gdw", about="GDW"),
 }
