@@ -45,6 +45,22 @@ def network(seed=0, bn=False, dropout=0.0, dtype=None, softmax=False):
     return keras.Sequential(layers)
 
 
+def subclassed_network():
+    """A classifier of which neither inputs nor outputs are known."""
+
+    class Own(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.last = keras.layers.Dense(4)
+
+        def call(self, x):
+            return self.last(x)
+
+    own = Own()
+    own(np.zeros((2, 6)))
+    return own
+
+
 def model_of(method="mwnet", jit_compile=False, from_logits=True, meta_lr=None, **kwargs):
     if meta_lr is None:  # the weights must move in few steps; mlc runs away at such a rate
         meta_lr = 1e-3 if method == "mlc" else 1e-2

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from small import facts, fit, method_of, model_of, network, numpy_weights
+from small import facts, fit, method_of, model_of, network, numpy_weights, subclassed_network
 
 from tf_mwnet import ReweightedModel, UserError, heads, losses, methods, optimizers, record, types
 
@@ -353,16 +353,7 @@ def test_one_output_is_no_classifier():
 
 
 def test_mlc_needs_features():
-    class Own(keras.Model):
-        def __init__(self):
-            super().__init__()
-            self.last = keras.layers.Dense(4)
-
-        def call(self, x):
-            return self.last(x)
-
-    own = Own()
-    own(np.zeros((2, 6)))
+    own = subclassed_network()
     with pytest.raises(UserError, match="MLC got classifier"):
         ReweightedModel(own, "mlc")
     ReweightedModel(own, "mwnet")

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from runs import SHORT
-from small import fit, method_of, model_of, network
+from small import fit, method_of, model_of, network, subclassed_network
 
 from tf_mwnet import ReweightedModel, UserError, losses, networks, optimizers, scopes
 from tf_mwnet.main import main
@@ -42,16 +42,7 @@ def test_scopes_of_other_classifiers():
     last = names(small, "last_stage")
     assert set(names(small, "head")) < set(last) < set(names(small, "all"))
 
-    class Own(keras.Model):
-        def __init__(self):
-            super().__init__()
-            self.last = keras.layers.Dense(4)
-
-        def call(self, x):
-            return self.last(x)
-
-    own = Own()
-    own(np.zeros((2, 6)))
+    own = subclassed_network()
     assert scopes.indexes(own, "all") == [0, 1]
     with pytest.raises(UserError, match="meta_scope is 'head' with classifier"):
         scopes.indexes(own, "head")

@@ -65,15 +65,17 @@ def mean_and_deviation(values: Sequence[float]) -> tuple[float, float]:
     return float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else float("nan")
 
 
+def shown(values: Sequence[float], digits: int) -> str:
+    """Mean and, of several values, deviation: "90.6 ± 3.1"; "" of none."""
+    if not values:
+        return ""
+    mean, deviation = mean_and_deviation(values)
+    return f"{mean:.{digits}f}" + (f" ± {deviation:.{digits}f}" if len(values) > 1 else "")
+
+
 def cells(runs: Sequence[Mapping[str, Any]], digits: int = 2) -> list[str]:
     """Mean and deviation of each of `MEASURES` over runs, in percent; "-" where not measured."""
-    found = []
-    for measure in MEASURES:
-        values = [100 * r[measure] for r in runs if measure in r]
-        mean, deviation = mean_and_deviation(values) if values else (float("nan"),) * 2
-        shown = f"{mean:.{digits}f}" + (f" ± {deviation:.{digits}f}" if len(values) > 1 else "")
-        found.append(shown if values else "-")
-    return found
+    return [shown([100 * r[m] for r in runs if m in r], digits) or "-" for m in MEASURES]
 
 
 def table(rows: Iterable[Mapping[str, Any]], by: Sequence[str]) -> str:
@@ -126,13 +128,13 @@ def run(values: flags.FlagValues) -> str:
         raise UserError(f"no run matches '{values.runs}'; allowed: --runs='runs/*' or the like")
     rows = [row for folder in folders for row in read_run(folder)]
     by = [name.strip() for name in values.by.split(",") if name.strip()]
-    shown = table(rows, by)
+    text = table(rows, by)
     figure = draw(rows, values.x) if values.png else None
     if values.csv:
         write_csv(pathlib.Path(values.csv), rows, by)
     if figure is not None:
         plots.save(figure, pathlib.Path(values.png))
-    return shown
+    return text
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -91,12 +91,8 @@ def figures(found: Sequence[Entry], folders: Sequence[pathlib.Path], root: pathl
 
 def _figure(rows: Sequence[Mapping[str, Any]], metric: str) -> str:
     measure, factor = ("last", 100) if metric == "test_accuracy" else ("auc_weight", 1)
-    values = [factor * r[measure] for r in rows if measure in r]
-    if not values:
-        return ""
-    mean, deviation = compare.mean_and_deviation(values)
     digits = 2 if factor == 100 else 3
-    return f"{mean:.{digits}f}" + (f" ± {deviation:.{digits}f}" if len(values) > 1 else "")
+    return compare.shown([factor * r[measure] for r in rows if measure in r], digits)
 
 
 # -------------------------------------------------------------------- the command
