@@ -80,6 +80,8 @@ def test_our_figure_is_that_of_matching_runs(tmp_path):
     entry = dataclasses.replace(ENTRIES[0], arguments=("--flagfile=configs/here.cfg",), row="erm")
     same = dataclasses.replace(entry, arguments=(*entry.arguments, "--method=mwnet"), row="mwnet")
     other = dataclasses.replace(same, arguments=(*same.arguments, "--hidden=50"))
+    cheaper = dataclasses.replace(same, arguments=(*same.arguments, "--meta_scope=head"))
+    rarer = dataclasses.replace(same, arguments=(*same.arguments, "--meta_every=2"))
     elsewhere = dataclasses.replace(entry, arguments=(*entry.arguments, "--noise_rate=0.2"))
     plain = dataclasses.replace(entry, arguments=(*entry.arguments, "--method=mwnet", "--hidden=50"))
     auc = dataclasses.replace(same, metric="noise_auc")
@@ -91,6 +93,7 @@ def test_our_figure_is_that_of_matching_runs(tmp_path):
         return f"{(a + b) / 2:.{digits}f} ± {abs(a - b) / 2**0.5:.{digits}f}"
 
     erm, mwnet = shown("erm", "last", 100, 2), shown("mwnet", "last", 100, 2)
+    assert published.figures([cheaper, rarer], folders, tmp_path) == ["", ""]
     # The weight net's shape does not matter to plain training.
     assert found == [erm, mwnet, "", "", erm, shown("mwnet", "auc_weight", 1, 3)]
 

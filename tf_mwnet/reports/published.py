@@ -32,7 +32,10 @@ SETTINGS = (
     "imbalance_factor", "class_counts", "network", "dropout", "epochs", "steps_per_epoch",
     "batch_size", "lr", "schedule", "lr_drops", "momentum", "l2", "then_fine_tune", "early_stopping",
 )  # fmt: skip
-LEARNING = ("meta_size", "meta_labels", "meta_batch_size", "meta_optimizer", "meta_lr", "meta_l2")
+LEARNING = (
+    "meta_size", "meta_labels", "meta_batch_size", "meta_optimizer", "meta_lr", "meta_l2", "meta_scope",
+    "meta_every",
+)  # fmt: skip
 
 
 # -------------------------------------------------------------------- our figures
