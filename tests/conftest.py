@@ -1,9 +1,11 @@
 """Two logical CPUs, so that two replicas can be tested; small data; where shared data lies."""
 
+import gc
 import os
 import pathlib
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+gc.disable()  # while TensorFlow and the tests are imported, which takes half the time without
 
 import keras
 import numpy as np
@@ -14,6 +16,12 @@ SHARED = pathlib.Path(__file__).resolve().parents[2] / "shared"
 
 cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+
+
+def pytest_collection_finish(session):
+    gc.freeze()
+    gc.enable()
+    gc.set_threshold(20_000, 20, 50)  # graphs are many objects, and long-lived
 
 
 @pytest.fixture

@@ -113,12 +113,12 @@ def test_large_sets_are_read_from_their_files(on_disk, monkeypatch):
     assert first.spec.shape == second.spec.shape
     np.testing.assert_array_equal(first.spec.mean, second.spec.mean)
     batches = [
-        next(iter(data.training_stream(s.train, s.meta, s.spec, 10, 4, 0))) for s in (first, second)
+        next(iter(data.training_stream(s.train, s.meta, s.spec, 10, 4, 0)())) for s in (first, second)
     ]
     for a, b in zip(batches[0]["train"], batches[1]["train"], strict=True):
         np.testing.assert_array_equal(a, b)
     for a, b in zip(
-        *(streams.evaluation_stream(s.train, s.spec, 25) for s in (first, second)), strict=True
+        *(streams.evaluation_stream(s.train, s.spec, 25)() for s in (first, second)), strict=True
     ):
         np.testing.assert_array_equal(a[0], b[0])
 

@@ -147,7 +147,8 @@ def test_transfer_of_a_net_with_groups(tmp_path, capfd):
 
 def test_early_stopping_and_fine_tuning(tmp_path, capsys):
     folder = tmp_path / "run"
-    arguments = [*SHORT, "--method=erm", "--network=mlp", "--early_stopping=120", "--then_fine_tune=150"]
+    arguments = [*SHORT, "--method=erm", "--network=mlp", "--early_stopping=120"]
+    arguments += ["--then_fine_tune=2", "--fine_tune_unit=epochs", "--batch_size=60"]
     assert main([*arguments, f"--run_dir={folder}"]) == 0
     assert "erm+ES+FT" in capsys.readouterr().out
     with np.load(folder / "split.npz") as split:
@@ -163,7 +164,7 @@ def test_early_stopping_and_fine_tuning(tmp_path, capsys):
     assert result["erm+ES"]["best_epoch"] == best + 1
     assert result["erm+ES"]["last"] == float(found[best]["test_accuracy"])
     tuned = rows(folder / "erm" / "fine_tuned" / "metrics.csv")
-    assert [r["epoch"] for r in tuned] == ["1", "2"]  # of 75 steps
+    assert [r["epoch"] for r in tuned] == ["1", "2"]  # not of one step each, see fine_tune_unit
     assert result["erm+ES+FT"]["last"] == float(tuned[1]["test_accuracy"])
     # Resuming the finished run changes nothing.
     assert main(["--resume", f"--run_dir={folder}"]) == 0

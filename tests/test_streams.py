@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 from tf_mwnet import data
-from tf_mwnet.data import streams
+from tf_mwnet.data import shares, streams
 from tf_mwnet.data.splits import BiasConfig, make_splits
 
 
@@ -23,7 +23,7 @@ def take(splits, count, start=0, seed=0, batch_size=20, augmentation=None, meta=
         splits.train, splits.meta if meta else None, splits.spec, batch_size, 6, seed,
         augmentation, start_step=start,
     )  # fmt: skip
-    return list(itertools.islice(stream.as_numpy_iterator(), count))
+    return list(itertools.islice(stream().as_numpy_iterator(), count))
 
 
 def test_each_pass_covers_the_training_set_once():
@@ -109,7 +109,7 @@ def test_augmentation_is_a_crop_of_the_reflected_image_and_a_flip():
 
 def test_evaluation_stream_is_in_order():
     splits = splits_of()
-    batches = list(streams.evaluation_stream(splits.train, splits.spec, 40).as_numpy_iterator())
+    batches = list(streams.evaluation_stream(splits.train, splits.spec, 40)().as_numpy_iterator())
     assert [len(y) for _, y in batches] == [40, 40, 12]
     np.testing.assert_array_equal(np.concatenate([y for _, y in batches]), splits.train.y)
 
@@ -117,9 +117,28 @@ def test_evaluation_stream_is_in_order():
 def test_distribute_cuts_both_batches(two_replicas):
     splits = splits_of()
     stream = streams.training_stream(splits.train, splits.meta, splits.spec, 21, 6, 0)
-    whole = next(stream.as_numpy_iterator())
-    parts = next(iter(streams.distribute(stream, two_replicas)))
+    whole = next(stream().as_numpy_iterator())
+    parts = next(iter(shares.distribute(stream, two_replicas)))
     for name, sizes in (("train", [10, 11]), ("meta", [3, 3])):
         local = two_replicas.experimental_local_results(parts[name].index)
         assert [len(p) for p in local] == sizes
         np.testing.assert_array_equal(np.concatenate(local), whole[name].index)
+
+
+def test_shares_are_parts_of_the_same_batches():
+    """Cut before anything is read, with the draws of the whole batch's augmentation."""
+    splits = splits_of()
+    augmentation = streams.Augmentation(pad=2, flip=True)
+    stream = streams.training_stream(splits.train, splits.meta, splits.spec, 21, 7, 0, augmentation)
+    whole = list(stream().take(5).as_numpy_iterator())
+    assert len(whole[4]["train"].y) == 8  # the pass ends
+    of_two = stream(shares.Share(first=1, count=2, of=3)).take(10).as_numpy_iterator()
+    for number, batch in enumerate(of_two):
+        for name in ("train", "meta"):
+            expected = shares.part(whole[number // 2][name], 1 + number % 2, 3)
+            for a, b in zip(batch[name], expected, strict=True):
+                np.testing.assert_array_equal(a, b)
+    held = streams.evaluation_stream(splits.test, splits.spec, 6)
+    parts = [list(held(shares.Share(i, 1, 3)).as_numpy_iterator()) for i in range(3)]
+    labels = [y for batch in zip(*parts, strict=True) for _, y in batch]
+    np.testing.assert_array_equal(np.concatenate(labels), splits.test.y)

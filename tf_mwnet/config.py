@@ -12,6 +12,7 @@ from tf_mwnet.losses import LOSSES
 from tf_mwnet.methods import METHODS
 from tf_mwnet.networks import NETWORKS
 from tf_mwnet.scopes import SCOPES
+from tf_mwnet.strategies import STRATEGIES
 
 CONFIG = "config.json"  # a run folder's configuration
 SCHEDULES = ("step", "cosine")
@@ -83,6 +84,7 @@ class Experiment:
     then_fine_tune: int = option(
         0, "steps of plain training on the meta set after the method; 0 for none (5,000 in L2RW)"
     )
+    fine_tune_unit: str = option("steps", "what then_fine_tune counts: steps, or epochs of the meta set")
     fine_tune_lr: float = option(1e-3, "learning rate of these steps")
     # Classifier and schedule
     network: str = option("auto", f"auto, {', '.join(NETWORKS)}")
@@ -110,11 +112,18 @@ class Experiment:
     meta_every: int = option(1, "steps from one that learns the weights to the next")
     precision: str = option("float32", "float32, mixed_bfloat16, or mixed_float16")
     jit_compile: bool = option(False, "compile the step with XLA")
+    sync_batch_norm: bool = option(False, "batch norm over the batch of all replicas, not of each")
     seed: int = option(0, "seed of initial values, batch order and augmentation")
     # The run
+    strategy: str = option(
+        "none",
+        "none; mirrored, over the devices of this machine; multiworker, over the machines in TF_CONFIG",
+    )
+    replicas: int = option(0, "mirrored's GPUs, or CPU devices where there are none; 0: all GPUs")
     run_dir: str = option("", "where results go; runs/<name> with a free number by default")
     overwrite: bool = option(False, "replace the run that run_dir holds")
     resume: bool = option(False, "continue the run that run_dir holds from its last whole epoch")
+    auto_resume: bool = option(False, "resume where run_dir holds a run, else start one")
 
     def __post_init__(self):
         choose("method", self.method, dict.fromkeys((*METHODS, "auto")))
@@ -129,9 +138,13 @@ class Experiment:
             ("meta_labels", ("auto", "clean", "noisy")),
             ("meta_loss", ("auto", *LOSSES)),
             ("precision", ("float32", "mixed_bfloat16", "mixed_float16")),
+            ("fine_tune_unit", ("steps", "epochs")),
         ):
             choose(name, getattr(self, name), dict.fromkeys(allowed))
         choose("meta_scope", self.meta_scope, dict.fromkeys(SCOPES))
+        choose("strategy", self.strategy, dict.fromkeys(STRATEGIES))
+        if self.strategy == "multiworker" and not self.run_dir:
+            raise UserError("strategy is multiworker without run_dir; allowed: a folder that all see")
         choose("s_model_init", self.s_model_init, dict.fromkeys(("identity", "confusion")))
         for name in ("noise_rate", "momentum", "dropout", "forget_rate"):
             check_range(name, getattr(self, name), 0, 1)
@@ -145,6 +158,7 @@ class Experiment:
             "then_fine_tune",
             "meta_size",
             "steps_per_epoch",
+            "replicas",
             "l2",
             "meta_l2",
             "meta_lr",
@@ -159,6 +173,8 @@ class Experiment:
             check_range("an epoch in lr_drops", drop, 1)
         if self.resume and self.overwrite:
             raise UserError("resume and overwrite are both set; allowed: one of them")
+        if self.auto_resume and (self.overwrite or not self.run_dir):
+            raise UserError("auto_resume is set; allowed: with run_dir, and without overwrite")
 
     @property
     def methods(self) -> tuple[str, ...]:
@@ -170,7 +186,8 @@ class Experiment:
 
 
 # Not part of what a run computes: a resumed run may differ in them.
-ABOUT_THE_FOLDER = ("run_dir", "overwrite", "resume")
+ABOUT_THE_FOLDER = ("run_dir", "overwrite", "resume", "auto_resume")
+ABOUT_THE_MACHINES = ("strategy", "replicas")
 
 
 def differences(config: Experiment, saved: dict[str, Any]) -> list[str]:
@@ -179,7 +196,7 @@ def differences(config: Experiment, saved: dict[str, Any]) -> list[str]:
     return [
         f"{k}: {saved.get(k)!r} -> {v!r}"
         for k, v in now.items()
-        if k not in ABOUT_THE_FOLDER and saved.get(k) != v
+        if k not in ABOUT_THE_FOLDER + ABOUT_THE_MACHINES and saved.get(k) != v
     ]
 
 

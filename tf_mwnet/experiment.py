@@ -20,9 +20,9 @@ from tf_mwnet import (
     networks,
     parts,
     record,
-    replicas,
     run_folder,
     scopes,
+    strategies,
     training,
 )
 from tf_mwnet.config import Experiment
@@ -135,8 +135,8 @@ def run(
     config: Experiment,
     source: Source | None = None,
     classifier: Callable[[DataSpec], keras.Model] | None = None,
-) -> Result:
-    """Runs an experiment.
+) -> Result | None:
+    """Runs an experiment; gives None to the workers that are not the chief.
 
     Args:
         config: what to do.
@@ -147,9 +147,11 @@ def run(
     Raises:
         UserError: something in the configuration, the data or the run folder does not fit. Nothing
             has been written or removed then.
-        callbacks.NotANumber, callbacks.Interrupted: see `train`.
+        callbacks.NotANumber, callbacks.Interrupted, strategies.WorkerLost: see `train`.
     """
-    folder = run_folder.check(config)
+    strategy = strategies.make(config.strategy, config.replicas)
+    chief = strategies.is_chief(strategy)
+    folder = run_folder.check(config) if chief else pathlib.Path(config.run_dir)
     source = source or data.load(
         config.dataset,
         config.data_dir,
@@ -169,14 +171,20 @@ def run(
     keras.config.set_dtype_policy(config.precision)
     try:
         _check_parts(config, splits, classifier)
-        run_folder.prepare(folder, config, splits)
-        return _run(config, splits, folder, classifier)
+        if chief:
+            run_folder.prepare(folder, config, splits)
+        with strategies.watched(strategy):
+            strategies.everyone(strategy, 0)
+        return _run(config, splits, folder, classifier, strategy)
     except callbacks.Interrupted as error:
         hint = f"whole epochs are saved; go on with --resume --run_dir={folder}"
         raise callbacks.Interrupted(error.signal, f"{error}; {hint}") from None
     except callbacks.NotANumber as error:
         kept = f"the checkpoint of the last whole epoch is kept in {folder}"
         raise callbacks.NotANumber(f"{error}; {kept}") from None
+    except strategies.WorkerLost as error:
+        hint = f"start all workers again with --resume --run_dir={folder}"
+        raise strategies.WorkerLost(f"{error}; whole epochs are saved; {hint}") from error
     finally:
         keras.config.set_dtype_policy(before)
 
@@ -209,7 +217,8 @@ def _check_parts(config, splits, classifier) -> None:
             raise UserError(f"method '{name}' needs a meta set and meta_size is 0; allowed: 1 and above")
 
 
-def _run(config, splits, folder, classifier) -> Result:
+def _run(config, splits, folder, classifier, strategy) -> Result | None:
+    chief = strategies.is_chief(strategy)
     noise_rate = float(splits.corrupted.mean()) if splits.truth_known else None
     logging.info("run folder: %s", folder)
     _log_data(splits, noise_rate)
@@ -217,21 +226,27 @@ def _run(config, splits, folder, classifier) -> Result:
     summaries, trained = {}, {}
     for name in config.methods:
         start = time.perf_counter()
-        model = training.train_method(config, splits, name, folder / name, make)
+        model = training.train_method(config, splits, name, folder / name, make, strategy)
         summary = tables.summary(callbacks.read_metrics(folder / name / "metrics.csv"))
         summary["seconds"] = time.perf_counter() - start
-        _export(config, splits, name, folder / name, model, summary)
+        if chief:
+            _export(config, splits, name, folder / name, model, summary)
         summaries[name], trained[name] = summary, model.classifier
-        for later, found in _afterwards(config, splits, name, folder / name, model.classifier):
+        afterwards = _afterwards(config, splits, name, folder / name, model.classifier, strategy)
+        for later, found in afterwards:
             summaries[later], trained[later] = found
-    pictures.draw_run(folder, config.methods, splits)
-    content = {"methods": summaries, "noise_rate": noise_rate, "replicas": replicas.count()}
-    text = json.dumps(content, indent=2) + "\n"
-    write_atomically(folder / run_folder.RESULT, lambda file: file.write(text), mode="w")
-    return Result(folder, config, summaries, noise_rate, trained)
+    if chief:
+        pictures.draw_run(folder, config.methods, splits)
+        count = strategy.num_replicas_in_sync
+        content = {"methods": summaries, "noise_rate": noise_rate, "replicas": count}
+        text = json.dumps(content, indent=2) + "\n"
+        write_atomically(folder / run_folder.RESULT, lambda file: file.write(text), mode="w")
+    with strategies.watched(strategy):
+        strategies.everyone(strategy, 0)  # a worker that ends early takes the others with it
+    return Result(folder, config, summaries, noise_rate, trained) if chief else None
 
 
-def _afterwards(config, splits, name, folder, classifier):
+def _afterwards(config, splits, name, folder, classifier, strategy):
     """Early stopping and fine-tuning: pairs of a name and ``(summary, classifier)``."""
     rows = callbacks.read_metrics(folder / "metrics.csv")
     if splits.validation is not None:
@@ -240,7 +255,7 @@ def _afterwards(config, splits, name, folder, classifier):
         yield name, (tables.at_epoch(rows, epoch), classifier)
     if config.then_fine_tune:
         start, folder, name = time.perf_counter(), folder / "fine_tuned", f"{name}+FT"
-        model = training.fine_tune(config, splits, folder, classifier)
+        model = training.fine_tune(config, splits, folder, classifier, strategy)
         summary = tables.summary(callbacks.read_metrics(folder / "metrics.csv"))
         summary["seconds"] = time.perf_counter() - start
         yield name, (summary, model.classifier)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from tf_mwnet.data import orders, splits, streams
+from tf_mwnet.data import orders, shares, splits, streams
 from tf_mwnet.errors import UserError
 from tf_mwnet.methods.base import Method
 from tf_mwnet.types import EACH_ONCE, Batch
@@ -12,20 +12,23 @@ from tf_mwnet.types import EACH_ONCE, Batch
 
 def pairs(
     method: Method, x, y, meta_data, batch_size: int, meta_batch_size: int, shuffle: bool, seed: int
-) -> tuple[tf.data.Dataset, int | None, int | None]:
+) -> tuple[shares.Stream, int | None, int | None]:
     """The stream for a method, see `streams.paired`, with steps per epoch and number of examples.
 
     The last two are None for datasets: they end by themselves, and carry no row numbers.
 
     Args:
         method: what is to be trained; it may need a meta set, rows, or batches drawn its own way.
-        x, y, meta_data, batch_size, meta_batch_size, shuffle, seed: see `ReweightedModel.fit`.
+        x, y, meta_data, batch_size, meta_batch_size, shuffle, seed: see `ReweightedModel.fit`; ``x``
+            may be a stream.
 
     Raises:
         UserError: something is missing, or does not fit together or with the method.
     """
-    if streams.is_paired(x):
+    if callable(x):
         return x, None, None
+    if streams.is_paired(x):
+        return shares.sharded(x), None, None
     if method.takes_meta_batches and meta_data is None:
         if method.meta_labels == "clean" or isinstance(x, tf.data.Dataset):
             raise UserError(f"{type(method).__name__} needs meta_data; got None")
@@ -40,25 +43,34 @@ def pairs(
                 "x is a tf.data.Dataset, which the method can not draw from; allowed: arrays"
             )
         method.check_rows(None)
-        return streams.paired(x.map(_plain_batch), meta), None, None
+        return streams.paired(shares.sharded(x.map(_plain_batch)), meta), None, None
     size = _length("x", x, y)
     method.check_rows(size)
     rows = orders.training(y, batch_size, seed, 0, shuffle, method.sampling)
-    train = streams.batches(x, y, rows, 0, None)
-    return streams.paired(train, meta), -(-size // batch_size), size
+    return streams.paired(streams.batches(x, y, rows), meta), -(-size // batch_size), size
+
+
+def in_order(data, batch_size: int) -> shares.Stream:
+    """The stream of batches ``(x, y)`` of a stream, a dataset of batches, or arrays ``(x, y)``."""
+    if callable(data):
+        return data
+    if isinstance(data, tf.data.Dataset):
+        return shares.sharded(data)
+    rows = tf.data.Dataset.range(_length("data", *data)).batch(batch_size)
+    return streams.once(streams.batches(*data, rows), rows.cardinality())
 
 
 def _meta_batches(meta_data, batch_size, shuffle, seed):
     if meta_data is None:
         return None
     if isinstance(meta_data, tf.data.Dataset):
-        return meta_data.map(_plain_batch).repeat()
+        return shares.sharded(meta_data.map(_plain_batch).repeat())
     if not isinstance(meta_data, (tuple, list)) or len(meta_data) != 2:
         raise UserError("meta_data is neither (x, y) nor a tf.data.Dataset")
     x, y = meta_data
     size = _length("meta_data", x, y)
     rows = orders.cycle(size, min(batch_size, size), (seed, orders.META_ORDER), 0, shuffle)
-    return streams.batches(x, y, rows, 0, None)
+    return streams.batches(x, y, rows)
 
 
 def _plain_batch(*batch):

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import keras
+import numpy as np
+import tensorflow as tf
 
 from tf_mwnet.errors import UserError
 from tf_mwnet.types import Head
@@ -41,6 +43,12 @@ def inspect(classifier: keras.Model, from_logits: bool) -> Head:
     ending = "softmax" if from_logits else ending
     parameters = tuple((tuple(v.shape), v.dtype) for v in classifier.trainable_variables)
     return Head(classifier.name, num_classes, features, ending, parameters)
+
+
+def outputs(classifier: keras.Model, batches: tf.data.Dataset) -> np.ndarray:
+    """What a classifier gives for all of a dataset ``(x, y)``, ``[N, K]``, in this process alone."""
+    forward = tf.function(lambda x: classifier(x, training=False), autograph=False)
+    return np.concatenate([forward(x).numpy() for x, _ in batches])
 
 
 def _ending(classifier: keras.Model) -> str:

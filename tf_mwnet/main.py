@@ -15,7 +15,7 @@ from collections.abc import Sequence
 
 from tf_mwnet import console
 
-console.quiet_start()
+console.start()
 
 from absl import flags  # noqa: E402
 
@@ -25,7 +25,10 @@ from tf_mwnet.config import ABOUT_THE_FOLDER, CONFIG, Experiment, read_json  # n
 from tf_mwnet.errors import UserError  # noqa: E402
 from tf_mwnet.experiment import Result, run  # noqa: E402
 from tf_mwnet.reports.tables import auc_table, methods_table  # noqa: E402
+from tf_mwnet.strategies import WorkerLost  # noqa: E402
 
+# Exit code that launchers take for "try again" (128 + SIGUSR1, as Kubeflow's TFJob has it).
+RETRY = 138
 # What the bare command does beside the defaults.
 BARE = {"compare": "erm"}
 
@@ -94,6 +97,8 @@ def parse(arguments: Sequence[str]) -> Experiment | None:
     if values.help:
         return None
     found = {}
+    if values.auto_resume and (pathlib.Path(values.run_dir) / CONFIG).is_file():
+        values["resume"].value = True
     saved = _saved(values.run_dir) if values.resume else {}
     for field in dataclasses.fields(Experiment):
         flag = values[field.name]
@@ -144,7 +149,8 @@ def _terminated(number, frame):
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit code.
 
-    0: done. 2: bad input, or a loss that is no longer finite. 128 + n: ended by signal n.
+    0: done. 2: bad input, or a loss that is no longer finite. 128 + n: ended by signal n. 138: another
+    worker was lost, start all again.
     """
     start = time.perf_counter()
     console.start_logging()
@@ -155,6 +161,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(help_text())
             return 0
         result = run(config)
+    except WorkerLost as error:
+        return console.fail(error, RETRY)
     except (UserError, NotANumber, OSError) as error:  # OSError: no permission, no space
         return console.fail(error, 2)
     except Interrupted as error:
@@ -163,7 +171,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return console.fail("stopped by SIGINT", 128 + signal.SIGINT)
     finally:
         signal.signal(signal.SIGTERM, before)
-    print(report(result, time.perf_counter() - start))
+    if result is not None:
+        print(report(result, time.perf_counter() - start))
     return 0
 
 

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import warnings
+
 import keras
 import tensorflow as tf
 
-from tf_mwnet import fitting, heads, losses, methods, record, scopes, step
-from tf_mwnet.data import streams
+from tf_mwnet import fitting, heads, losses, methods, record, scopes, step, strategies
+from tf_mwnet.data import shares
 from tf_mwnet.errors import UserError
+from tf_mwnet.functions import StepFunctions
 from tf_mwnet.methods.base import EpochHook, Method
 
 
 @keras.saving.register_keras_serializable(package="tf_mwnet")
-class ReweightedModel(keras.Model):
+class ReweightedModel(StepFunctions):
     """Trains a classifier on ``sum(example weights * example losses)``.
 
     Args:
@@ -42,7 +45,6 @@ class ReweightedModel(keras.Model):
         self.meta_optimizer = None
         self.record = None
         self.scope: list[int] = []
-        self._meta_every, self._turn, self._learning = 1, 0, True
         self._evaluating = False
         names = ("weighted_loss", "meta_loss")[: 1 + self.method.takes_meta_batches]
         self.means = {name: keras.metrics.Mean(name=name) for name in names}
@@ -80,6 +82,7 @@ class ReweightedModel(keras.Model):
             UserError: a value is not allowed, or does not fit the method or classifier.
         """
         scopes.check_every(self.method, meta_every)
+        self.check_workers(jit_compile, kwargs.get("steps_per_execution", 1))
         if meta_every > 1 and kwargs.get("steps_per_execution", 1) != 1:
             raise UserError(
                 f"meta_every is {meta_every} with steps_per_execution"
@@ -131,7 +134,8 @@ class ReweightedModel(keras.Model):
         """As `keras.Model.fit`, with a meta set.
 
         Args:
-            x, y: arrays, or ``x`` a `tf.data.Dataset` of batches ``(x, y)``.
+            x, y: arrays, or ``x`` a `tf.data.Dataset` of batches ``(x, y)``. On several workers all
+                have the same of it.
             meta_data: ``(x_meta, y_meta)`` arrays or a `tf.data.Dataset` of batches ``(x, y)``; each
                 step takes its next batch, from the start again when it ends. Methods for a noisy meta
                 set take a class-balanced sample out of the arrays where there is none.
@@ -149,20 +153,23 @@ class ReweightedModel(keras.Model):
             if value is not None and not (isinstance(value, float) and value == 0):
                 raise UserError(f"fit got {name}; allowed: none, the method sets the example weights")
         size = batch_size or 100
-        dataset, steps, num_examples = fitting.pairs(
+        stream, steps, num_examples = fitting.pairs(
             self.method, x, y, meta_data, size, meta_batch_size or size, shuffle, seed
         )
         if num_examples:
             self.record_examples(num_examples)
+        dataset = shares.distribute(stream, self.distribute_strategy)
+        if isinstance(dataset, tf.data.Dataset):
+            self.build_metrics(dataset.element_spec["train"].y)
         self._turn = int(self.optimizer.iterations.value.numpy())  # of a mirrored variable too
         if isinstance(validation_data, (tuple, list)) and len(validation_data) == 2:
-            kwargs.setdefault("validation_batch_size", size)
+            size = kwargs.setdefault("validation_batch_size", size)
         return super().fit(
-            streams.distribute(dataset, self.distribute_strategy),
+            dataset,
             epochs=epochs,
             verbose=verbose,
             callbacks=[EpochHook(), *(callbacks or [])],
-            validation_data=validation_data,
+            validation_data=self._for_evaluation(validation_data, size),
             initial_epoch=initial_epoch,
             steps_per_epoch=steps_per_epoch or steps,
             shuffle=False,  # the stream has shuffled
@@ -182,17 +189,6 @@ class ReweightedModel(keras.Model):
         with self.distribute_strategy.scope():
             self.record = record.create(num_examples)
 
-    def _maybe_symbolic_build(self, iterator=None, data_batch=None):
-        # Under a strategy Keras learns the shapes of the first batch by averaging it over replicas,
-        # which wants parts of one size and the form (x, y). The first replica's part serves as well.
-        if self._distribute_strategy is not None and iterator is not None:
-            local = self.distribute_strategy.experimental_local_results
-            _, _, batches = next(iter(iterator))
-            data_batch = tf.nest.map_structure(lambda v: local(v)[0], next(batches))
-            if isinstance(data_batch, dict):
-                data_batch = (data_batch["train"].x, data_batch["train"].y)
-        super()._maybe_symbolic_build(data_batch=data_batch)
-
     # ---------------------------------------------------------------- the step
 
     def to_logits(self, outputs):
@@ -205,24 +201,6 @@ class ReweightedModel(keras.Model):
     def train_step(self, data):
         """One step on ``{"train": Batch, "meta": Batch}``, see `tf_mwnet.step`."""
         return step.train_step(self, data, self._learning)
-
-    def make_train_function(self, force=False):
-        """As Keras's; with ``meta_every`` a second function, for the steps that do not learn."""
-        if self.train_function is not None and not force:
-            return
-        super().make_train_function(force=True)
-        if self._meta_every == 1:
-            return
-        learning = self.train_function
-        super().make_train_function(force=True)
-        functions = {True: learning, False: self.train_function}
-
-        def one_step(iterator):
-            self._learning = self._turn % self._meta_every == 0  # read while a function is traced
-            self._turn += 1
-            return functions[self._learning](iterator)
-
-        self.train_function = one_step
 
     @property
     def trained(self):
@@ -237,13 +215,24 @@ class ReweightedModel(keras.Model):
         self.update_loss(losses.cross_entropy(self.to_logits(outputs), y))
         return self._without_means(self.compute_metrics(x, y, outputs))
 
-    def evaluate(self, *args, **kwargs):
+    def evaluate(self, x=None, y=None, batch_size=None, **kwargs):
         """As `keras.Model.evaluate`: loss is the mean cross-entropy, unweighted."""
         self._evaluating = True
         try:
-            return super().evaluate(*args, **kwargs)
+            if strategies.several_workers(self.distribute_strategy) and y is not None:
+                x, y = self._for_evaluation((x, y), batch_size), None
+            with warnings.catch_warnings():  # Keras's, where it does not know a dataset's length
+                warnings.filterwarnings("ignore", "Your input ran out of data")
+                return super().evaluate(x, y, batch_size, **kwargs)
         finally:
             self._evaluating = False
+
+    def _for_evaluation(self, data, batch_size):
+        """What Keras can evaluate on: streams, and all data on several workers, cut into shares."""
+        strategy = self.distribute_strategy
+        if callable(data) or (data is not None and strategies.several_workers(strategy)):
+            return shares.distribute(fitting.in_order(data, batch_size or 100), strategy)
+        return data
 
     def get_metrics_result(self):
         """As `keras.Model.get_metrics_result`; in evaluation without the means of training."""

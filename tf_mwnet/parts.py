@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import inspect
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
@@ -167,7 +168,10 @@ def make_augmentation(config: Experiment) -> Augmentation | None:
 
 
 def build_classifier(config: Experiment, spec: DataSpec) -> keras.Model:
-    arguments = {"dropout": config.dropout} if config.network == "wrn28_10" else {}
+    arguments: dict[str, Any] = {"dropout": config.dropout} if config.network == "wrn28_10" else {}
+    takes = inspect.signature(networks.NETWORKS[config.network]).parameters
+    if config.sync_batch_norm and "synchronized" in takes:  # else there is no batch norm
+        arguments["synchronized"] = True
     return networks.build(config.network, spec, seed=config.seed, **arguments)
 
 

@@ -36,10 +36,12 @@ def update(variable: tf.Variable, examples: Examples, weights: tf.Tensor) -> Non
     given = losses.cross_entropy(logits, examples.labels)
     weight = weights * replicas.batch_size(weights, weights.dtype)
     columns = [given, weight, tf.exp(-given), tf.argmax(logits, axis=1)]
-    rows = tf.stack([tf.cast(c, tf.float32) for c in columns], axis=1)
-    rows, index = replicas.gather(rows), replicas.gather(examples.index)
-    unknown = tf.cast(variable.shape[0] - 1, index.dtype)
-    variable.scatter_update(tf.IndexedSlices(rows, tf.where(index < 0, unknown, index)))
+    # In float64, which holds every index exactly, since each gathering is a round among replicas.
+    rows = tf.stack([tf.cast(c, tf.float64) for c in (*columns, examples.index)], axis=1)
+    rows = replicas.gather(rows)
+    index = tf.cast(rows[:, -1], tf.int64)
+    index = tf.where(index < 0, tf.cast(variable.shape[0] - 1, tf.int64), index)
+    variable.scatter_update(tf.IndexedSlices(tf.cast(rows[:, :-1], tf.float32), index))
 
 
 def columns(variable: tf.Variable) -> dict[str, np.ndarray]:

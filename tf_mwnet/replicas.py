@@ -23,7 +23,12 @@ def gather(value: tf.Tensor) -> tf.Tensor:
     context = tf.distribute.get_replica_context()
     if context is None or context.num_replicas_in_sync == 1:
         return value
-    return context.all_gather(value, axis=0)
+    # By a sum of padded parts: TensorFlow's all_gather fails where a worker has one replica.
+    number, size = context.replica_id_in_sync_group, tf.shape(value)[0]
+    sizes = all_sum(size * tf.one_hot(number, context.num_replicas_in_sync, dtype=size.dtype))
+    before = tf.reduce_sum(sizes[:number])
+    after = tf.reduce_sum(sizes) - before - size
+    return all_sum(tf.pad(value, [[before, after]] + [[0, 0]] * (value.shape.rank - 1)))
 
 
 def batch_size(batch_tensor: tf.Tensor, dtype=tf.float32) -> tf.Tensor:

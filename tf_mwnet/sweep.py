@@ -20,7 +20,7 @@ from typing import Any
 
 from tf_mwnet import console
 
-console.quiet_start()
+console.start()
 
 from absl import flags  # noqa: E402
 

@@ -11,7 +11,7 @@ import keras
 import tensorflow as tf
 from absl import logging
 
-from tf_mwnet import callbacks, example_files, methods, parts
+from tf_mwnet import callbacks, example_files, heads, methods, parts, strategies
 from tf_mwnet.config import Experiment
 from tf_mwnet.data import images
 from tf_mwnet.data.streams import evaluation_stream, training_stream
@@ -29,6 +29,7 @@ def train(
     name: str,
     folder: pathlib.Path,
     make: parts.Maker,
+    strategy: tf.distribute.Strategy,
     estimated: Mapping[str, Any] = parts.EMPTY,
 ) -> ReweightedModel:
     """Trains one method into ``folder``, from its last whole epoch if there is one.
@@ -37,61 +38,59 @@ def train(
         config: the run's.
         splits: the data.
         name: the method.
-        folder: of its files.
+        folder: of its files; of several workers the chief alone writes there, and all read.
         make, estimated: see `parts.make_method`.
+        strategy: what to train under.
 
     Raises:
         callbacks.NotANumber: the loss is no longer finite.
         callbacks.Interrupted: SIGINT or SIGTERM came.
-        UserError: an image that is read when it is needed can not be read.
+        strategies.WorkerLost: another worker ended.
+        UserError: an image that is read when it is needed can not be read; or the workers do not see
+            one folder.
     """
-    model = parts.build_model(config, splits, name, make, estimated)
+    with strategies.watched(strategy), strategy.scope():
+        model = parts.build_model(config, splits, name, make, estimated)
     splits = splits.seen_by(model.method.trains_on)
     saved = callbacks.Checkpoints(folder / "checkpoints", model)
     first = saved.restore() if config.resume else 0
+    with strategies.watched(strategy):
+        strategies.agree(strategy, "finished epochs", first)
     if first:
         logging.info("%s: continuing after epoch %d of %d", name, first, config.epochs)
-    steps = config.steps_per_epoch
-    corrupted = splits.corrupted if splits.truth_known else None
-    board = folder.parent / "tensorboard" / name
-    stop = callbacks.StopOnSignal()
-    progress = callbacks.Progress(name, config.epochs * steps, first * steps)
     if first == config.epochs:
         return model
-    extra = []
-    if splits.validation is not None:
-        held_out = evaluation_stream(splits.validation, splits.spec)
-        extra.append(callbacks.KeepBest(folder / BEST, held_out))
+    steps = config.steps_per_epoch
+    stop = callbacks.StopOnSignal()
+    progress = callbacks.Progress(name, config.epochs * steps, first * steps)
+    writing = [progress, *_writers(config, splits, name, folder, first), saved]
     try:
-        model.fit(
-            training_stream(
-                splits.train,
-                splits.meta if model.method.takes_meta_batches else None,
-                splits.spec,
-                config.batch_size,
-                config.meta_batch_size,
-                config.seed,
-                parts.make_augmentation(config),
-                start_step=first * steps,
-                sampling=model.method.sampling,
-            ),
-            epochs=config.epochs,
-            initial_epoch=first,
-            steps_per_epoch=steps,
-            validation_data=evaluation_stream(splits.test, splits.spec),
-            verbose=0,
-            callbacks=[
-                callbacks.StopOnNaN(first * steps),
-                callbacks.LearningRate(),
-                example_files.ExampleRecord(folder / "examples", corrupted, first),
-                progress,
-                *extra,
-                callbacks.MetricsFile(folder / "metrics.csv", first),
-                TensorBoard(board, config.epochs, splits.train.y, corrupted),
-                saved,
-                stop,
-            ],
-        )
+        with strategies.watched(strategy):
+            model.fit(
+                training_stream(
+                    splits.train,
+                    splits.meta if model.method.takes_meta_batches else None,
+                    splits.spec,
+                    config.batch_size,
+                    config.meta_batch_size,
+                    config.seed,
+                    parts.make_augmentation(config),
+                    start_step=first * steps,
+                    sampling=model.method.sampling,
+                ),
+                epochs=config.epochs,
+                initial_epoch=first,
+                steps_per_epoch=steps,
+                validation_data=evaluation_stream(splits.test, splits.spec),
+                verbose=0,
+                callbacks=[
+                    callbacks.StopOnNaN(first * steps),
+                    callbacks.LearningRate(),
+                    *(writing if strategies.is_chief(strategy) else []),
+                    stop,
+                ],
+            )
+            strategies.everyone(strategy, 0)  # what the chief has written is there
     except tf.errors.OpError as error:
         raise images.found_in(error) or error from None
     finally:
@@ -100,46 +99,73 @@ def train(
     return model
 
 
+def _writers(config, splits, name, folder, first) -> list[keras.callbacks.Callback]:
+    """The callbacks that write files; what one adds to the logs, the next ones see."""
+    corrupted = splits.corrupted if splits.truth_known else None
+    found: list[keras.callbacks.Callback] = []
+    found.append(example_files.ExampleRecord(folder / "examples", corrupted, first))
+    if splits.validation is not None:
+        held_out = evaluation_stream(splits.validation, splits.spec)()
+        found.append(callbacks.KeepBest(folder / BEST, held_out, splits.validation.y))
+    found.append(callbacks.MetricsFile(folder / "metrics.csv", first))
+    board = folder.parent / "tensorboard" / name
+    return [*found, TensorBoard(board, config.epochs, splits.train.y, corrupted)]
+
+
 def train_method(
-    config: Experiment, splits: Splits, name: str, folder: pathlib.Path, make: parts.Maker
+    config: Experiment,
+    splits: Splits,
+    name: str,
+    folder: pathlib.Path,
+    make: parts.Maker,
+    strategy: tf.distribute.Strategy,
 ) -> ReweightedModel:
     """Trains one method, with the stage before it where it has one; see `train`."""
     before = parts.first_stage(config, name)
     if not before:
-        return train(config, splits, name, folder, make)
+        return train(config, splits, name, folder, make, strategy)
     halves = parts.halves(config)
-    first = train(halves[0], splits, before, folder / "first_stage", make)
+    first = train(halves[0], splits, before, folder / "first_stage", make, strategy)
     estimated = methods.METHODS[name].estimate(_outputs(first, splits))
-    return train(halves[1], splits, name, folder, make, estimated)
+    return train(halves[1], splits, name, folder, make, strategy, estimated)
 
 
 def best_classifier(classifier: keras.Model, folder: pathlib.Path) -> tuple[keras.Model, int]:
     """A copy of a classifier as it was at the best epoch on the validation set, and that epoch."""
     found = load_arrays(folder / BEST)
-    copy = _copy(classifier)
+    copy = copied(classifier)
     for i, variable in enumerate(copy.variables):
         variable.assign(found[f"variable_{i:05d}"])
     return copy, int(found["epoch"])
 
 
 def fine_tune(
-    config: Experiment, splits: Splits, folder: pathlib.Path, classifier: keras.Model
+    config: Experiment,
+    splits: Splits,
+    folder: pathlib.Path,
+    classifier: keras.Model,
+    strategy: tf.distribute.Strategy,
 ) -> ReweightedModel:
     """Trains a copy of a classifier plainly on the meta set, see ``then_fine_tune``."""
-    epochs = -(-config.then_fine_tune // 100)
+    if config.fine_tune_unit == "epochs":
+        epochs, steps = config.then_fine_tune, -(-len(splits.meta) // config.batch_size)
+    else:
+        epochs = -(-config.then_fine_tune // 100)
+        steps = -(-config.then_fine_tune // epochs)
     config = dataclasses.replace(
         config,
         epochs=epochs,
-        steps_per_epoch=-(-config.then_fine_tune // epochs),
+        steps_per_epoch=steps,
         lr=config.fine_tune_lr,
         schedule="step",
         lr_drops=(),
     )
     splits = dataclasses.replace(splits, validation=None)
-    return train(config, splits, "meta_only", folder, lambda spec: _copy(classifier))
+    return train(config, splits, "meta_only", folder, lambda spec: copied(classifier), strategy)
 
 
-def _copy(classifier: keras.Model) -> keras.Model:
+def copied(classifier: keras.Model) -> keras.Model:
+    """A classifier of its own with the same values, on no strategy's devices."""
     copy = keras.models.clone_model(classifier)
     copy.set_weights(classifier.get_weights())
     return copy
@@ -149,7 +175,7 @@ def _outputs(model: ReweightedModel, splits: Splits) -> Outputs:
     def probabilities(examples):
         if examples is None:
             return None
-        logits = model.classifier.predict(evaluation_stream(examples, splits.spec), verbose=0)
+        logits = heads.outputs(model.classifier, evaluation_stream(examples, splits.spec)())
         return tf.nn.softmax(tf.cast(logits, tf.float64)).numpy()
 
     meta_labels = None if splits.meta is None else splits.meta.y

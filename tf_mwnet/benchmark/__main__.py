@@ -16,7 +16,7 @@ from typing import Any
 
 from tf_mwnet import console
 
-console.quiet_start()
+console.start()
 
 import tensorflow as tf  # noqa: E402
 from absl import flags  # noqa: E402

@@ -74,7 +74,7 @@ def images_per_second(setting: Setting, steps: int = 200) -> float:
     stream = training_stream(
         LabelledSet(x, y, y, ids), None, setting.spec, setting.batch, 0, 0, Augmentation(4, True)
     )
-    iterator = iter(stream)
+    iterator = iter(stream())
     for _ in range(10):
         next(iterator)
     start = time.perf_counter()

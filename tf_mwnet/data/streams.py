@@ -2,7 +2,8 @@
 
 The order of a pass depends on the seed and the number of the pass, the augmentation of a batch on
 the seed and the number of the step. A stream can therefore start at any step and gives what an
-uninterrupted one would have given from there: this is what makes an exact resume possible.
+uninterrupted one would have given from there: this is what makes an exact resume possible. The draws
+are those of the whole batch even where a stream gives only a part of it, to one of several replicas.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import tensorflow as tf
 
 from tf_mwnet.data import orders
 from tf_mwnet.data.images import ImageFiles
+from tf_mwnet.data.shares import WHOLE, Share, Stream, bounds
 from tf_mwnet.types import EACH_ONCE, Batch, DataSpec, LabelledSet, Sampling
 
 
@@ -30,21 +32,26 @@ class Augmentation:
     pad: int = 0
     flip: bool = False
 
-    def __call__(self, images: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-        """Augments ``[B, H, W, C]``; ``seed``: int ``[2]``, gives the same result each time."""
-        size = tf.shape(images)[0]
+    def __call__(self, images: tf.Tensor, seed: tf.Tensor, start=0, size=None) -> tf.Tensor:
+        """Augments ``[b, H, W, C]``, the images from ``start`` on of a batch of ``size``.
+
+        ``seed``, int ``[2]``, gives the same result each time.
+        """
+        count = tf.shape(images)[0]
+        start, size = tf.cast(start, tf.int32), count if size is None else tf.cast(size, tf.int32)
         height, width = images.shape[1], images.shape[2]
         seeds = tf.random.split(seed, 3)
         if self.pad:
             border = [[0, 0], [self.pad, self.pad], [self.pad, self.pad], [0, 0]]
             images = tf.pad(images, border, mode="REFLECT")
             reach = 2 * self.pad + 1
-            top = tf.random.stateless_uniform([size, 1], seeds[0], 0, reach, tf.int32)
-            left = tf.random.stateless_uniform([size, 1], seeds[1], 0, reach, tf.int32)
+            draws = (tf.random.stateless_uniform([size, 1], s, 0, reach, tf.int32) for s in seeds[:2])
+            top, left = (d[start : start + count] for d in draws)
             images = tf.gather(images, top + tf.range(height), axis=1, batch_dims=1)
             images = tf.gather(images, left + tf.range(width), axis=2, batch_dims=1)
         if self.flip:
             mirror = tf.random.stateless_uniform([size, 1, 1, 1], seeds[2]) < 0.5
+            mirror = mirror[start : start + count]
             images = tf.where(mirror, tf.reverse(images, axis=[2]), images)
         return images
 
@@ -72,28 +79,53 @@ def _reader(x) -> Callable[[tf.Tensor], Any]:
     return lambda index: tf.nest.map_structure(lambda t: tf.gather(t, index), tensors)
 
 
-def batches(x, y, indices, start_step, transform) -> tf.data.Dataset:
-    """A dataset of `Batch` from arrays and index batches; ``transform(x, step)`` or None."""
+def batches(x, y, indices, start_step=0, transform=None) -> Stream:
+    """A stream of `Batch` from arrays and index batches.
+
+    Args:
+        x, y: what `_reader` reads.
+        indices: dataset of rows int64 ``[B]``.
+        start_step: number of the first batch.
+        transform: ``(x, step, start, size)``, the last two as for `Augmentation`; or None.
+    """
     x_rows, y_rows = _reader(x), _reader(y)
 
-    def load(step, index):
+    def load(step, index, number, of):
+        size = tf.shape(index, out_type=tf.int64)[0]
+        start, stop = bounds(size, number, of)
+        index = index[start:stop]
         bx, by = x_rows(index), y_rows(index)
-        return Batch(bx if transform is None else transform(bx, step), by, index)
+        return Batch(bx if transform is None else transform(bx, step, start, size), by, index)
 
-    steps = tf.data.Dataset.range(start_step, orders.FOREVER)
-    pairs = tf.data.Dataset.zip(steps, indices)
-    return pairs.map(load, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    def stream(share: Share = WHOLE) -> tf.data.Dataset:
+        steps = tf.data.Dataset.range(start_step, orders.FOREVER)
+        each = tf.data.Dataset.zip(steps, indices).flat_map(
+            lambda step, index: share.numbers().map(lambda number: (step, index, number))
+        )
+        return each.map(
+            lambda *where: load(*where, share.of),
+            num_parallel_calls=tf.data.AUTOTUNE,
+            deterministic=True,
+        )
+
+    return stream
 
 
-def paired(train: tf.data.Dataset, meta: tf.data.Dataset | None) -> tf.data.Dataset:
+def paired(train: Stream, meta: Stream | None) -> Stream:
     """Elements ``{"train": Batch, "meta": Batch}``, or ``{"train": Batch}`` without a meta set."""
-    if meta is None:
-        pairs = train.map(lambda t: {"train": t})
-    else:
-        pairs = tf.data.Dataset.zip(train, meta).map(lambda t, m: {"train": t, "meta": m})
-    if train.cardinality() >= 0:  # lost where the endless meta stream's is unknown
-        pairs = pairs.apply(tf.data.experimental.assert_cardinality(train.cardinality()))
-    return pairs.prefetch(tf.data.AUTOTUNE)
+
+    def stream(share: Share = WHOLE) -> tf.data.Dataset:
+        of_train = train(share)
+        if meta is None:
+            pairs = of_train.map(lambda t: {"train": t})
+        else:
+            pairs = tf.data.Dataset.zip(of_train, meta(share))
+            pairs = pairs.map(lambda t, m: {"train": t, "meta": m})
+        if of_train.cardinality() >= 0:  # lost where the endless meta stream's is unknown
+            pairs = pairs.apply(tf.data.experimental.assert_cardinality(of_train.cardinality()))
+        return pairs.prefetch(tf.data.AUTOTUNE)
+
+    return stream
 
 
 def is_paired(x: Any) -> bool:
@@ -113,13 +145,12 @@ def training_stream(
     augmentation: Augmentation | None = None,
     start_step: int = 0,
     sampling: Sampling = EACH_ONCE,
-) -> tf.data.Dataset:
+) -> Stream:
     """An endless stream of pairs, see `paired`.
 
     Each pass covers the training set once (the last batch may be smaller), unless ``sampling`` has it
-    otherwise; the meta set cycles with
-    a new order each time; both are augmented and normalised. The training batch carries the row of
-    each example, not its true label.
+    otherwise; the meta set cycles with a new order each time; both are augmented and normalised. The
+    training batch carries the row of each example, not its true label.
 
     Args:
         train, meta: what to draw from; without ``meta`` the elements have no "meta".
@@ -132,9 +163,10 @@ def training_stream(
     """
 
     def transform(stream: int) -> Callable:
-        def apply(x, step):
+        def apply(x, step, start, size):
             if augmentation is not None:
-                x = augmentation(x, tf.stack([tf.cast(seed, tf.int64), step * 8 + stream]))
+                draws = tf.stack([tf.cast(seed, tf.int64), step * 8 + stream])
+                x = augmentation(x, draws, start, size)
             return normalise(x, spec)
 
         return apply
@@ -148,36 +180,19 @@ def training_stream(
     return paired(of_train, batches(meta.x, meta.y, rows, start_step, transform(orders.META_CROP)))
 
 
-def evaluation_stream(examples: LabelledSet, spec: DataSpec, batch_size: int = 500):
+def evaluation_stream(examples: LabelledSet, spec: DataSpec, batch_size: int = 500) -> Stream:
     """Batches ``(x, y)`` in order, once, normalised, not augmented."""
-    x, y = _reader(examples.x), _reader(examples.y)
     rows = tf.data.Dataset.range(len(examples)).batch(batch_size)
-    return rows.map(
-        lambda index: (normalise(x(index), spec), y(index)),
-        num_parallel_calls=tf.data.AUTOTUNE,
-        deterministic=True,
-    ).prefetch(tf.data.AUTOTUNE)
+    stream = batches(examples.x, examples.y, rows, 0, lambda x, *where: normalise(x, spec))
+    return once(stream, rows.cardinality())
 
 
-def distribute(dataset: tf.data.Dataset, strategy: tf.distribute.Strategy):
-    """Cuts each global batch into one part per replica, training and meta batch alike.
+def once(stream: Stream, number) -> Stream:
+    """Elements ``(x, y)`` of a stream of ``number`` batches."""
 
-    TensorFlow's own splitting wants one batch size for all parts of an element; here the two batches
-    of a pair may differ in size. Parts differ by at most one example.
-    """
-    replicas = strategy.num_replicas_in_sync
-    if replicas == 1:
-        return dataset
+    def pairs(share: Share = WHOLE) -> tf.data.Dataset:
+        found = stream(share).map(lambda batch: (batch.x, batch.y))
+        known = tf.data.experimental.assert_cardinality(number * share.count)
+        return found.apply(known).prefetch(tf.data.AUTOTUNE)
 
-    def part(batch, number):
-        def cut(t):
-            size = tf.shape(t, out_type=tf.int64)[0]
-            return t[size * number // replicas : size * (number + 1) // replicas]
-
-        return tf.nest.map_structure(cut, batch)
-
-    def parts(batch):
-        return tf.data.Dataset.range(replicas).map(lambda number: part(batch, number))
-
-    cut = dataset.flat_map(parts).prefetch(tf.data.AUTOTUNE)
-    return strategy.distribute_datasets_from_function(lambda _: cut)
+    return pairs

@@ -92,8 +92,12 @@ def _backward(slope, x, gamma, saved, epsilon: float):
     return backward(slope, x, gamma)
 
 
+@tf.function
 def _slow_gradient(slope, x, gamma, upstream, epsilon: float):
-    """Gradient of `_backward` with respect to x and gamma; a traced step without need leaves it out."""
+    """Gradient of `_backward` with respect to x and gamma; a traced step without need leaves it out.
+
+    A function of its own, since layers of one shape then share its trace.
+    """
     with tf.GradientTape() as tape:
         tape.watch([x, gamma])
         wide, given = tf.cast(x, tf.float32), tf.cast(slope, tf.float32)

@@ -42,7 +42,9 @@ class ImageNetInput(layers.Layer):
         return super().get_config() | {"mean": self.mean, "std": self.std}
 
 
-def resnet50(spec: DataSpec, seed: int = 0, weights: str = "auto") -> keras.Model:
+def resnet50(
+    spec: DataSpec, seed: int = 0, weights: str = "auto", synchronized: bool = False
+) -> keras.Model:
     """ResNet-50 (`keras.applications.ResNet50`), batch norm momentum 0.9, a new top layer.
 
     Its epsilon stays Keras's 1.001e-5, which the ImageNet weights were converted for.
@@ -53,6 +55,7 @@ def resnet50(spec: DataSpec, seed: int = 0, weights: str = "auto") -> keras.Mode
         weights: "auto" takes the ImageNet weights where Keras has them on disk (in
             ``~/.keras/models``) and random ones elsewhere, and says which; "none" is random; or a
             path to a weights file.
+        synchronized: see `init.batch_norm`.
 
     Raises:
         UserError: the images are smaller or not RGB, or the weights file is not there.
@@ -76,7 +79,7 @@ def resnet50(spec: DataSpec, seed: int = 0, weights: str = "auto") -> keras.Mode
     )
     for layer in body.layers:
         if isinstance(layer, layers.BatchNormalization):
-            layer.momentum = 0.9
+            layer.momentum, layer.synchronized = 0.9, synchronized
         elif isinstance(layer, layers.Conv2D):
             layer.kernel.assign(seeds.he_normal()(layer.kernel.shape))
     inputs = keras.Input(spec.shape)

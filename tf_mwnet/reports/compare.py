@@ -14,7 +14,7 @@ from typing import Any
 
 from tf_mwnet import console
 
-console.quiet_start()
+console.start()
 
 import numpy as np  # noqa: E402
 from absl import flags  # noqa: E402

@@ -13,7 +13,7 @@ from typing import Any
 
 from tf_mwnet import console
 
-console.quiet_start()
+console.start()
 
 from absl import flags  # noqa: E402
 
@@ -50,6 +50,8 @@ def matches(asked: Experiment, ran: Mapping[str, Any], method: str) -> bool:
     names = list(SETTINGS)
     if kind.learns or kind.needs_meta or asked.then_fine_tune:
         names += LEARNING[:2]
+    if asked.then_fine_tune:
+        names.append("fine_tune_unit")
     if kind.learns:
         names += [*LEARNING[2:], "weight_net"]
     names += [option for option in kind.options if hasattr(asked, option) and option != "seed"]

@@ -1,0 +1,138 @@
+"""Where a model is trained: on one device, on those of one machine, or on several machines."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+
+import numpy as np
+import tensorflow as tf
+from absl import logging
+
+from tf_mwnet.errors import UserError, check_range, choose
+
+STRATEGIES = ("none", "mirrored", "multiworker")
+CLUSTER = "TF_CONFIG"
+LOST = (
+    tf.errors.UnavailableError,
+    tf.errors.AbortedError,
+    tf.errors.CancelledError,
+    tf.errors.InternalError,
+    tf.errors.DeadlineExceededError,
+)
+
+
+class WorkerLost(RuntimeError):
+    """Another worker ended or does not answer; the message says what can be done."""
+
+
+def make(name: str, replicas: int = 0) -> tf.distribute.Strategy:
+    """The strategy of a name.
+
+    Args:
+        name: "none", the strategy in whose scope the caller is, by default none; "mirrored",
+            `tf.distribute.MirroredStrategy`; "multiworker",
+            `tf.distribute.MultiWorkerMirroredStrategy` as ``TF_CONFIG`` says, which waits for the
+            other workers, and must come before anything else of TensorFlow.
+        replicas: of "mirrored": GPUs, or without any logical CPU devices; 0 for all GPUs, or one CPU.
+
+    Raises:
+        UserError: the name is unknown, there are too few GPUs, or ``TF_CONFIG`` is no cluster.
+    """
+    choose("strategy", name, dict.fromkeys(STRATEGIES))
+    check_range("replicas", replicas, 0)
+    if replicas and name != "mirrored":
+        raise UserError(f"replicas is {replicas} with strategy '{name}'; allowed: with mirrored")
+    if name == "none":
+        return tf.distribute.get_strategy()
+    if name == "mirrored":
+        return tf.distribute.MirroredStrategy(_devices(replicas))
+    workers, number = _cluster()
+    logging.info("worker %d of %d: waiting for the others", number + 1, workers)
+    return tf.distribute.MultiWorkerMirroredStrategy()
+
+
+def _devices(replicas: int) -> list[str]:
+    gpus = tf.config.list_physical_devices("GPU")
+    if replicas > len(gpus) > 0:
+        raise UserError(f"replicas is {replicas}; allowed: at most {len(gpus)}, the number of GPUs")
+    if gpus:
+        return [f"GPU:{i}" for i in range(replicas or len(gpus))]
+    cpu, wanted = tf.config.list_physical_devices("CPU")[0], max(1, replicas)
+    if len(tf.config.get_logical_device_configuration(cpu) or [None]) < wanted:
+        try:
+            parts = [tf.config.LogicalDeviceConfiguration()] * wanted
+            tf.config.set_logical_device_configuration(cpu, parts)
+        except RuntimeError as error:
+            raise UserError(
+                f"replicas is {replicas}, and TensorFlow has been started with fewer logical CPU"
+                " devices; allowed: before anything else of TensorFlow"
+            ) from error
+    return [f"CPU:{i}" for i in range(wanted)]
+
+
+def _cluster() -> tuple[int, int]:
+    """Number of workers, and which one this is, from 0."""
+    text = os.environ.get(CLUSTER, "")
+    try:
+        found = json.loads(text)
+        cluster, task = found["cluster"], found["task"]
+        names = [(kind, i) for kind in ("chief", "worker") for i in range(len(cluster.get(kind, [])))]
+        return len(names), names.index((task["type"], int(task["index"])))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(
+            f"{CLUSTER} is '{text}'; allowed with strategy multiworker: JSON as"
+            ' {"cluster": {"worker": ["host:port", ...]}, "task": {"type": "worker", "index": 0}}'
+        ) from error
+
+
+def several_workers(strategy: tf.distribute.Strategy) -> bool:
+    """Whether the strategy spans several processes."""
+    resolver = strategy.cluster_resolver
+    spec = None if resolver is None else resolver.cluster_spec()
+    return spec is not None and sum(len(spec.job_tasks(job)) for job in spec.jobs) > 1
+
+
+def is_chief(strategy: tf.distribute.Strategy) -> bool:
+    """Whether this process is the one that writes; the only one is."""
+    if not several_workers(strategy):
+        return True
+    resolver = strategy.cluster_resolver
+    if resolver.task_type == "chief":
+        return True
+    return "chief" not in resolver.cluster_spec().jobs and resolver.task_id == 0
+
+
+@contextlib.contextmanager
+def watched(strategy: tf.distribute.Strategy):
+    """Turns TensorFlow's many errors after the loss of a worker into `WorkerLost`."""
+    try:
+        yield
+    except tf.errors.OpError as error:
+        if not several_workers(strategy) or not isinstance(error, LOST):
+            raise
+        raise WorkerLost(f"another worker ended or does not answer ({type(error).__name__})") from error
+
+
+def agree(strategy: tf.distribute.Strategy, what: str, number: int) -> None:
+    """Raises ``UserError`` where the workers do not have the same number."""
+    found = everyone(strategy, number)
+    if len(set(found.tolist())) > 1:
+        raise UserError(
+            f"the workers found different {what} in run_dir: {found.tolist()}; allowed: the same, in one"
+            " folder that all see"
+        )
+
+
+def everyone(strategy: tf.distribute.Strategy, number: int) -> np.ndarray:
+    """``number`` of each replica, int64 ``[R]``; all workers wait here for one another."""
+
+    @tf.function
+    def gathered():
+        context = tf.distribute.get_replica_context()
+        size = context.num_replicas_in_sync
+        own = tf.one_hot(context.replica_id_in_sync_group, size, dtype=tf.int64) * number
+        return own if size == 1 else context.all_reduce(tf.distribute.ReduceOp.SUM, own)
+
+    return strategy.experimental_local_results(strategy.run(gathered))[0].numpy()
