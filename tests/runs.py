@@ -1,9 +1,13 @@
 """Runs through the command line's own functions, and what they leave."""
 
 import csv
+import json
+import os
 import pathlib
+import socket
 import subprocess
 import sys
+import time
 
 import numpy as np
 import tensorflow as tf
@@ -36,3 +40,31 @@ def command(*arguments, **kwargs):
         [sys.executable, "-m", "tf_mwnet.main", *arguments],
         cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **kwargs,
     )  # fmt: skip
+
+
+def wait_for(path, process):
+    end = time.monotonic() + 120
+    while not path.exists():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def start_workers(*commands):
+    """Starts commands as the workers of one cluster."""
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in commands]
+    addresses = [f"127.0.0.1:{s.getsockname()[1]}" for s in sockets]
+    for s in sockets:
+        s.close()
+    found = []
+    for index, command in enumerate(commands):
+        config = {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": index}}
+        environment = os.environ | {"TF_CONFIG": json.dumps(config), "TF_CPP_MIN_LOG_LEVEL": "3"}
+        environment["PYTHONPATH"] = str(ROOT)
+        found.append(
+            subprocess.Popen(
+                [sys.executable, *command], cwd=ROOT, env=environment,
+                stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            )
+        )  # fmt: skip
+    return found

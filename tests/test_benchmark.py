@@ -9,6 +9,7 @@ from small import model_of
 
 from tf_mwnet.benchmark import __main__ as benchmark
 from tf_mwnet.benchmark import measure, naive
+from tf_mwnet.benchmark.modes import Setting
 from tf_mwnet.types import Batch
 
 
@@ -52,6 +53,20 @@ def test_command(tmp_path, capsys):
     assert (tmp_path / "times.png").stat().st_size > 5000
 
 
+def test_input_alone(capsys):
+    small = ["--input_only", "--size=8", "--batch=4"]
+    for cache in ("memory", "disk"):
+        assert benchmark.main([*small, "--examples=2100", f"--cache={cache}"]) == 0
+        out = capsys.readouterr().out
+        assert "images a second, of 2,100, 0 MB in all; the process took at most" in out
+
+
+def test_steps_on_two_replicas(two_replicas):
+    rows = measure.measure(Setting("mlp", batch=8, size=8), ["plain", "exact"], 2, 1, two_replicas)
+    assert [row["mode"] for row in rows] == ["plain", "exact"]
+    assert all(row["ms"] > 0 for row in rows)
+
+
 @pytest.mark.parametrize(
     ("flag", "message"),
     [
@@ -60,6 +75,8 @@ def test_command(tmp_path, capsys):
         ("--precision=float16", "unknown precision 'float16'"),
         ("--rounds=0", "rounds is 0; allowed: at least 1"),
         ("--batch=many", "batch"),
+        ("--cache=none", "unknown cache 'none'; allowed: memory, disk"),
+        ("--strategy=many", "unknown strategy 'many'; allowed: none, mirrored, multiworker"),
     ],
 )
 def test_bad_input(capsys, flag, message):

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from tf_mwnet import UserError, data
-from tf_mwnet.data import images, streams
+from tf_mwnet.data import cache, images, streams
 from tf_mwnet.main import main
 
 
@@ -95,15 +95,15 @@ def on_disk(tmp_path, monkeypatch):
                 pixels = (100 * label + rng.integers(0, 99, (8, 9, 1))).astype(np.uint8)
                 image = Image.fromarray(np.repeat(pixels, 3, axis=2))
                 image.save(tmp_path / split / name / f"{i:02d}.png")
-    monkeypatch.setattr(images, "IN_MEMORY", 5000)
+    monkeypatch.setattr(cache, "IN_MEMORY", 5000)
     return tmp_path
 
 
 def test_large_sets_are_read_from_their_files(on_disk, monkeypatch):
     lazy = data.load("folder", str(on_disk))
-    assert isinstance(lazy.train.x, images.ImageFiles)
+    assert isinstance(lazy.train.x, images.LazyImages)
     assert isinstance(lazy.test.x, np.ndarray)
-    monkeypatch.setattr(images, "IN_MEMORY", 2**30)
+    monkeypatch.setattr(cache, "IN_MEMORY", 2**30)
     eager = data.load("folder", str(on_disk))
     np.testing.assert_array_equal(lazy.train.x.read(np.arange(60)), eager.train.x)
     some = np.arange(0, 60, 7)
@@ -140,3 +140,33 @@ def test_broken_file_is_named_when_it_is_read(on_disk, tmp_path, capfd, monkeypa
     last = capfd.readouterr().err.splitlines()[-1]
     assert last.startswith("tf_mwnet: image")
     assert "29.png' can not be read" in last
+
+
+def test_a_cache_on_disk(on_disk, tmp_path):
+    folder = tmp_path / "cache"
+
+    def load(kind="disk"):
+        return data.load("folder", str(on_disk), cache=kind, cache_dir=str(folder))
+
+    first, eager = load(), load("memory")
+    files = sorted(folder.iterdir())
+    assert len(files) == 3  # train, meta, test
+    assert isinstance(eager.train.x, np.ndarray)
+    np.testing.assert_array_equal(first.train.x[::7].read(np.arange(9)), eager.train.x[::7])
+    again = load()
+    assert sorted(folder.iterdir()) == files
+    np.testing.assert_array_equal(again.meta.x.read(np.arange(10)), eager.meta.x)
+    both = again.train.x[:2].joined(again.train.x[40:])
+    np.testing.assert_array_equal(both.read(np.array([0, 21])), eager.train.x[[0, 59]])
+    with pytest.raises(UserError, match="from another file"):
+        again.train.x.joined(again.meta.x)
+    # An image that has changed, and a file that has been cut.
+    Image.fromarray(np.full((8, 9, 3), 7, np.uint8)).save(on_disk / "test" / "a" / "00.png")
+    assert (load().test.x.read(np.array([0])) == 7).all()
+    assert len(list(folder.iterdir())) == 4
+    for file in folder.iterdir():
+        file.write_bytes(file.read_bytes()[:1000])
+    with pytest.raises(UserError, match=r"cache file '.*npy' can not be read .*; delete it"):
+        load()
+    with pytest.raises(UserError, match="cache is disk with dataset 'digits'; allowed: auto, memory"):
+        data.load("digits", cache="disk")

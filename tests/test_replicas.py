@@ -1,103 +1,41 @@
-"""Two replicas give what one gives on the same global batch, and XLA what plain TensorFlow gives."""
+"""Two replicas, in one process or two, give what one gives on the same global batch, and XLA too."""
 
-import keras
+import pathlib
+
 import numpy as np
 import pytest
-import small
 import tensorflow as tf
+from replicated import METHODS, assert_close, plain_network, synchronised_network, take_steps, train
+from runs import start_workers, wait_for
 
-from tf_mwnet import ReweightedModel, fitting, methods, networks, optimizers
-from tf_mwnet.data import shares
-from tf_mwnet.types import DataSpec
-
-FACTS = {
-    "num_examples": lambda: 36,
-    "class_sizes": lambda: (18, 12, 6),
-    "clean_share": lambda: (1.0, 0.5, 0.8),
-    "transition": lambda: (0.7 * np.eye(3) + 0.1).tolist(),
-    "num_untrusted": lambda: 30,
-    "num_trusted": lambda: 6,
-    "peer": lambda: plain_network(seed=3),
-}
+pytestmark = pytest.mark.xdist_group("replicas")  # one pair of worker processes for all
 
 
-def method_of(name):
-    if name == "mwnet_mean":
-        return methods.MWNet(normalise=False)
-    return methods.get({"name": name} | {k: FACTS[k]() for k in small.facts(name)})
+@pytest.fixture(scope="module")
+def two_workers(tmp_path_factory):
+    """Method -> what two worker processes came to, once they have."""
+    folder = tmp_path_factory.mktemp("workers")
+    script = pathlib.Path(__file__).with_name("worker.py")
+    processes = start_workers(*[[str(script), str(folder), *METHODS]] * 2)
 
+    def result(name):
+        wait_for(folder / f"{name}.npz", processes[0])
+        with np.load(folder / f"{name}.npz") as found:
+            weights = [found[k] for k in sorted(found) if k.startswith("weight_")]
+            results = {k.removeprefix("result_"): v for k, v in found.items() if k[:7] == "result_"}
+            return (weights, found["record"]), results
 
-METHODS = [*methods.METHODS, "mwnet_mean"]
-
-
-def data():
-    rng = np.random.default_rng(0)
-    x = rng.normal(size=(50, 8, 8, 1)).astype(np.float32)
-    y = rng.integers(3, size=50)
-    return x[:36], y[:36], x[36:], y[36:]
-
-
-def make(build, method, metrics=()):
-    model = ReweightedModel(build(), method_of(method))
-    model.compile(optimizers.SGD(0.05, momentum=0.9, l2=1e-3), keras.optimizers.SGD(1.0), metrics)
-    return model
-
-
-def state(model):
-    weights = [v.numpy() for v in (*model.classifier.variables, *model.method.variables)]
-    return weights, model.record.numpy()[:-1]
-
-
-def train(build, method, batch_size=12):
-    """By ``fit``, with validation: state and the last epoch's logs."""
-    x, y, x_meta, y_meta = data()
-    model = make(build, method, ["accuracy"])
-    history = model.fit(
-        x, y, meta_data=(x_meta, y_meta), batch_size=batch_size, meta_batch_size=7, epochs=2,
-        verbose=0, validation_data=(x_meta, y_meta),
-    )  # fmt: skip
-    return state(model), {k: v[-1] for k, v in history.history.items()}
-
-
-def take_steps(build, method, strategy, jit_compile=False):
-    """Two epochs of three steps, without what ``fit`` has around them: state and the last results."""
-    x, y, x_meta, y_meta = data()
-    with strategy.scope():
-        model = make(build, method)
-        pairs, steps, size = fitting.pairs(model.method, x, y, (x_meta, y_meta), 12, 7, True, 0)
-        model.record_examples(size)
-    replicas = strategy.num_replicas_in_sync
-
-    def step(batch):
-        return strategy.run(model.train_step, args=(batch,))
-
-    step = tf.function(step, jit_compile=jit_compile, autograph=False)
-    for number, batch in enumerate(pairs(shares.WHOLE).take(2 * steps)):
-        if number % steps == 0:
-            model.method.begin_epoch(number // steps, 2)
-        if replicas > 1:
-            parts = [shares.part(batch, number, replicas) for number in range(replicas)]
-            batch = strategy.experimental_distribute_values_from_function(
-                lambda context, parts=parts: parts[context.replica_id_in_sync_group]
-            )
-        step(batch)
-    return state(model), model.get_metrics_result()
-
-
-def plain_network(seed=0):
-    spec = DataSpec("t", (8, 8, 1), "float32", tuple("abc"), np.zeros(1), np.ones(1))
-    return networks.mlp(spec, seed=seed, hidden=(16,))
-
-
-def synchronised_network():
-    spec = DataSpec("t", (8, 8, 1), "float32", tuple("abc"), np.zeros(1), np.ones(1))
-    return networks.small_cnn(spec, seed=0, filters=(4, 8), synchronized=True)
+    yield result
+    for process in processes:
+        process.kill()
+        process.communicate()
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_two_replicas_equal_one_compiled_by_xla(two_replicas, method):
+def test_two_replicas_and_two_workers_equal_one(two_replicas, two_workers, method):
     one = take_steps(plain_network, method, tf.distribute.get_strategy(), jit_compile=True)
     assert_close(take_steps(plain_network, method, two_replicas), one)
+    assert_close(two_workers(method), one)
 
 
 @pytest.mark.parametrize("method", ["mwnet", "gdw"])
@@ -112,12 +50,3 @@ def test_fit(two_replicas, batch_size):
     with two_replicas.scope():
         two = train(plain_network, "mwnet", batch_size)
     assert_close(two, one)
-
-
-def assert_close(found, expected):
-    for a, b in zip(found[0][0], expected[0][0], strict=True):
-        np.testing.assert_allclose(a, b, rtol=2e-3, atol=2e-5)
-    np.testing.assert_allclose(found[0][1], expected[0][1], rtol=2e-3, atol=2e-4)
-    assert set(found[1]) == set(expected[1])
-    for name, value in expected[1].items():
-        np.testing.assert_allclose(found[1][name], value, rtol=2e-3, err_msg=name)

@@ -6,7 +6,7 @@ import time
 
 import numpy as np
 import pytest
-from runs import SHORT, assert_same, command, final_variables, rows
+from runs import SHORT, assert_same, command, final_variables, rows, wait_for
 
 from tf_mwnet.main import main
 
@@ -33,14 +33,6 @@ def test_killed_and_resumed_run_is_the_same_to_the_last_bit(undisturbed, tmp_pat
     assert main([*ARGUMENTS, f"--run_dir={folder}", "--resume"]) == 0
     assert_same(final_variables(folder), final_variables(undisturbed))
     assert rows(folder / "mwnet" / "metrics.csv") == rows(undisturbed / "mwnet" / "metrics.csv")
-
-
-def wait_for(path, process):
-    end = time.monotonic() + 120
-    while not path.exists():
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < end
-        time.sleep(0.05)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -85,3 +85,18 @@ def test_bad_columns(tfds_folder):
 def test_versions_and_configurations_that_are_not_there(tfds_folder, name):
     with pytest.raises(UserError, match=name):
         data.load(name, tfds_folder)
+
+
+def test_a_cache_on_disk(tfds_folder, tmp_path):
+    arguments = {"label_key": "worse_label", "clean_label_key": "label", "cache_dir": str(tmp_path)}
+    memory = data.load("human_set", tfds_folder, **arguments)
+    for _ in range(2):  # written, and found
+        disk = data.load("human_set", tfds_folder, cache="disk", **arguments)
+        assert len(list(tmp_path.iterdir())) == 2
+        for split in ("train", "test"):
+            a, b = getattr(memory, split), getattr(disk, split)
+            np.testing.assert_array_equal(b.x.read(np.arange(len(b))), a.x)
+            np.testing.assert_array_equal(b.y, a.y)
+            np.testing.assert_array_equal(b.ids, a.ids)
+    with pytest.raises(UserError, match="cache is none with data set 'human_set'; allowed: auto, mem"):
+        data.load("human_set", tfds_folder, cache="none")

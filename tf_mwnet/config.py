@@ -7,6 +7,7 @@ import json
 import pathlib
 from typing import Any
 
+from tf_mwnet.data.cache import CACHES
 from tf_mwnet.errors import UserError, check_range, choose
 from tf_mwnet.losses import LOSSES
 from tf_mwnet.methods import METHODS
@@ -40,6 +41,12 @@ class Experiment:
     clean_label_key: str = option("", "TFDS column of true labels, for sets that have both")
     resize: int = option(0, "pixels that the shorter side of a folder's images is resized to; 0: as is")
     center_crop: int = option(0, "side of the square then cut from their centre; 0 for none")
+    cache: str = option(
+        "auto",
+        "where decoded images are kept: memory; disk, a file for all runs; none, decoded when needed"
+        " (folders); auto, memory up to 4 GB",
+    )
+    cache_dir: str = option("", "folder of cache=disk; ~/.cache/tf_mwnet by default")
     classes: tuple[str, ...] = option((), "classes to keep, by number or name: 4,9; all by default")
     # Bias
     noise: str = option(
@@ -135,6 +142,7 @@ class Experiment:
             ("schedule", SCHEDULES),
             ("meta_optimizer", META_OPTIMIZERS),
             ("augment", AUGMENTATIONS),
+            ("cache", CACHES),
             ("meta_labels", ("auto", "clean", "noisy")),
             ("meta_loss", ("auto", *LOSSES)),
             ("precision", ("float32", "mixed_bfloat16", "mixed_float16")),
@@ -187,7 +195,7 @@ class Experiment:
 
 # Not part of what a run computes: a resumed run may differ in them.
 ABOUT_THE_FOLDER = ("run_dir", "overwrite", "resume", "auto_resume")
-ABOUT_THE_MACHINES = ("strategy", "replicas")
+ABOUT_THE_MACHINES = ("strategy", "replicas", "cache", "cache_dir")
 
 
 def differences(config: Experiment, saved: dict[str, Any]) -> list[str]:

@@ -83,13 +83,14 @@ def command(
     Args:
         about: what --help shows above the flags.
         values: the command's flags, see `new_flags`.
-        run: does what the flags ask for; may raise ``UserError``.
+        run: does what the flags ask for; may raise ``UserError``; may return nothing to print.
         arguments: after the program's name; those of the process by default.
     """
     start_logging()
     try:
         read_flags(values, sys.argv[1:] if arguments is None else arguments)
-        print(f"{about}\n{values.get_help()}" if values.help else run(values))
+        if text := f"{about}\n{values.get_help()}" if values.help else run(values):
+            print(text)
     except (UserError, OSError) as error:
         return fail(error, 2)
     return 0

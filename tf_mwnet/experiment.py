@@ -159,6 +159,8 @@ def run(
         config.clean_label_key,
         config.resize,
         config.center_crop,
+        config.cache,
+        config.cache_dir,
     )
     config = resolve_bias(config, source)
     fields = {f.name for f in dataclasses.fields(data.BiasConfig)}

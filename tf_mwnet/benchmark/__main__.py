@@ -19,14 +19,15 @@ from tf_mwnet import console
 console.start()
 
 import tensorflow as tf  # noqa: E402
-from absl import flags  # noqa: E402
+from absl import flags, logging  # noqa: E402
 
-from tf_mwnet import networks  # noqa: E402
+from tf_mwnet import networks, strategies  # noqa: E402
 from tf_mwnet.benchmark.measure import (  # noqa: E402
-    images_per_second,
+    input_speed,
     measure,
     own_peak,
     peak_memory,
+    resident_peak,
 )
 from tf_mwnet.benchmark.modes import ABOUT, MODES, Setting  # noqa: E402
 from tf_mwnet.errors import check_range, choose  # noqa: E402
@@ -48,6 +49,9 @@ def define_flags() -> flags.FlagValues:
     flags.DEFINE_integer("rounds", 7, "rounds in which each mode takes its steps", **define)
     flags.DEFINE_integer("steps", 4, "steps of a mode in a round", **define)
     flags.DEFINE_boolean("memory", True, "measure peak memory too", **define)
+    flags.DEFINE_boolean("input_only", False, "measure the input stream alone", **define)
+    flags.DEFINE_integer("examples", 10_000, "images that the input stream draws from", **define)
+    flags.DEFINE_string("cache", "memory", "where they are: memory or disk", **define)
     flags.DEFINE_string("csv", "", "file for the numbers", **define)
     flags.DEFINE_string("png", "", "file for a bar chart", **define)
     flags.DEFINE_string("memory_of", "", "print one mode's peak memory as JSON, and end", **define)
@@ -57,7 +61,8 @@ def define_flags() -> flags.FlagValues:
 def _setting(values: flags.FlagValues) -> Setting:
     choose("network", values.network, networks.NETWORKS)
     choose("precision", values.precision, dict.fromkeys(PRECISIONS))
-    for name in ("batch", "rounds", "steps"):
+    choose("cache", values.cache, dict.fromkeys(("memory", "disk")))
+    for name in ("batch", "rounds", "steps", "examples"):
         check_range(name, values[name].value, 1)
     check_range("size", values.size, 8)
     check_range("classes", values.classes, 2)
@@ -77,27 +82,43 @@ def run(values: flags.FlagValues) -> str:
     if values.memory_of:
         choose("mode", values.memory_of, MODES)
         return json.dumps({"peak_mb": own_peak(setting, values.memory_of)})
-    rows = measure(setting, modes, values.rounds, values.steps)
-    for row in rows if values.memory else ():
+    if values.input_only:
+        return _input(setting, values)
+    strategy = strategies.make(setting.strategy, setting.replicas)
+    if strategy.num_replicas_in_sync > 1:
+        logging.info("naive, which is for one replica, and memory are left out")
+        modes = [name for name in modes if not MODES[name].naive]
+    rows = measure(setting, modes, values.rounds, values.steps, strategy)
+    if not strategies.is_chief(strategy):
+        return ""
+    for row in rows if values.memory and strategy.num_replicas_in_sync == 1 else ():
         row["peak_mb"] = peak_memory(setting, row["mode"])
         row["memory_to_plain"] = row["peak_mb"] / rows[0]["peak_mb"]
     if values.csv:
         found = [row | dataclasses.asdict(setting) for row in rows]
         write_csv(pathlib.Path(values.csv), found, list(found[0]), digits=5)
+    title = _title(setting, strategy.num_replicas_in_sync)
     if values.png:
-        plots.save(plots.step_times(rows, _title(setting)), pathlib.Path(values.png))
-    speed = images_per_second(setting)
-    end = f"the input stream alone gives {speed:,.0f} images a second (cropped and flipped)"
-    return "\n".join([_title(setting), "", _table(rows), "", end])
+        plots.save(plots.step_times(rows, title), pathlib.Path(values.png))
+    return "\n".join([title, "", _table(rows), "", _input(setting, values)])
 
 
-def _title(setting: Setting) -> str:
+def _input(setting: Setting, values: flags.FlagValues) -> str:
+    speed, size = input_speed(setting, values.examples, values.cache)
+    return (
+        f"the input stream alone gives {speed:,.0f} images a second, of {values.examples:,},"
+        f" {size:,.0f} MB in all; the process took at most {resident_peak() / 1e6:,.0f} MB"
+    )
+
+
+def _title(setting: Setting, replicas: int) -> str:
     gpus = tf.config.list_physical_devices("GPU")
     device = "CPU"
     if gpus:
         device = tf.config.experimental.get_device_details(gpus[0]).get("device_name", "GPU")
     xla = ", XLA" if setting.jit_compile else ""
-    return f"{setting.network}, batch {setting.batch}, {setting.precision}{xla}, {device}"
+    count = f"{replicas} replicas, " if replicas > 1 else ""
+    return f"{setting.network}, batch {setting.batch}, {setting.precision}{xla}, {count}{device}"
 
 
 def _table(rows: Sequence[dict[str, Any]]) -> str:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import dataclasses
 import gc
 import json
+import math
 import pathlib
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -18,12 +20,15 @@ import tensorflow as tf
 from absl import logging
 
 from tf_mwnet.benchmark.modes import MODES, Setting, make_step
+from tf_mwnet.data import cache as caches
 from tf_mwnet.data.streams import Augmentation, training_stream
 from tf_mwnet.errors import UserError
 from tf_mwnet.types import LabelledSet
 
 
-def measure(setting: Setting, modes: Sequence[str], rounds: int, steps: int) -> list[dict[str, Any]]:
+def measure(
+    setting: Setting, modes: Sequence[str], rounds: int, steps: int, strategy=None
+) -> list[dict[str, Any]]:
     """A row per mode: "ms", "ratio_to_plain" with its quartiles, "compile_s".
 
     Args:
@@ -31,11 +36,12 @@ def measure(setting: Setting, modes: Sequence[str], rounds: int, steps: int) -> 
         modes: names in `MODES`; ratios are to the first.
         rounds: in each, every mode takes its steps.
         steps: of a mode in a round.
+        strategy: see `make_step`.
     """
     ready, compiling = {}, {}
     for name in modes:
         start = time.perf_counter()
-        ready[name] = make_step(setting, MODES[name])
+        ready[name] = make_step(setting, MODES[name], strategy)
         ready[name]()
         compiling[name] = time.perf_counter() - start
         ready[name]()
@@ -65,22 +71,39 @@ def quartiles(values: Sequence[float]) -> tuple[float, float, float]:
     return float(low), float(middle), float(high)
 
 
-def images_per_second(setting: Setting, steps: int = 200) -> float:
-    """How many training images a second the input stream gives alone, cropped and flipped."""
+def input_speed(setting: Setting, examples: int, cache: str, steps: int = 200) -> tuple[float, float]:
+    """Images a second that the input stream gives alone, shuffled, cropped and flipped; and their MB.
+
+    Args:
+        setting: gives the size of the images, and of a batch.
+        examples: how many random images there are.
+        cache: "memory", or "disk", a file in a temporary folder.
+        steps: batches that are timed.
+    """
     rng = np.random.default_rng(0)
-    count = max(1000, 2 * setting.batch)
-    x = rng.integers(0, 256, (count, setting.size, setting.size, 3), dtype=np.uint8)
-    y, ids = rng.integers(setting.classes, size=count), np.arange(count).astype(str)
-    stream = training_stream(
-        LabelledSet(x, y, y, ids), None, setting.spec, setting.batch, 0, 0, Augmentation(4, True)
+    shape = (max(examples, 2 * setting.batch), setting.size, setting.size, 3)
+    parts = (
+        rng.integers(0, 256, (min(1000, shape[0] - first), *shape[1:]), dtype=np.uint8)
+        for first in range(0, shape[0], 1000)
     )
-    iterator = iter(stream())
-    for _ in range(10):
-        next(iterator)
-    start = time.perf_counter()
-    for _ in range(steps):
-        next(iterator)
-    return steps * setting.batch / (time.perf_counter() - start)
+    with tempfile.TemporaryDirectory() as folder:
+        if cache == "disk":
+            path = pathlib.Path(folder) / "images.npy"
+            caches.write_rows(path, parts, shape, "uint8", "images")
+            x = caches.read_rows(path)
+        else:
+            x = np.concatenate(list(parts))
+        y, ids = rng.integers(setting.classes, size=shape[0]), np.arange(shape[0]).astype(str)
+        stream = training_stream(
+            LabelledSet(x, y, y, ids), None, setting.spec, setting.batch, 0, 0, Augmentation(4, True)
+        )
+        iterator = iter(stream())
+        for _ in range(10):
+            next(iterator)
+        start = time.perf_counter()
+        for _ in range(steps):
+            next(iterator)
+        return steps * setting.batch / (time.perf_counter() - start), math.prod(shape) / 1e6
 
 
 def peak_memory(setting: Setting, mode: str) -> float:

@@ -10,8 +10,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tf_mwnet import networks, optimizers
+from tf_mwnet import networks, optimizers, strategies
 from tf_mwnet.benchmark import naive
+from tf_mwnet.data import shares
 from tf_mwnet.model import ReweightedModel
 from tf_mwnet.types import Batch, DataSpec
 
@@ -22,6 +23,8 @@ ABOUT = {
     "classes": "number of classes",
     "precision": "float32, mixed_bfloat16 or mixed_float16",
     "jit_compile": "compile the step with XLA",
+    "strategy": f"one of {', '.join(strategies.STRATEGIES)}; batch is that of all replicas",
+    "replicas": "of mirrored",
 }
 
 
@@ -66,6 +69,8 @@ class Setting:
     classes: int = 10
     precision: str = "float32"
     jit_compile: bool = False
+    strategy: str = "none"
+    replicas: int = 0
 
     @property
     def spec(self) -> DataSpec:
@@ -74,8 +79,7 @@ class Setting:
         return DataSpec("random", shape, "float32", names, np.zeros(3), np.ones(3))
 
 
-def make_step(setting: Setting, mode: Mode) -> Callable[[], Any]:
-    """A function that takes one training step on the same random batch and waits for its end."""
+def _model(setting: Setting, mode: Mode) -> ReweightedModel:
     keras.config.set_dtype_policy(setting.precision)
     try:
         model = ReweightedModel(networks.build(setting.network, setting.spec), mode.method)
@@ -88,6 +92,23 @@ def make_step(setting: Setting, mode: Mode) -> Callable[[], Any]:
         jit_compile=setting.jit_compile,
         meta_scope=mode.scope,
     )
+    return model
+
+
+def make_step(
+    setting: Setting, mode: Mode, strategy: tf.distribute.Strategy | None = None
+) -> Callable[[], Any]:
+    """A function that takes one training step on the same random batch and waits for its end.
+
+    Args:
+        setting: network and batch.
+        mode: the way to train.
+        strategy: what to train under; by default none.
+    """
+    strategy = strategy or tf.distribute.get_strategy()
+    replicas = strategy.num_replicas_in_sync
+    with strategy.scope():
+        model = _model(setting, mode)
     rng = np.random.default_rng(0)
 
     def batch(size):
@@ -99,7 +120,15 @@ def make_step(setting: Setting, mode: Mode) -> Callable[[], Any]:
     data = {"train": batch(setting.batch)}
     if model.method.takes_meta_batches:
         data["meta"] = batch(max(1, round(setting.batch * mode.meta_batch)))
+    if replicas > 1:
+        data = strategy.experimental_distribute_values_from_function(
+            lambda context: shares.part(data, context.replica_id_in_sync_group, replicas)
+        )
     body = naive.train_step if mode.naive else ReweightedModel.train_step
-    # As Keras compiles it for `fit`.
-    step = tf.function(lambda data: body(model, data), jit_compile=setting.jit_compile)
-    return lambda: tf.nest.map_structure(np.asarray, step(data))
+    # As it is compiled for `fit`.
+    one = tf.function(lambda data: body(model, data), jit_compile=setting.jit_compile, autograph=False)
+    if replicas == 1:
+        return lambda: tf.nest.map_structure(np.asarray, one(data))
+    step = tf.function(lambda data: strategy.run(one, args=(data,)), autograph=False)
+    local = strategy.experimental_local_results
+    return lambda: tf.nest.map_structure(lambda v: np.asarray(local(v)[0]), step(data))

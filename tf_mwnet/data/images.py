@@ -1,18 +1,19 @@
-"""Image files: read one by one, all at once into memory, or when they are needed."""
+"""Image files, and images that are read when they are needed."""
 
 from __future__ import annotations
 
 import dataclasses
+import math
+import os
 import pathlib
 import re
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from tf_mwnet.errors import UserError
-
-# Decoded images above this many bytes are read from their files batch by batch.
-IN_MEMORY = 4 * 2**30
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,24 +73,30 @@ class Reading:
         return pixels[top : top + side, left : left + side]
 
 
-class ImageFiles:
-    """Images on disk that look like an array ``[N, H, W, C]`` uint8 and are read when they are needed.
+class LazyImages:
+    """Images that look like an array ``[N, H, W, C]`` and are read when they are needed.
 
-    Rows are taken as from an array, which gives another `ImageFiles`; `read` gives pixels.
+    Rows are taken as from an array, which gives others; `read` gives pixels.
 
     Args:
-        paths: N files.
-        reading: how to read one.
+        keys: what tells ``read_one`` which image, ``[N]``: paths, or rows of a file.
+        read_one: reads an image.
         image_shape: ``(H, W, C)`` that all have.
+        dtype: of the pixels.
     """
 
-    dtype = np.dtype(np.uint8)
-
-    def __init__(self, paths: np.ndarray, reading: Reading, image_shape: tuple[int, ...]):
-        self.paths, self.reading, self.image_shape = np.asarray(paths), reading, tuple(image_shape)
+    def __init__(
+        self,
+        keys: np.ndarray,
+        read_one: Callable[[Any], np.ndarray],
+        image_shape: tuple[int, ...],
+        dtype: Any = np.uint8,
+    ):
+        self.keys, self.read_one = np.asarray(keys), read_one
+        self.image_shape, self.dtype = tuple(image_shape), np.dtype(dtype)
 
     def __len__(self) -> int:
-        return len(self.paths)
+        return len(self.keys)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -99,32 +106,42 @@ class ImageFiles:
     def ndim(self) -> int:
         return 1 + len(self.image_shape)
 
-    def __getitem__(self, rows) -> ImageFiles:
-        return ImageFiles(self.paths[rows], self.reading, self.image_shape)
+    @property
+    def nbytes(self) -> int:
+        return math.prod(self.shape) * self.dtype.itemsize
 
-    def joined(self, other) -> ImageFiles:
-        """These files and behind them others.
+    def __getitem__(self, rows) -> LazyImages:
+        return LazyImages(self.keys[rows], self.read_one, self.image_shape, self.dtype)
+
+    def joined(self, other) -> LazyImages:
+        """These images and behind them others.
 
         Raises:
-            UserError: the others are in memory.
+            UserError: the others are in memory, or elsewhere.
         """
-        if not isinstance(other, ImageFiles):
+        if not isinstance(other, LazyImages) or other.read_one != self.read_one:
             raise UserError(
-                "of training and meta images only one part is read from its files; allowed for a"
-                " method that trains on both: both in memory"
+                "of training and meta images only one part is read as it is needed, or from another"
+                " file; allowed for a method that trains on both: both in memory"
             )
-        return ImageFiles(np.concatenate([self.paths, other.paths]), self.reading, self.image_shape)
+        keys = np.concatenate([self.keys, other.keys])
+        return LazyImages(keys, self.read_one, self.image_shape, self.dtype)
 
     def read(self, rows: np.ndarray) -> np.ndarray:
-        """Pixels uint8 ``[n, H, W, C]`` of the images at ``rows``.
+        """Pixels ``[n, H, W, C]`` of the images at ``rows``.
 
         Raises:
-            UserError: a file can not be read, or has another size.
+            UserError: an image can not be read, or has another size.
         """
-        images = np.empty((len(rows), *self.image_shape), np.uint8)
-        for place, path in enumerate(self.paths[rows]):
-            images[place] = checked_shape(self.reading(path), self.image_shape, path)
+        images = np.empty((len(rows), *self.image_shape), self.dtype)
+        for place, key in enumerate(self.keys[rows]):
+            images[place] = checked_shape(self.read_one(key), self.image_shape, key)
         return images
+
+    def fingerprint(self) -> str:
+        """Differs where the images do, of files by path, size and time of change."""
+        facts = [(str(path), *os.stat(path)[6:9:2]) for path in self.keys]
+        return repr((self.read_one, self.image_shape, facts))
 
 
 def checked_shape(image: np.ndarray, shape: tuple[int, ...], path) -> np.ndarray:
@@ -144,7 +161,7 @@ def found_in(error: tf.errors.OpError) -> UserError | None:
 
 
 def pixels(x, limit: int = 5000) -> np.ndarray:
-    """An array as it is; of `ImageFiles` the pixels of up to ``limit`` of them, evenly spread."""
-    if not isinstance(x, ImageFiles):
+    """An array as it is; of `LazyImages` the pixels of up to ``limit`` of them, evenly spread."""
+    if not isinstance(x, LazyImages):
         return x
     return x.read(np.unique(np.linspace(0, len(x) - 1, min(limit, len(x))).astype(np.int64)))

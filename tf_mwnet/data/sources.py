@@ -8,9 +8,10 @@ import pathlib
 import numpy as np
 
 from tf_mwnet.data import checks
+from tf_mwnet.data.cache import CACHES
 from tf_mwnet.data.folders import load_folder
 from tf_mwnet.data.tfds_source import load_tfds
-from tf_mwnet.errors import UserError, quoted
+from tf_mwnet.errors import UserError, choose, quoted
 from tf_mwnet.types import LabelledSet, Source
 
 
@@ -110,6 +111,8 @@ def load(
     clean_label_key: str = "",
     resize: int = 0,
     center_crop: int = 0,
+    cache: str = "auto",
+    cache_dir: str = "",
 ) -> Source:
     """Loads a source by name: "digits", "folder", "npz", or a TensorFlow Datasets name.
 
@@ -118,6 +121,7 @@ def load(
         data_dir: the folder of images, the ``.npz`` file, or TFDS's folder.
         label_key, clean_label_key: columns, for TFDS sets with several.
         resize, center_crop: see `images.Reading`, for folders.
+        cache, cache_dir: where decoded images are kept, see `cache.keep`, for folders and TFDS.
 
     Raises:
         UserError: there is no such data, or it is not usable; see `checks`.
@@ -125,15 +129,18 @@ def load(
     for option, value in (("resize", resize), ("center_crop", center_crop)):
         if value and name != "folder":
             raise UserError(f"{option} is {value} with dataset '{name}'; allowed: with dataset 'folder'")
+    choose("cache", cache, dict.fromkeys(CACHES))
+    if cache in ("disk", "none") and (name in ("digits", "npz") or name.endswith(".npz")):
+        raise UserError(f"cache is {cache} with dataset '{name}'; allowed: auto, memory")
     if name == "digits":
         return load_digits()
     if name == "folder":
         if not data_dir:
             raise UserError("dataset 'folder' needs --data_dir; allowed: a folder with train/<class>/")
-        return load_folder(data_dir, resize, center_crop)
+        return load_folder(data_dir, resize, center_crop, cache, cache_dir)
     if name == "npz" or name.endswith(".npz"):
         path = data_dir if name == "npz" else name
         if not path:
             raise UserError("dataset 'npz' needs --data_dir; allowed: a .npz file")
         return load_npz(path)
-    return load_tfds(name, data_dir, label_key, clean_label_key)
+    return load_tfds(name, data_dir, label_key, clean_label_key, cache, cache_dir)

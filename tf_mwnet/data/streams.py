@@ -15,7 +15,7 @@ from typing import Any
 import tensorflow as tf
 
 from tf_mwnet.data import orders
-from tf_mwnet.data.images import ImageFiles
+from tf_mwnet.data.images import LazyImages
 from tf_mwnet.data.shares import WHOLE, Share, Stream, bounds
 from tf_mwnet.types import EACH_ONCE, Batch, DataSpec, LabelledSet, Sampling
 
@@ -45,8 +45,9 @@ class Augmentation:
             border = [[0, 0], [self.pad, self.pad], [self.pad, self.pad], [0, 0]]
             images = tf.pad(images, border, mode="REFLECT")
             reach = 2 * self.pad + 1
-            draws = (tf.random.stateless_uniform([size, 1], s, 0, reach, tf.int32) for s in seeds[:2])
-            top, left = (d[start : start + count] for d in draws)
+            top = tf.random.stateless_uniform([size, 1], seeds[0], 0, reach, tf.int32)
+            left = tf.random.stateless_uniform([size, 1], seeds[1], 0, reach, tf.int32)
+            top, left = top[start : start + count], left[start : start + count]
             images = tf.gather(images, top + tf.range(height), axis=1, batch_dims=1)
             images = tf.gather(images, left + tf.range(width), axis=2, batch_dims=1)
         if self.flip:
@@ -65,8 +66,8 @@ def normalise(x: tf.Tensor, spec: DataSpec) -> tf.Tensor:
 
 
 def _reader(x) -> Callable[[tf.Tensor], Any]:
-    """Rows int64 ``[B]`` -> their examples, of arrays, structures of arrays or `ImageFiles`."""
-    if isinstance(x, ImageFiles):
+    """Rows int64 ``[B]`` -> their examples, of arrays, structures of arrays or `LazyImages`."""
+    if isinstance(x, LazyImages):
 
         def read(index):
             pixels = tf.numpy_function(x.read, [index], tf.as_dtype(x.dtype), stateful=False)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
+from absl import logging
 
+from tf_mwnet.data import cache as caches
 from tf_mwnet.data import checks
+from tf_mwnet.data.images import LazyImages
 from tf_mwnet.errors import UserError, quoted
 from tf_mwnet.types import LabelledSet, Source
 
@@ -59,16 +63,33 @@ def _check_columns(name: str, info: Any, label_key: str, clean_label_key: str) -
         )
 
 
-def _columns(builder, split: str, keys: set[str]) -> dict[str, np.ndarray]:
+def _read(builder, split: str, keys: set[str], batch_size: int):
     import tensorflow_datasets as tfds
 
-    size = builder.info.splits[split].num_examples
     chosen = builder.as_dataset(split=split, decoders=tfds.decode.PartialDecoding(keys))
-    return next(iter(chosen.batch(size).as_numpy_iterator()))
+    return chosen.batch(batch_size).as_numpy_iterator()
+
+
+def _columns(builder, split: str, keys: set[str], cache: str, cache_dir: str) -> dict[str, Any]:
+    """The columns of a split, the images where ``cache`` wants them."""
+    size = builder.info.splits[split].num_examples
+    image = builder.info.features["image"]
+    shape, dtype = (size, *image.shape), np.dtype(image.np_dtype)
+    large = math.prod(shape) * dtype.itemsize > caches.IN_MEMORY
+    if cache == "memory" or (cache == "auto" and not large):
+        return next(_read(builder, split, keys, size))
+    facts = (builder.info.full_name, str(builder.data_path), split, shape, dtype.name)
+    path = caches.file_of(cache_dir, f"{builder.name} {split}", repr(facts))
+    if not path.is_file():
+        logging.info("%s: images are decoded once, into %s", split, path)
+        decoded = (part["image"] for part in _read(builder, split, {"image"}, 500))
+        caches.write_rows(path, decoded, shape, dtype.name, split)
+    return next(_read(builder, split, keys - {"image"}, size)) | {"image": caches.read_rows(path)}
 
 
 def _labelled(name: str, columns, given: str, true: str, num_classes: int) -> LabelledSet:
-    x = checks.inputs(name, columns["image"])
+    x = columns["image"]
+    x = x if isinstance(x, LazyImages) else checks.inputs(name, x)
     split = name.rsplit(" ", 1)[1]
     if "id" in columns:
         ids = [f"{split}/{i.decode()}" for i in columns["id"]]
@@ -80,9 +101,14 @@ def _labelled(name: str, columns, given: str, true: str, num_classes: int) -> La
 
 
 def load_tfds(
-    name: str, data_dir: str | None = None, label_key: str = "", clean_label_key: str = ""
+    name: str,
+    data_dir: str | None = None,
+    label_key: str = "",
+    clean_label_key: str = "",
+    cache: str = "auto",
+    cache_dir: str = "",
 ) -> Source:
-    """Loads an image classification set, all of it into memory.
+    """Loads an image classification set.
 
     The split "train" is trained on and "test" tested on, where there is one.
 
@@ -92,11 +118,16 @@ def load_tfds(
         label_key: the column to train on; "label" by default.
         clean_label_key: the column of true labels, for sets with several: tested on, and what a
             clean meta set takes. By default ``label_key``.
+        cache: "memory"; "disk", see `cache.keep`; "auto", memory up to `cache.IN_MEMORY` bytes a split.
+            Not "none": TFDS's files can not be read in any order.
+        cache_dir: folder of "disk".
 
     Raises:
         UserError: there is no such set, split or column, it can neither be found nor downloaded, or
             its images differ in size.
     """
+    if cache == "none":
+        raise UserError(f"cache is none with data set '{name}'; allowed: auto, memory, disk")
     builder = _builder(name, data_dir)
     label_key = label_key or "label"
     _check_columns(name, builder.info, label_key, clean_label_key)
@@ -105,11 +136,11 @@ def load_tfds(
     label = features[true_key]
     class_names = tuple(label.names or map(str, range(label.num_classes)))
     keys = {"image", "id", COARSE, label_key, true_key} & set(features)
-    columns = _columns(builder, "train", keys)
+    columns = _columns(builder, "train", keys, cache, cache_dir)
     train = _labelled(f"{name} train", columns, label_key, true_key, len(class_names))
     test, superclass = None, None
     if "test" in builder.info.splits:
-        held = _columns(builder, "test", keys)
+        held = _columns(builder, "test", keys, cache, cache_dir)
         test = _labelled(f"{name} test", held, true_key, true_key, len(class_names))
     if COARSE in columns and true_key == "label":
         superclass = np.zeros(len(class_names), np.int64)

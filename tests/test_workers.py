@@ -1,0 +1,62 @@
+"""The command on two worker processes, one of which is lost."""
+
+import json
+import shutil
+import signal
+
+import pytest
+import tensorflow as tf
+from runs import rows, start_workers, wait_for
+
+from tf_mwnet.main import main
+
+SMALL = ["--network=mlp", "--batch_size=50", "--epochs=6", "--steps_per_epoch=5", "--lr_drops=3"]
+
+
+def train(*folders, more=()):
+    command = ["-m", "tf_mwnet.main", "--strategy=multiworker", *SMALL, *more]
+    return start_workers(*([*command, f"--run_dir={folder}"] for folder in folders))
+
+
+def ended(processes):
+    outputs = [process.communicate(timeout=300) for process in processes]
+    return [process.returncode for process in processes], outputs
+
+
+def test_a_killed_worker_and_a_restart(tmp_path):
+    """By the command, with validation set, fine-tuning, exports and pictures."""
+    more = ["--early_stopping=100", "--then_fine_tune=20", "--auto_resume"]
+    assert main([*SMALL, *more, f"--run_dir={tmp_path / 'one'}"]) == 0
+    folder = tmp_path / "two"
+    chief, other = train(folder, folder, more=more)
+    wait_for(folder / "mwnet" / "checkpoints" / "checkpoint", chief)
+    other.send_signal(signal.SIGKILL)
+    codes, outputs = ended([chief, other])
+    assert codes == [138, -signal.SIGKILL], outputs
+    last = outputs[0][1].strip().splitlines()[-1]
+    assert last.startswith("tf_mwnet: another worker ended or does not answer")
+    assert last.endswith(f"start all workers again with --resume --run_dir={folder}")
+    assert not (folder / "result.json").exists()
+    (tmp_path / "elsewhere").mkdir()
+    shutil.copy(folder / "config.json", tmp_path / "elsewhere")
+    codes, outputs = ended(train(folder, tmp_path / "elsewhere", more=more))
+    assert codes == [2, 2], outputs
+    for _, err in outputs:
+        assert "the workers found different finished epochs in run_dir" in err.splitlines()[-1]
+    codes, outputs = ended(train(folder, folder, more=more))
+    assert codes == [0, 0], outputs
+    assert "continuing after epoch" in outputs[0][1]
+    assert outputs[1][0] == ""  # the chief alone prints the table
+    for method in ("mwnet", "mwnet/fine_tuned"):
+        one, two = (rows(tmp_path / run / method / "metrics.csv") for run in ("one", "two"))
+        assert len(one) == len(two)
+        for a, b in zip(one, two, strict=True):
+            assert set(a) == set(b)
+            for column in a:
+                assert float(a[column]) == pytest.approx(float(b[column]), rel=2e-3), column
+    one, two = (json.loads((tmp_path / run / "result.json").read_text()) for run in ("one", "two"))
+    assert set(one["methods"]) == set(two["methods"]) == {"mwnet", "mwnet+ES", "mwnet+ES+FT"}
+    assert (one["replicas"], two["replicas"]) == (1, 2)
+    net = folder / "mwnet" / "saved_models" / "weight_net" / "1"
+    signature = tf.saved_model.load(net).signatures["serving_default"]
+    assert signature(loss=tf.constant([[0.1], [1.0]]))["weight"].shape == (2, 1)

@@ -1,0 +1,138 @@
+"""Where decoded images are kept: in memory, in one file on disk, or nowhere."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+import os
+import pathlib
+from collections.abc import Iterable
+
+import numpy as np
+from absl import logging
+from tqdm import tqdm
+
+from tf_mwnet.data.images import LazyImages
+from tf_mwnet.errors import UserError, choose
+from tf_mwnet.files import write_atomically
+
+CACHES = ("auto", "memory", "disk", "none")
+# What "auto" keeps in memory, in bytes of a split.
+IN_MEMORY = 4 * 2**30
+FOLDER = "~/.cache/tf_mwnet"
+
+
+@functools.lru_cache(maxsize=16)
+def _opened(path: str) -> int:
+    return os.open(path, os.O_RDONLY)
+
+
+@dataclasses.dataclass(frozen=True)
+class RowReader:
+    """Reads images one by one from a ``.npy`` file, without holding it in memory or mapping it.
+
+    Attributes:
+        path: of the file.
+        shape: of an image.
+        dtype: its name.
+        start: byte of the first image.
+    """
+
+    path: str
+    shape: tuple[int, ...]
+    dtype: str
+    start: int
+
+    def __call__(self, row: int) -> np.ndarray:
+        """The image at a row.
+
+        Raises:
+            UserError: the file has become shorter.
+        """
+        dtype = np.dtype(self.dtype)
+        size = dtype.itemsize * int(np.prod(self.shape))
+        found = os.pread(_opened(self.path), size, self.start + int(row) * size)
+        if len(found) < size:
+            raise UserError(f"image {row} of '{self.path}' can not be read; allowed: a whole cache file")
+        return np.frombuffer(found, dtype).reshape(self.shape)
+
+
+def read_rows(path: pathlib.Path) -> LazyImages:
+    """The images ``[N, ...]`` of a ``.npy`` file, read when they are needed.
+
+    Raises:
+        UserError: the file is damaged.
+    """
+    try:
+        mapped = np.load(path, mmap_mode="r", allow_pickle=False)
+        if mapped.ndim < 2 or not mapped.flags.c_contiguous:
+            raise ValueError(f"an array of shape {mapped.shape}")
+    except Exception as error:  # header and length errors of a damaged file
+        raise UserError(f"cache file '{path}' can not be read ({error}); delete it") from error
+    shape = mapped.shape[1:]
+    reader = RowReader(str(path), shape, mapped.dtype.name, mapped.offset)
+    return LazyImages(np.arange(len(mapped)), reader, shape, mapped.dtype)
+
+
+def write_rows(
+    path: pathlib.Path, parts: Iterable[np.ndarray], shape: tuple[int, ...], dtype: str, what: str
+) -> None:
+    """Writes images as a ``.npy`` file, part by part, atomically.
+
+    Args:
+        path: the file; its folder is made.
+        parts: arrays ``[n, ...]`` that make up ``shape``.
+        shape: ``(N, ...)``.
+        dtype: of all.
+        what: for the progress bar.
+    """
+
+    def write(file):
+        header = {"descr": np.lib.format.dtype_to_descr(np.dtype(dtype)), "fortran_order": False}
+        np.lib.format.write_array_header_1_0(file, header | {"shape": tuple(map(int, shape))})
+        with tqdm(total=shape[0], desc=f"writing {what}", disable=shape[0] < 5000) as bar:
+            for part in parts:
+                file.write(np.ascontiguousarray(part, dtype))
+                bar.update(len(part))
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, write)
+
+
+def keep(images: LazyImages, cache: str, folder: str, what: str) -> np.ndarray | LazyImages:
+    """Images as ``cache`` wants them.
+
+    Args:
+        images: read when they are needed.
+        cache: "memory"; "disk", decoded into a file in ``folder`` once for all runs; "none", as they
+            are; "auto", memory up to `IN_MEMORY` bytes, else none.
+        folder: of the files, or "" for `FOLDER`.
+        what: for messages and progress.
+    """
+    choose("cache", cache, dict.fromkeys(CACHES))
+    if cache == "none" or (cache == "auto" and images.nbytes > IN_MEMORY):
+        if cache == "auto":
+            size = images.nbytes / 2**30
+            logging.info(
+                "%s: %d images of %.0f GB in all are read as they are needed", what, len(images), size
+            )
+        return images
+    parts = np.array_split(np.arange(len(images)), max(1, len(images) // 500))
+    if cache == "disk":
+        path = file_of(folder, what, images.fingerprint())
+        if not path.is_file():
+            decoded = (images.read(rows) for rows in parts)
+            write_rows(path, decoded, images.shape, images.dtype.name, what)
+        return read_rows(path)
+    x = np.empty(images.shape, images.dtype)
+    for rows in tqdm(parts, desc=f"reading {what}", disable=len(parts) < 10):
+        x[rows] = images.read(rows)
+    return x
+
+
+def file_of(folder: str, what: str, fingerprint: str) -> pathlib.Path:
+    """The cache file of images; another one where anything of them is different."""
+    name = "".join(c if c.isalnum() else "-" for c in what)
+    short = hashlib.sha256(fingerprint.encode()).hexdigest()[:16]
+    return pathlib.Path(folder or FOLDER).expanduser() / f"{name}-{short}.npy"
