@@ -1,6 +1,8 @@
 """Cheaper meta gradients: the parameters in a scope, the gradient on them, and how often."""
 
+import dataclasses
 import itertools
+import json
 
 import keras
 import numpy as np
@@ -9,7 +11,7 @@ import tensorflow as tf
 from runs import SHORT
 from small import fit, method_of, model_of, network, subclassed_network
 
-from tf_mwnet import ReweightedModel, UserError, losses, networks, optimizers, scopes
+from tf_mwnet import Experiment, ReweightedModel, UserError, losses, networks, optimizers, parts, scopes
 from tf_mwnet.main import main
 from tf_mwnet.types import Batch, DataSpec
 
@@ -93,6 +95,37 @@ def test_meta_every(blobs):
     moved = [np.abs(b - a).max() > 0 for a, b in itertools.pairwise(seen[9:])]
     assert moved == [i % 3 == 0 for i in range(10, 15)]
     assert int(model.meta_optimizer.iterations) == 5
+
+
+def test_meta_warmup(blobs):
+    """The first four steps learn, then those of the period."""
+    model = model_of("mwnet")
+    model.compile(optimizers.SGD(0.1), optimizers.Adam(1e-2), meta_every=3, meta_warmup=4)
+    fit(model, blobs, epochs=2, batch_size=24)
+    assert int(model.meta_optimizer.iterations) == 4 + 2  # and 6 and 9
+
+
+def test_fast(tmp_path, capsys):
+    line = [*SHORT, "--speed=fast", "--meta_every=2", f"--run_dir={tmp_path / 'run'}"]
+    assert main([*line, "--compare=l2rw"]) == 0  # which has no period
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert (config["meta_scope"], config["meta_batch_size"]) == ("last_stage", 25)
+    assert (config["meta_every"], config["meta_warmup"]) == (2, 1)  # the flag's; a tenth of 12 steps
+    capsys.readouterr()
+    assert main([*SHORT, "--speed=slow"]) == 2
+    assert "unknown speed 'slow'; allowed: exact, fast" in capsys.readouterr().err
+
+
+def test_the_rate_of_the_weight_net_makes_up_for_its_fewer_steps():
+    asked = Experiment(meta_every=4, meta_warmup=3, steps_per_epoch=10)
+    _, meta_optimizer = parts.make_optimizers(asked, "mwnet")
+    rates = []
+    for step in range(5):
+        meta_optimizer.iterations.assign(step)
+        rates.append(float(meta_optimizer.learning_rate))
+    assert rates == pytest.approx([1e-3] * 3 + [4e-3] * 2)
+    always = dataclasses.replace(asked, meta_warmup=0)
+    assert float(parts.make_optimizers(always, "mwnet")[1].learning_rate) == pytest.approx(4e-3)
 
 
 def test_what_does_not_go_together(blobs):

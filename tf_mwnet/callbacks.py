@@ -88,7 +88,8 @@ class LearningRate(keras.callbacks.Callback):
     """Adds the learning rate of the epoch's first step to the logs."""
 
     def on_epoch_begin(self, epoch, logs=None):
-        self.rate = float(self.model.optimizer.learning_rate)
+        # By way of a tensor: it may be a variable, and that on several replicas.
+        self.rate = float(tf.convert_to_tensor(self.model.optimizer.learning_rate))
 
     def on_epoch_end(self, epoch, logs=None):
         logs["learning_rate"] = self.rate

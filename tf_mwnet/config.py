@@ -12,7 +12,7 @@ from tf_mwnet.errors import UserError, check_range, choose
 from tf_mwnet.losses import LOSSES
 from tf_mwnet.methods import METHODS
 from tf_mwnet.networks import NETWORKS
-from tf_mwnet.scopes import SCOPES
+from tf_mwnet.scopes import SCOPES, SPEEDS
 from tf_mwnet.strategies import STRATEGIES
 
 CONFIG = "config.json"  # a run folder's configuration
@@ -116,7 +116,16 @@ class Experiment:
         "parameters that the virtual step moves: all, last_stage, head; the fewer, the faster and the"
         " less exact",
     )
-    meta_every: int = option(1, "steps from one that learns the weights to the next")
+    meta_every: int = option(
+        1,
+        "steps from one that learns the weights to the next; the weight net's rate is multiplied by it",
+    )
+    meta_warmup: int = option(0, "steps at the start that all learn the weights")
+    speed: str = option(
+        "exact",
+        "exact; or fast, which stands for meta_scope=last_stage, meta_batch_size=25, meta_every=4 and a"
+        " meta_warmup of a tenth of all steps, where these are at their defaults",
+    )
     precision: str = option("float32", "float32, mixed_bfloat16, or mixed_float16")
     jit_compile: bool = option(False, "compile the step with XLA")
     sync_batch_norm: bool = option(False, "batch norm over the batch of all replicas, not of each")
@@ -150,6 +159,7 @@ class Experiment:
         ):
             choose(name, getattr(self, name), dict.fromkeys(allowed))
         choose("meta_scope", self.meta_scope, dict.fromkeys(SCOPES))
+        choose("speed", self.speed, dict.fromkeys(SPEEDS))
         choose("strategy", self.strategy, dict.fromkeys(STRATEGIES))
         if self.strategy == "multiworker" and not self.run_dir:
             raise UserError("strategy is multiworker without run_dir; allowed: a folder that all see")
@@ -167,6 +177,7 @@ class Experiment:
             "meta_size",
             "steps_per_epoch",
             "replicas",
+            "meta_warmup",
             "l2",
             "meta_l2",
             "meta_lr",

@@ -93,12 +93,18 @@ def resolve(config: Experiment, splits: Splits) -> Experiment:
     augment = config.augment
     if augment == "auto":
         augment = "crop_flip" if len(spec.shape) == 3 and spec.shape[-1] == 3 else "none"
+    steps = config.steps_per_epoch or -(-len(splits.train) // config.batch_size)
+    if config.speed == "fast":
+        defaults = {f.name: f.default for f in dataclasses.fields(Experiment)}
+        fast = scopes.FAST | {"meta_warmup": round(scopes.FAST_START * config.epochs * steps)}
+        found = {k: v for k, v in fast.items() if getattr(config, k) == defaults[k]}
+        config = dataclasses.replace(config, **found)
     return dataclasses.replace(
         config,
         network=network,
         augment=augment,
         meta_lr=config.meta_lr or (rates.pop() if len(rates) == 1 else 0.0),
-        steps_per_epoch=config.steps_per_epoch or -(-len(splits.train) // config.batch_size),
+        steps_per_epoch=steps,
         meta_size=0 if splits.meta is None else len(splits.meta),
         meta_batch_size=min(config.meta_batch_size, config.meta_size or config.meta_batch_size),
     )
@@ -201,8 +207,7 @@ def _check_parts(config, splits, classifier) -> None:
         if not parts.first_stage(config, name):
             method = parts.make_method(config, name, splits, make)
             method.prepare(head)
-            if method.learns:
-                scopes.check_every(method, config.meta_every)
+            scopes.check_every(method, parts.cheaper(config, method)["meta_every"])
         if config.then_fine_tune and splits.meta is None:
             raise UserError(
                 f"then_fine_tune is {config.then_fine_tune} without a meta set; allowed: meta_size 1 and"

@@ -16,7 +16,7 @@ class StepFunctions(keras.Model):
     are our own, and average by `tf.distribute.Strategy.reduce`.
     """
 
-    _meta_every, _turn, _learning = 1, 0, True
+    _meta_every, _meta_warmup, _turn, _learning = 1, 0, 0, True
 
     def make_train_function(self, force=False):
         """As Keras's; with ``meta_every`` a second function, for the steps that do not learn."""
@@ -28,7 +28,9 @@ class StepFunctions(keras.Model):
         functions = {True: self.train_function, False: self._function("train")}
 
         def one_step(iterator):
-            self._learning = self._turn % self._meta_every == 0  # read while a function is traced
+            turn = self._turn
+            # Read while a function is traced.
+            self._learning = turn < self._meta_warmup or turn % self._meta_every == 0
             self._turn += 1
             return functions[self._learning](iterator)
 

@@ -63,6 +63,7 @@ class ReweightedModel(StepFunctions):
         jit_compile=False,
         meta_scope="all",
         meta_every=1,
+        meta_warmup=0,
         **kwargs,
     ):
         """As `keras.Model.compile`, without ``loss``: the method supplies it.
@@ -76,7 +77,8 @@ class ReweightedModel(StepFunctions):
             meta_scope: the parameters that the virtual step moves: "all"; "last_stage" or "head",
                 which leaves the other terms out of the meta gradient, see `tf_mwnet.scopes`.
             meta_every: steps from one that learns to the next; between them the weights come from
-                what has been learned so far.
+                what has been learned so far. Multiply the meta optimizer's learning rate by it.
+            meta_warmup: steps at the start that all learn, whatever ``meta_every`` is.
 
         Raises:
             UserError: a value is not allowed, or does not fit the method or classifier.
@@ -89,7 +91,7 @@ class ReweightedModel(StepFunctions):
                 f" {kwargs['steps_per_execution']}; allowed: one of them above 1"
             )
         self.scope = scopes.indexes(self.classifier, meta_scope)
-        self._meta_every = int(meta_every)
+        self._meta_every, self._meta_warmup = int(meta_every), int(meta_warmup)
         if kwargs.pop("loss", None) is not None:
             raise UserError("compile got a loss; allowed: none, since the method defines the losses")
         super().compile(
@@ -112,6 +114,7 @@ class ReweightedModel(StepFunctions):
             "jit_compile": jit_compile,
             "meta_scope": meta_scope,
             "meta_every": meta_every,
+            "meta_warmup": meta_warmup,
         }
 
     def fit(

@@ -15,7 +15,7 @@ import numpy as np
 from tf_mwnet import methods, networks, optimizers
 from tf_mwnet.config import Experiment
 from tf_mwnet.data.streams import Augmentation
-from tf_mwnet.errors import UserError
+from tf_mwnet.errors import UserError, choose
 from tf_mwnet.model import ReweightedModel
 from tf_mwnet.types import DataSpec, Splits
 
@@ -155,6 +155,12 @@ def make_optimizers(config: Experiment, name: str):
         boundaries = [d * config.steps_per_epoch - 1 for d in drops]
         values = [config.lr / 10**i for i in range(len(drops) + 1)]
         rate = keras.optimizers.schedules.PiecewiseConstantDecay(boundaries, values)
+    if config.meta_every > 1:  # the weight net's steps are fewer after those of the start
+        start, slow = config.meta_warmup, meta_lr
+        meta_lr = slow * config.meta_every
+        if start:
+            values = [slow, meta_lr]
+            meta_lr = keras.optimizers.schedules.PiecewiseConstantDecay([start - 1], values)
     classifier = optimizers.SGD(rate, momentum=config.momentum, l2=config.l2)
     if config.meta_optimizer == "adam":
         return classifier, optimizers.Adam(meta_lr, l2=config.meta_l2)
@@ -169,10 +175,25 @@ def make_augmentation(config: Experiment) -> Augmentation | None:
 
 def build_classifier(config: Experiment, spec: DataSpec) -> keras.Model:
     arguments: dict[str, Any] = {"dropout": config.dropout} if config.network == "wrn28_10" else {}
-    takes = inspect.signature(networks.NETWORKS[config.network]).parameters
+    takes = inspect.signature(choose("network", config.network, networks.NETWORKS)).parameters
     if config.sync_batch_norm and "synchronized" in takes:  # else there is no batch norm
         arguments["synchronized"] = True
     return networks.build(config.network, spec, seed=config.seed, **arguments)
+
+
+def cheaper(config: Experiment, method: methods.Method) -> dict[str, Any]:
+    """What the configuration's meta scope and period come to for a method.
+
+    "fast" has no period for a method that keeps nothing from one step to the next.
+    """
+    names = ("meta_scope", "meta_every", "meta_warmup")
+    keeps = bool(method.trainable_variables)
+    if not method.learns:
+        names = ()
+    elif config.speed == "fast" and not keeps:
+        names = names[:1]
+    plain = {"meta_scope": "all", "meta_every": 1, "meta_warmup": 0}
+    return plain | {name: getattr(config, name) for name in names}
 
 
 def build_model(
@@ -184,8 +205,7 @@ def build_model(
     model.compile(
         *make_optimizers(config, name),
         jit_compile=config.jit_compile,
-        meta_scope=config.meta_scope if method.learns else "all",
-        meta_every=config.meta_every if method.learns else 1,
+        **cheaper(config, method),
     )
     model.record_examples(len(splits.seen_by(method.trains_on).train))
     return model

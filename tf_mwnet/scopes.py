@@ -6,6 +6,10 @@ With the virtual step on the parameters S alone, the gradient with respect to th
 
 the terms of the others left out: backward passes of the virtual step and of the meta loss end at the
 first layer of S.
+
+With a meta gradient in every k-th step only, the weight net keeps still in between. A run multiplies
+its learning rate by k then, so that it moves as far in an epoch, and can have all of its first steps
+learn, since a classifier that has learned wrong labels by heart does not forget them.
 """
 
 from __future__ import annotations
@@ -17,6 +21,10 @@ from tf_mwnet.errors import UserError, check_range, choose
 from tf_mwnet.methods.base import Method
 
 SCOPES = ("all", "last_stage", "head")
+SPEEDS = ("exact", "fast")
+# What "fast" stands for, and the share of a run's steps at its start that all learn.
+FAST = {"meta_scope": "last_stage", "meta_batch_size": 25, "meta_every": 4}
+FAST_START = 0.1
 
 
 def indexes(classifier: keras.Model, scope: str) -> list[int]:

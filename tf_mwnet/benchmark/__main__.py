@@ -30,7 +30,7 @@ from tf_mwnet.benchmark.measure import (  # noqa: E402
     resident_peak,
 )
 from tf_mwnet.benchmark.modes import ABOUT, MODES, Setting  # noqa: E402
-from tf_mwnet.errors import check_range, choose  # noqa: E402
+from tf_mwnet.errors import UserError, check_range, choose  # noqa: E402
 from tf_mwnet.files import write_csv  # noqa: E402
 from tf_mwnet.reports import plots, tables  # noqa: E402
 
@@ -78,6 +78,9 @@ def run(values: flags.FlagValues) -> str:
     setting = _setting(values)
     for name in values.modes:
         choose("mode", name, MODES)
+        if values.steps % MODES[name].every:
+            allowed = f"a multiple of {MODES[name].every}, after which mode '{name}' begins anew"
+            raise UserError(f"steps is {values.steps}; allowed: {allowed}")
     modes = ["plain", *(name for name in dict.fromkeys(values.modes) if name != "plain")]
     if values.memory_of:
         choose("mode", values.memory_of, MODES)

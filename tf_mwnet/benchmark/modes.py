@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -10,7 +12,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tf_mwnet import networks, optimizers, strategies
+from tf_mwnet import networks, optimizers, scopes, step, strategies
 from tf_mwnet.benchmark import naive
 from tf_mwnet.data import shares
 from tf_mwnet.model import ReweightedModel
@@ -37,6 +39,7 @@ class Mode:
         meta_batch: meta examples as a share of the batch.
         naive: with the step of `tf_mwnet.benchmark.naive`.
         scope: the parameters that the virtual step moves.
+        every: steps from one that learns to the next.
         about: what it is.
     """
 
@@ -44,6 +47,7 @@ class Mode:
     meta_batch: float = 1.0
     naive: bool = False
     scope: str = "all"
+    every: int = 1
     about: str = ""
 
 
@@ -54,6 +58,13 @@ MODES = {
     "exact_m25": Mode("mwnet", 0.25, about="MW-Net, a quarter of the meta batch"),
     "last_stage_m25": Mode("mwnet", 0.25, scope="last_stage", about="and with the last stage alone"),
     "head_m25": Mode("mwnet", 0.25, scope="head", about="and with the last layer alone"),
+    "fast": Mode(
+        "mwnet",
+        scopes.FAST["meta_batch_size"] / 100,
+        scope=scopes.FAST["meta_scope"],
+        every=scopes.FAST["meta_every"],
+        about="--speed=fast after its start",
+    ),
     "l2rw": Mode("l2rw", about="L2RW"),
     "gdw": Mode("gdw", about="GDW"),
 }
@@ -124,11 +135,23 @@ def make_step(
         data = strategy.experimental_distribute_values_from_function(
             lambda context: shares.part(data, context.replica_id_in_sync_group, replicas)
         )
-    body = naive.train_step if mode.naive else ReweightedModel.train_step
-    # As it is compiled for `fit`.
-    one = tf.function(lambda data: body(model, data), jit_compile=setting.jit_compile, autograph=False)
-    if replicas == 1:
-        return lambda: tf.nest.map_structure(np.asarray, one(data))
-    step = tf.function(lambda data: strategy.run(one, args=(data,)), autograph=False)
     local = strategy.experimental_local_results
-    return lambda: tf.nest.map_structure(lambda v: np.asarray(local(v)[0]), step(data))
+
+    def function(learning: bool):
+        """As it is compiled for `fit`."""
+        body = naive.train_step if mode.naive else functools.partial(step.train_step, learning=learning)
+        one = tf.function(
+            lambda data: body(model, data), jit_compile=setting.jit_compile, autograph=False
+        )
+        if replicas == 1:
+            return one
+        return tf.function(lambda data: strategy.run(one, args=(data,)), autograph=False)
+
+    functions = [function(turn == 0) for turn in range(min(2, mode.every))]
+    turns = itertools.cycle(min(turn, 1) for turn in range(mode.every))
+
+    def take_step():
+        results = functions[next(turns)](data)
+        return tf.nest.map_structure(lambda v: np.asarray(local(v)[0]), results)
+
+    return take_step

@@ -34,7 +34,7 @@ SETTINGS = (
 )  # fmt: skip
 LEARNING = (
     "meta_size", "meta_labels", "meta_batch_size", "meta_optimizer", "meta_lr", "meta_l2", "meta_scope",
-    "meta_every",
+    "meta_every", "meta_warmup",
 )  # fmt: skip
 
 
