@@ -100,11 +100,13 @@ def batches(x, y, indices, start_step=0, transform=None) -> Stream:
 
     def stream(share: Share = WHOLE) -> tf.data.Dataset:
         steps = tf.data.Dataset.range(start_step, orders.FOREVER)
-        each = tf.data.Dataset.zip(steps, indices).flat_map(
-            lambda step, index: share.numbers().map(lambda number: (step, index, number))
-        )
+        each = tf.data.Dataset.zip(steps, indices)
+        if share.of > 1:
+            each = each.flat_map(
+                lambda step, index: share.numbers().map(lambda number: (step, index, number))
+            )
         return each.map(
-            lambda *where: load(*where, share.of),
+            lambda step, index, number=0: load(step, index, number, share.of),
             num_parallel_calls=tf.data.AUTOTUNE,
             deterministic=True,
         )
