@@ -178,6 +178,7 @@ def run(
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(config.precision)
     try:
+        parts.check_sizes(config, splits, strategy.num_replicas_in_sync)
         _check_parts(config, splits, classifier)
         if chief:
             run_folder.prepare(folder, config, splits)

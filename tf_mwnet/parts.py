@@ -167,6 +167,15 @@ def make_optimizers(config: Experiment, name: str):
     return classifier, optimizers.SGD(meta_lr, momentum=config.momentum, l2=config.meta_l2)
 
 
+def check_sizes(config: Experiment, splits: Splits, replicas: int) -> None:
+    """Raises ``UserError`` where a replica would get no example: batch norm has none to average then."""
+    sizes = {"batch_size": config.batch_size, "meta_batch_size": config.meta_batch_size}
+    sizes["the last batch of a pass"] = len(splits.train) % config.batch_size or config.batch_size
+    for name, size in sizes.items():
+        if size < replicas:
+            raise UserError(f"{name} is {size} with {replicas} replicas; allowed: at least {replicas}")
+
+
 def make_augmentation(config: Experiment) -> Augmentation | None:
     if config.augment == "none":
         return None
