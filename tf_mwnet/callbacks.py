@@ -159,8 +159,11 @@ class KeepBest(keras.callbacks.Callback):
         if path.is_file():
             self.best = float(load_arrays(path)["accuracy"])
 
+    def on_train_begin(self, logs=None):
+        self.outputs = heads.inference(self.model.classifier)  # traced once
+
     def on_epoch_end(self, epoch, logs=None):
-        predicted = np.argmax(heads.outputs(self.model.classifier, self.batches), axis=1)
+        predicted = np.argmax(self.outputs(self.batches), axis=1)
         accuracy = float((predicted == self.labels).mean())
         logs["validation_accuracy"] = accuracy
         if accuracy <= self.best:

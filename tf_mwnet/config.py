@@ -156,14 +156,14 @@ class Experiment:
             ("meta_loss", ("auto", *LOSSES)),
             ("precision", ("float32", "mixed_bfloat16", "mixed_float16")),
             ("fine_tune_unit", ("steps", "epochs")),
+            ("meta_scope", SCOPES),
+            ("speed", SPEEDS),
+            ("strategy", STRATEGIES),
+            ("s_model_init", ("identity", "confusion")),
         ):
             choose(name, getattr(self, name), dict.fromkeys(allowed))
-        choose("meta_scope", self.meta_scope, dict.fromkeys(SCOPES))
-        choose("speed", self.speed, dict.fromkeys(SPEEDS))
-        choose("strategy", self.strategy, dict.fromkeys(STRATEGIES))
         if self.strategy == "multiworker" and not self.run_dir:
             raise UserError("strategy is multiworker without run_dir; allowed: a folder that all see")
-        choose("s_model_init", self.s_model_init, dict.fromkeys(("identity", "confusion")))
         for name in ("noise_rate", "momentum", "dropout", "forget_rate"):
             check_range(name, getattr(self, name), 0, 1)
         check_range("imbalance_factor", self.imbalance_factor, 1)

@@ -45,10 +45,10 @@ def inspect(classifier: keras.Model, from_logits: bool) -> Head:
     return Head(classifier.name, num_classes, features, ending, parameters)
 
 
-def outputs(classifier: keras.Model, batches: tf.data.Dataset) -> np.ndarray:
-    """What a classifier gives for all of a dataset ``(x, y)``, ``[N, K]``, in this process alone."""
+def inference(classifier: keras.Model) -> Callable[[tf.data.Dataset], np.ndarray]:
+    """What gives a classifier's outputs ``[N, K]`` for a dataset ``(x, y)``, in this process alone."""
     forward = tf.function(lambda x: classifier(x, training=False), autograph=False)
-    return np.concatenate([forward(x).numpy() for x, _ in batches])
+    return lambda batches: np.concatenate([forward(x).numpy() for x, _ in batches])
 
 
 def _ending(classifier: keras.Model) -> str:

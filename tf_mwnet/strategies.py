@@ -127,12 +127,14 @@ def agree(strategy: tf.distribute.Strategy, what: str, number: int) -> None:
 
 def everyone(strategy: tf.distribute.Strategy, number: int) -> np.ndarray:
     """``number`` of each replica, int64 ``[R]``; all workers wait here for one another."""
+    if not several_workers(strategy):
+        return np.full(strategy.num_replicas_in_sync, number)
 
     @tf.function
     def gathered():
         context = tf.distribute.get_replica_context()
-        size = context.num_replicas_in_sync
-        own = tf.one_hot(context.replica_id_in_sync_group, size, dtype=tf.int64) * number
-        return own if size == 1 else context.all_reduce(tf.distribute.ReduceOp.SUM, own)
+        number_of, size = context.replica_id_in_sync_group, context.num_replicas_in_sync
+        own = tf.one_hot(number_of, size, dtype=tf.int64) * number
+        return context.all_reduce(tf.distribute.ReduceOp.SUM, own)
 
     return strategy.experimental_local_results(strategy.run(gathered))[0].numpy()

@@ -175,7 +175,7 @@ def _outputs(model: ReweightedModel, splits: Splits) -> Outputs:
     def probabilities(examples):
         if examples is None:
             return None
-        logits = heads.outputs(model.classifier, evaluation_stream(examples, splits.spec)())
+        logits = heads.inference(model.classifier)(evaluation_stream(examples, splits.spec)())
         return tf.nn.softmax(tf.cast(logits, tf.float64)).numpy()
 
     meta_labels = None if splits.meta is None else splits.meta.y
