@@ -97,7 +97,7 @@ def stages(model: ReweightedModel, data: dict, arrays: dict) -> dict[str, np.nda
     with tf.GradientTape() as theta_tape:
         values = model.method.weight_function(each)
         weights = methods.batch_weights(values, model.method.normalise)
-    gradient, loss, virtual = weight_gradient(
+    gradient, loss, virtual, _ = weight_gradient(
         loss_gradient, tf.stop_gradient(weights), parameters, arrays["alpha"], meta_loss
     )
     theta = [v.value for v in model.method.weight_net.trainable_variables]

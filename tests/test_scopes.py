@@ -171,3 +171,39 @@ def test_on_the_command_line(tmp_path, capsys):
     assert main([*other, "--meta_scope=tail"]) == 2
     assert "unknown meta_scope 'tail'; allowed: all, last_stage, head" in capsys.readouterr().err
     assert not (tmp_path / "other").exists()
+
+
+def test_a_late_step_shares_its_backward_pass(blobs):
+    """After a step: classifier as if the weight net stood still, weight net as in an exact step."""
+
+    def trained(late, meta_lr, steps=1):
+        model = model_of("mwnet", bn=True)
+        sgd = optimizers.SGD(0.1, momentum=0.9)
+        model.compile(sgd, optimizers.SGD(meta_lr), meta_late=late)
+        fit(model, blobs, epochs=1, steps_per_epoch=steps)
+        classifier = [v.numpy() for v in model.classifier.trainable_variables]
+        return classifier, [v.numpy() for v in model.method.trainable_variables]
+
+    late, exact, still = trained(True, 10.0), trained(False, 10.0), trained(False, 1e-12)
+    for one, two in zip(late[0], still[0], strict=True):
+        np.testing.assert_allclose(one, two, rtol=1e-5, atol=1e-7)
+    for one, two in zip(late[1], exact[1], strict=True):
+        np.testing.assert_allclose(one, two, rtol=1e-4, atol=1e-7)
+    assert any(abs(a - b).max() > 1e-5 for a, b in zip(late[0], exact[0], strict=True))
+    assert any(abs(a - b).max() > 1e-5 for a, b in zip(late[1], still[1], strict=True))
+    # The weights that it has learned are those of the next step.
+    first, second = trained(True, 10.0, steps=2), trained(True, 1e-12, steps=2)
+    assert any(abs(a - b).max() > 1e-5 for a, b in zip(first[0], second[0], strict=True))
+
+
+def test_a_late_step_on_the_command_line(tmp_path, capsys):
+    line = [*SHORT, "--network=mlp", f"--run_dir={tmp_path / 'run'}", "--meta_late"]
+    assert main(line) == 0
+    other = [*SHORT, f"--run_dir={tmp_path / 'other'}", "--meta_late"]
+    for flags, message in (
+        (["--method=l2rw"], "meta_late is set with L2RW"),
+        (["--method=gdw"], "meta_late is set with GDW"),
+        (["--meta_scope=head"], "meta_late is set with meta_scope 'head'"),
+    ):
+        assert main([*other, *flags]) == 2
+        assert message in capsys.readouterr().err

@@ -35,8 +35,12 @@ class Experiment:
     """
 
     # Data
-    dataset: str = option("digits", "digits, folder, npz, or a TensorFlow Datasets name (cifar10 ...)")
-    data_dir: str | None = option(None, "the image folder, the .npz file, or TFDS's folder")
+    dataset: str = option(
+        "digits", "digits, folder, npz, records, or a TensorFlow Datasets name (cifar10 ...)"
+    )
+    data_dir: str | None = option(
+        None, "the folder of images or of TFRecord files, the .npz file, or TFDS's folder"
+    )
     label_key: str = option("", "TFDS column to train on; 'label' by default")
     clean_label_key: str = option("", "TFDS column of true labels, for sets that have both")
     resize: int = option(0, "pixels that the shorter side of a folder's images is resized to; 0: as is")
@@ -57,6 +61,9 @@ class Experiment:
     noise_rate: float = option(0.4, "share of labels that are redrawn, 0 to 1")
     imbalance_factor: float = option(1.0, "largest over smallest class, at least 1")
     class_counts: tuple[int, ...] = option((), "training examples per class, instead of the factor")
+    test_fraction: float = option(
+        0.25, "share of the training set held out for testing where the data has no test set"
+    )
     meta_size: int = option(100, "examples in the meta set, class-balanced, taken out of training")
     meta_labels: str = option(
         "auto", "labels of the meta set: clean, noisy, or auto, as the method wants"
@@ -121,6 +128,9 @@ class Experiment:
         "steps from one that learns the weights to the next; the weight net's rate is multiplied by it",
     )
     meta_warmup: int = option(0, "steps at the start that all learn the weights")
+    meta_late: bool = option(
+        False, "the classifier's step takes the weights from before the weight net's, and costs less"
+    )
     speed: str = option(
         "exact",
         "exact; or fast, which stands for meta_scope=last_stage, meta_batch_size=25, meta_every=4 and a"
@@ -167,6 +177,8 @@ class Experiment:
         for name in ("noise_rate", "momentum", "dropout", "forget_rate"):
             check_range(name, getattr(self, name), 0, 1)
         check_range("imbalance_factor", self.imbalance_factor, 1)
+        if not 0 < self.test_fraction < 1:
+            raise UserError(f"test_fraction is {self.test_fraction:g}; allowed: between 0 and 1")
         for name in ("epochs", "batch_size", "meta_batch_size", "groups", "meta_every"):
             check_range(name, getattr(self, name), 1)
         for name in (
@@ -204,6 +216,7 @@ class Experiment:
         return json.dumps(dataclasses.asdict(self), indent=2) + "\n"
 
 
+DEFAULTS = {field.name: field.default for field in dataclasses.fields(Experiment)}
 # Not part of what a run computes: a resumed run may differ in them.
 ABOUT_THE_FOLDER = ("run_dir", "overwrite", "resume", "auto_resume")
 ABOUT_THE_MACHINES = ("strategy", "replicas", "cache", "cache_dir")
@@ -211,11 +224,12 @@ ABOUT_THE_MACHINES = ("strategy", "replicas", "cache", "cache_dir")
 
 def differences(config: Experiment, saved: dict[str, Any]) -> list[str]:
     """Lines ``name: saved -> now`` for each field that changes what a run computes."""
+    before = json.loads(json.dumps(DEFAULTS)) | dict(saved)  # a field may be newer than the run
     now = json.loads(config.to_json())
     return [
-        f"{k}: {saved.get(k)!r} -> {v!r}"
+        f"{k}: {before[k]!r} -> {v!r}"
         for k, v in now.items()
-        if k not in ABOUT_THE_FOLDER + ABOUT_THE_MACHINES and saved.get(k) != v
+        if k not in ABOUT_THE_FOLDER + ABOUT_THE_MACHINES and before[k] != v
     ]
 
 
@@ -229,3 +243,20 @@ def read_json(path: pathlib.Path) -> dict[str, Any]:
         return json.loads(path.read_text())
     except (OSError, ValueError) as error:
         raise UserError(f"'{path}' can not be read: {error}; allowed: the file a run wrote") from error
+
+
+def saved_experiment(path: pathlib.Path) -> Experiment:
+    """The configuration that a run has written.
+
+    Raises:
+        UserError: the file is damaged, or of another version.
+    """
+    found = saved_fields(path)
+    if unknown := [name for name in found if name not in DEFAULTS]:
+        raise UserError(f"'{path}' has the field '{unknown[0]}'; allowed: those of this version's runs")
+    return Experiment(**found)
+
+
+def saved_fields(path: pathlib.Path) -> dict[str, Any]:
+    """The fields of a configuration as they were, see `read_json`."""
+    return {k: tuple(v) if isinstance(v, list) else v for k, v in read_json(path).items()}

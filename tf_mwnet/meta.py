@@ -43,7 +43,7 @@ def weight_gradient(
     loss_scale: tf.Tensor | float = 1.0,
     meta_scale: tf.Tensor | float = 1.0,
     virtual_step: bool = True,
-) -> tuple[tf.Tensor, tf.Tensor, list[tf.Tensor]]:
+) -> tuple[tf.Tensor, tf.Tensor, list[tf.Tensor], list[tf.Tensor]]:
     """Gradient of the meta loss with respect to the example weights.
 
     On several replicas every argument is this replica's share; the virtual gradient and the
@@ -62,8 +62,8 @@ def weight_gradient(
             are 0. The virtual gradient is then not needed, and a traced step leaves it out.
 
     Returns:
-        ``(meta_scale * G, L, w_hat)``: shape of ``weights``; a scalar, this replica's share; a list
-        shaped like ``parameters``.
+        ``(meta_scale * G, L, w_hat, g)``: shape of ``weights``; a scalar, this replica's share; two
+        lists shaped like ``parameters``, the second what ``loss_gradient(weights)`` gave.
     """
     with tf.GradientTape(watch_accessed_variables=False) as outer:
         outer.watch(weights)
@@ -81,4 +81,4 @@ def weight_gradient(
     at_virtual = replicas.all_sum(dense(tape.gradient(scaled, virtual), virtual))
     gradient = outer.gradient(inner, weights, output_gradients=at_virtual)
     factor = _scalar(step_size, weights.dtype) / _scalar(loss_scale, weights.dtype)
-    return -factor * gradient, loss, virtual
+    return -factor * gradient, loss, virtual, inner

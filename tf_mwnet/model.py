@@ -40,11 +40,13 @@ class ReweightedModel(StepFunctions):
         self.classifier = classifier
         self.method = methods.get(method)
         self.method.prepare(head)
+        self._class_columns = head.num_classes if self.method.class_level else 0
         self.from_logits = from_logits
         self.forward = heads.forward(classifier, self.method.uses_features)
         self.meta_optimizer = None
         self.record = None
         self.scope: list[int] = []
+        self.late = False
         self._evaluating = False
         names = ("weighted_loss", "meta_loss")[: 1 + self.method.takes_meta_batches]
         self.means = {name: keras.metrics.Mean(name=name) for name in names}
@@ -64,6 +66,7 @@ class ReweightedModel(StepFunctions):
         meta_scope="all",
         meta_every=1,
         meta_warmup=0,
+        meta_late=False,
         **kwargs,
     ):
         """As `keras.Model.compile`, without ``loss``: the method supplies it.
@@ -79,11 +82,14 @@ class ReweightedModel(StepFunctions):
             meta_every: steps from one that learns to the next; between them the weights come from
                 what has been learned so far. Multiply the meta optimizer's learning rate by it.
             meta_warmup: steps at the start that all learn, whatever ``meta_every`` is.
+            meta_late: take the classifier's step with the weights from before the step of what is
+                learned, and share its backward pass with the virtual step.
 
         Raises:
             UserError: a value is not allowed, or does not fit the method or classifier.
         """
         scopes.check_every(self.method, meta_every)
+        scopes.check_late(self.method, meta_late, meta_scope)
         self.check_workers(jit_compile, kwargs.get("steps_per_execution", 1))
         if meta_every > 1 and kwargs.get("steps_per_execution", 1) != 1:
             raise UserError(
@@ -92,6 +98,7 @@ class ReweightedModel(StepFunctions):
             )
         self.scope = scopes.indexes(self.classifier, meta_scope)
         self._meta_every, self._meta_warmup = int(meta_every), int(meta_warmup)
+        self.late = bool(meta_late)
         if kwargs.pop("loss", None) is not None:
             raise UserError("compile got a loss; allowed: none, since the method defines the losses")
         super().compile(
@@ -115,6 +122,7 @@ class ReweightedModel(StepFunctions):
             "meta_scope": meta_scope,
             "meta_every": meta_every,
             "meta_warmup": meta_warmup,
+            "meta_late": meta_late,
         }
 
     def fit(
@@ -190,7 +198,7 @@ class ReweightedModel(StepFunctions):
             return
         self.train_function = None  # traced with the record it had
         with self.distribute_strategy.scope():
-            self.record = record.create(num_examples)
+            self.record = record.create(num_examples, self._class_columns)
 
     # ---------------------------------------------------------------- the step
 

@@ -7,6 +7,12 @@ With the virtual step on the parameters S alone, the gradient with respect to th
 the terms of the others left out: backward passes of the virtual step and of the meta loss end at the
 first layer of S.
 
+With a late step of the weight net, the classifier's step takes the weights from before it,
+
+    w <- w - a sum_i V(l_i; theta_t) grad l_i(w)        in place of        V(l_i; theta_{t+1}),
+
+so that it shares its backward pass with the virtual step.
+
 With a meta gradient in every k-th step only, the weight net keeps still in between. A run multiplies
 its learning rate by k then, so that it moves as far in an epoch, and can have all of its first steps
 learn, since a classifier that has learned wrong labels by heart does not forget them.
@@ -68,6 +74,20 @@ def check_every(method: Method, every: int) -> None:
         raise UserError(
             f"meta_every is {every} with {type(method).__name__}, which keeps nothing from one step to"
             " the next; allowed: 1"
+        )
+
+
+def check_late(method: Method, late: bool, scope: str) -> None:
+    """Raises ``UserError`` where the weights of a step are not those that a method keeps."""
+    if not late:
+        return
+    if scope != "all":
+        raise UserError(f"meta_late is set with meta_scope '{scope}'; allowed: all")
+    own = type(method).learn is not Method.learn or method.meta_gradient != "virtual"
+    if own or not (method.learns and method.trainable_variables):
+        raise UserError(
+            f"meta_late is set with {type(method).__name__}, which takes its weights from the step's own"
+            " meta gradient, or has none; allowed: mwnet and those like it"
         )
 
 

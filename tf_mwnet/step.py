@@ -47,9 +47,13 @@ def train_step(model: ReweightedModel, data: dict[str, Batch], learning: bool = 
     own = parameters[: len(model.classifier.trainable_variables)]  # a method's may follow
     probe = _probe(model, train.x, own, loss_gradient)
     weights = stop(method.example_weights(examples))
+    shared = None  # the virtual step's gradient, where it is that of the real step too
     if method.learns and learning:
-        weights = stop(_learn(model, examples, weights, probe, loss_gradient, data.get("meta")))
-    if penalty is None:
+        learned, found = _learn(model, examples, weights, probe, loss_gradient, data.get("meta"))
+        weights, shared = (weights, found) if model.late else (stop(learned), None)
+    if shared is not None and penalty is None:
+        gradients = shared
+    elif penalty is None:
         gradients = loss_gradient(weights, parameters)
     else:
         share = tf.ones_like(penalty) / replicas.count()
@@ -81,9 +85,12 @@ def _probe(model, x, parameters, loss_gradient) -> Probe:
 
 
 def _learn(model, examples, weights, probe, loss_gradient, meta):
-    """What `Method.learn` returns; the virtual step moves the parameters in ``model.scope``."""
+    """What `Method.learn` returns, and the gradient of the virtual step or None.
+
+    The virtual step moves the parameters in ``model.scope``.
+    """
     if meta is None:
-        return model.method.learn(None, examples, model.meta_optimizer)
+        return model.method.learn(None, examples, model.meta_optimizer), None
     moved = [probe.parameters[i] for i in model.scope]
 
     def meta_loss(virtual):
@@ -95,7 +102,7 @@ def _learn(model, examples, weights, probe, loss_gradient, meta):
 
     one = tf.ones([], weights.dtype)
     scaling = model.meta_optimizer is not None
-    gradient, loss, _ = weight_gradient(
+    gradient, loss, _, inner = weight_gradient(
         lambda weights: loss_gradient(weights, moved),
         weights,
         moved,
@@ -106,12 +113,14 @@ def _learn(model, examples, weights, probe, loss_gradient, meta):
         virtual_step=model.method.meta_gradient == "virtual",
     )
     model.means["meta_loss"].update_state(loss * replicas.count())
-    return model.method.learn(gradient, examples, model.meta_optimizer)
+    return model.method.learn(gradient, examples, model.meta_optimizer), inner
 
 
 def _report(model, train, outputs, examples, weights):
     if model.record is not None:
-        record.update(model.record, examples, model.method.label_weight(weights, examples))
+        label_weights = model.method.label_weight(weights, examples)
+        changes = model.method.class_changes(weights, examples)
+        record.update(model.record, examples, label_weights, changes)
     model.update_loss(losses.cross_entropy(examples.logits, train.y))
     local = tf.reduce_sum(weights * examples.losses)
     model.means["weighted_loss"].update_state(local * replicas.count())

@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 from absl import logging
 
-from tf_mwnet.errors import UserError, check_range, choose
+from tf_mwnet.errors import UserError, WorkerLost, check_range, choose
 
 STRATEGIES = ("none", "mirrored", "multiworker")
 CLUSTER = "TF_CONFIG"
@@ -21,10 +21,6 @@ LOST = (
     tf.errors.InternalError,
     tf.errors.DeadlineExceededError,
 )
-
-
-class WorkerLost(RuntimeError):
-    """Another worker ended or does not answer; the message says what can be done."""
 
 
 def make(name: str, replicas: int = 0) -> tf.distribute.Strategy:

@@ -40,6 +40,7 @@ class Mode:
         naive: with the step of `tf_mwnet.benchmark.naive`.
         scope: the parameters that the virtual step moves.
         every: steps from one that learns to the next.
+        late: whether the weight net's step comes one step late.
         about: what it is.
     """
 
@@ -48,6 +49,7 @@ class Mode:
     naive: bool = False
     scope: str = "all"
     every: int = 1
+    late: bool = False
     about: str = ""
 
 
@@ -55,7 +57,9 @@ MODES = {
     "plain": Mode("erm", about="plain training"),
     "naive": Mode("mwnet", naive=True, about="MW-Net as nested tapes write it"),
     "exact": Mode("mwnet", about="MW-Net"),
+    "late": Mode("mwnet", late=True, about="MW-Net, the weight net's step one step late"),
     "exact_m25": Mode("mwnet", 0.25, about="MW-Net, a quarter of the meta batch"),
+    "late_m25": Mode("mwnet", 0.25, late=True, about="both"),
     "last_stage_m25": Mode("mwnet", 0.25, scope="last_stage", about="and with the last stage alone"),
     "head_m25": Mode("mwnet", 0.25, scope="head", about="and with the last layer alone"),
     "fast": Mode(
@@ -102,6 +106,7 @@ def _model(setting: Setting, mode: Mode) -> ReweightedModel:
         metrics=[],
         jit_compile=setting.jit_compile,
         meta_scope=mode.scope,
+        meta_late=mode.late,
     )
     return model
 
