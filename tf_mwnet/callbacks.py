@@ -14,20 +14,8 @@ from absl import logging
 from tqdm import tqdm
 
 from tf_mwnet import heads
-from tf_mwnet.errors import UserError
+from tf_mwnet.errors import Interrupted, NotANumber, UserError
 from tf_mwnet.files import load_arrays, write_atomically
-
-
-class NotANumber(RuntimeError):
-    """The training loss is NaN or infinite; the message says at which step."""
-
-
-class Interrupted(KeyboardInterrupt):
-    """The run was asked to stop; ``signal`` says how."""
-
-    def __init__(self, number: int, message: str):
-        super().__init__(message)
-        self.signal = number
 
 
 class Progress(keras.callbacks.Callback):

@@ -1,4 +1,4 @@
-"""The one exception for input that a person can put right."""
+"""What ends a command: input that a person can put right, and what else stops a run."""
 
 from __future__ import annotations
 
@@ -14,6 +14,22 @@ class UserError(ValueError):
 
     The command line prints the message as one line and exits with code 2.
     """
+
+
+class NotANumber(RuntimeError):
+    """The training loss is NaN or infinite; the message says at which step."""
+
+
+class Interrupted(KeyboardInterrupt):
+    """The run was asked to stop; ``signal`` says how."""
+
+    def __init__(self, number: int, message: str):
+        super().__init__(message)
+        self.signal = number
+
+
+class WorkerLost(RuntimeError):
+    """Another worker ended or does not answer; the message says what can be done."""
 
 
 def quoted(names: Iterable[object]) -> str:

@@ -19,8 +19,9 @@ class ExampleRecord(keras.callbacks.Callback):
     ``examples/epoch_0001.npz`` holds float16 ``[N]`` arrays ``loss, weight, probability`` and int32
     ``predicted``, as they were when the example was last trained on, and the weight function at the
     end of the epoch as float32 ``function_loss, function_weight`` (``[P]``, or ``[P, G]`` with int
-    ``function_group [K]`` for G groups of classes). Where the truth is known, the logs get the AUC
-    of telling clean from corrupted labels by weight and by mean weight of the last five epochs
+    ``function_group [K]`` for G groups of classes); the last file of a method with class-level weights
+    has ``class_change [N, K]`` too, see `Method.class_changes`. Where the truth is known, the logs get
+    the AUC of telling clean from corrupted labels by weight and by mean weight of the last five epochs
     (high is clean) and by loss (low is clean).
 
     Args:
@@ -53,6 +54,9 @@ class ExampleRecord(keras.callbacks.Callback):
             arrays["function_loss"], arrays["function_weight"] = curve
             if self.model.method.group_of_class is not None:
                 arrays["function_group"] = self.model.method.group_of_class
+        changes = record.class_changes(self.model.record)
+        if changes is not None and epoch + 1 == self.params["epochs"]:  # they are large
+            arrays["class_change"] = changes.astype(np.float16)
         write_atomically(self._path(epoch), lambda file: np.savez_compressed(file, **arrays))
         self.weights.append(arrays["weight"])
         if self.corrupted is not None:

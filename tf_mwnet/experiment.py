@@ -25,11 +25,11 @@ from tf_mwnet import (
     strategies,
     training,
 )
-from tf_mwnet.config import Experiment
-from tf_mwnet.errors import UserError
+from tf_mwnet.config import DEFAULTS, Experiment
+from tf_mwnet.errors import Interrupted, NotANumber, UserError, WorkerLost
 from tf_mwnet.export import export_classifier, export_weight_net, model_card
 from tf_mwnet.files import write_atomically
-from tf_mwnet.reports import pictures, tables
+from tf_mwnet.reports import pictures, run_data, tables, tensorboard
 from tf_mwnet.types import DataSpec, Source, Splits
 
 
@@ -43,6 +43,8 @@ class Result:
         methods: name -> summary, see `reports.tables.summary`, with the "seconds" of this call.
         noise_rate: realised share of wrong labels in the training set, or None where unknown.
         classifiers: name -> trained classifier.
+        source: the data as it was found.
+        splits: what was made of it.
     """
 
     run_dir: pathlib.Path
@@ -50,6 +52,8 @@ class Result:
     methods: dict[str, dict[str, Any]]
     noise_rate: float | None
     classifiers: dict[str, keras.Model]
+    source: Source
+    splits: Splits
 
 
 def resolve_bias(config: Experiment, source: Source) -> Experiment:
@@ -95,9 +99,8 @@ def resolve(config: Experiment, splits: Splits) -> Experiment:
         augment = "crop_flip" if len(spec.shape) == 3 and spec.shape[-1] == 3 else "none"
     steps = config.steps_per_epoch or -(-len(splits.train) // config.batch_size)
     if config.speed == "fast":
-        defaults = {f.name: f.default for f in dataclasses.fields(Experiment)}
         fast = scopes.FAST | {"meta_warmup": round(scopes.FAST_START * config.epochs * steps)}
-        found = {k: v for k, v in fast.items() if getattr(config, k) == defaults[k]}
+        found = {k: v for k, v in fast.items() if getattr(config, k) == DEFAULTS[k]}
         config = dataclasses.replace(config, **found)
     return dataclasses.replace(
         config,
@@ -137,27 +140,16 @@ def _export(config, splits, name, folder, model, summary) -> None:
 # -------------------------------------------------------------------- the whole
 
 
-def run(
-    config: Experiment,
-    source: Source | None = None,
-    classifier: Callable[[DataSpec], keras.Model] | None = None,
-) -> Result | None:
-    """Runs an experiment; gives None to the workers that are not the chief.
+def load(config: Experiment, source: Source | None = None) -> tuple[Experiment, Source, Splits]:
+    """The data of a run: the resolved configuration, the source, and the splits made of it.
 
     Args:
-        config: what to do.
-        source: data in memory (see `data.from_arrays`) in place of ``config.dataset``.
-        classifier: makes a fresh, built classifier from the data's spec, in place of
-            ``config.network``; called several times, with the same initial values each time.
+        config: what to do, or what a run has resolved, which gives its splits again.
+        source: data in memory in place of ``config.dataset``.
 
     Raises:
-        UserError: something in the configuration, the data or the run folder does not fit. Nothing
-            has been written or removed then.
-        callbacks.NotANumber, callbacks.Interrupted, strategies.WorkerLost: see `train`.
+        UserError: something in the configuration or in the data does not fit.
     """
-    strategy = strategies.make(config.strategy, config.replicas)
-    chief = strategies.is_chief(strategy)
-    folder = run_folder.check(config) if chief else pathlib.Path(config.run_dir)
     source = source or data.load(
         config.dataset,
         config.data_dir,
@@ -174,7 +166,32 @@ def run(
     if config.weight_net:
         bias = dataclasses.replace(bias, meta_size=0)
     splits = data.make_splits(source, bias)
-    config = resolve(dataclasses.replace(config, run_dir=str(folder)), splits)
+    return resolve(config, splits), source, splits
+
+
+def run(
+    config: Experiment,
+    source: Source | None = None,
+    classifier: Callable[[DataSpec], keras.Model] | None = None,
+) -> Result | None:
+    """Runs an experiment; gives None to the workers that are not the chief.
+
+    Args:
+        config: what to do.
+        source: data in memory (see `data.from_arrays`) in place of ``config.dataset``.
+        classifier: makes a fresh, built classifier from the data's spec, in place of
+            ``config.network``; called several times, with the same initial values each time.
+
+    Raises:
+        UserError: something in the configuration, the data or the run folder does not fit. Nothing
+            has been written or removed then.
+        NotANumber, Interrupted, WorkerLost: see `train`.
+    """
+    strategy = strategies.make(config.strategy, config.replicas)
+    chief = strategies.is_chief(strategy)
+    folder = run_folder.check(config) if chief else pathlib.Path(config.run_dir)
+    config, source, splits = load(config, source)
+    config = dataclasses.replace(config, run_dir=str(folder))
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(config.precision)
     try:
@@ -184,16 +201,16 @@ def run(
             run_folder.prepare(folder, config, splits)
         with strategies.watched(strategy):
             strategies.everyone(strategy, 0)
-        return _run(config, splits, folder, classifier, strategy)
-    except callbacks.Interrupted as error:
+        return _run(config, source, splits, folder, classifier, strategy)
+    except Interrupted as error:
         hint = f"whole epochs are saved; go on with --resume --run_dir={folder}"
-        raise callbacks.Interrupted(error.signal, f"{error}; {hint}") from None
-    except callbacks.NotANumber as error:
+        raise Interrupted(error.signal, f"{error}; {hint}") from None
+    except NotANumber as error:
         kept = f"the checkpoint of the last whole epoch is kept in {folder}"
-        raise callbacks.NotANumber(f"{error}; {kept}") from None
-    except strategies.WorkerLost as error:
+        raise NotANumber(f"{error}; {kept}") from None
+    except WorkerLost as error:
         hint = f"start all workers again with --resume --run_dir={folder}"
-        raise strategies.WorkerLost(f"{error}; whole epochs are saved; {hint}") from error
+        raise WorkerLost(f"{error}; whole epochs are saved; {hint}") from error
     finally:
         keras.config.set_dtype_policy(before)
 
@@ -208,7 +225,9 @@ def _check_parts(config, splits, classifier) -> None:
         if not parts.first_stage(config, name):
             method = parts.make_method(config, name, splits, make)
             method.prepare(head)
-            scopes.check_every(method, parts.cheaper(config, method)["meta_every"])
+            cheaper = parts.cheaper(config, method)
+            scopes.check_every(method, cheaper["meta_every"])
+            scopes.check_late(method, cheaper["meta_late"], cheaper["meta_scope"])
         if config.then_fine_tune and splits.meta is None:
             raise UserError(
                 f"then_fine_tune is {config.then_fine_tune} without a meta set; allowed: meta_size 1 and"
@@ -225,7 +244,7 @@ def _check_parts(config, splits, classifier) -> None:
             raise UserError(f"method '{name}' needs a meta set and meta_size is 0; allowed: 1 and above")
 
 
-def _run(config, splits, folder, classifier, strategy) -> Result | None:
+def _run(config, source, splits, folder, classifier, strategy) -> Result | None:
     chief = strategies.is_chief(strategy)
     noise_rate = float(splits.corrupted.mean()) if splits.truth_known else None
     logging.info("run folder: %s", folder)
@@ -239,19 +258,24 @@ def _run(config, splits, folder, classifier, strategy) -> Result | None:
         summary["seconds"] = time.perf_counter() - start
         if chief:
             _export(config, splits, name, folder / name, model, summary)
+            predictions = folder / name / run_data.PREDICTIONS
+            training.keep_predictions(model.classifier, splits, predictions)
         summaries[name], trained[name] = summary, model.classifier
         afterwards = _afterwards(config, splits, name, folder / name, model.classifier, strategy)
         for later, found in afterwards:
             summaries[later], trained[later] = found
     if chief:
-        pictures.draw_run(folder, config.methods, splits)
+        drawn = pictures.draw_run(run_data.read(folder))
+        tensorboard.write_end(folder / "tensorboard", config, summaries, drawn)
         count = strategy.num_replicas_in_sync
         content = {"methods": summaries, "noise_rate": noise_rate, "replicas": count}
         text = json.dumps(content, indent=2) + "\n"
         write_atomically(folder / run_folder.RESULT, lambda file: file.write(text), mode="w")
     with strategies.watched(strategy):
         strategies.everyone(strategy, 0)  # a worker that ends early takes the others with it
-    return Result(folder, config, summaries, noise_rate, trained) if chief else None
+    if not chief:
+        return None
+    return Result(folder, config, summaries, noise_rate, trained, source, splits)
 
 
 def _afterwards(config, splits, name, folder, classifier, strategy):

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import pathlib
 import platform
-import shutil
-import tempfile
 from typing import Any
 
 import keras
@@ -16,6 +13,7 @@ import tensorflow as tf
 
 from tf_mwnet.data.streams import normalise
 from tf_mwnet.errors import UserError
+from tf_mwnet.files import new_folder
 from tf_mwnet.networks.weight_function import CARD
 from tf_mwnet.types import DataSpec
 
@@ -39,17 +37,10 @@ def _save(module: tf.Module, function, path: pathlib.Path, card: dict[str, Any])
         raise UserError(f"'{path}' is there already; allowed: a version that is not")
     if not path.name.isdigit():
         raise UserError(f"'{path}' does not end in a version; allowed: <name>/<version number>")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # Written beside and renamed: a server that watches the folder never sees half a version.
-    beside = pathlib.Path(tempfile.mkdtemp(dir=path.parent, prefix=".exporting-"))
-    try:
+    # Renamed when it is whole: a server that watches the folder never sees half a version.
+    with new_folder(path) as beside:
         tf.saved_model.save(module, str(beside), signatures={"serving_default": function})
         (beside / CARD).write_text(json.dumps(card, indent=2) + "\n")
-        os.chmod(beside, 0o755)
-        beside.rename(path)
-    except BaseException:
-        shutil.rmtree(beside, ignore_errors=True)
-        raise
     return path
 
 

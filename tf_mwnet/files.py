@@ -1,12 +1,14 @@
-"""Files that are whole or not there at all."""
+"""Files and folders that are whole or not there at all."""
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import os
 import pathlib
+import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import IO, Any
 
 import numpy as np
@@ -30,6 +32,24 @@ def write_atomically(path: pathlib.Path, write: Callable[[IO], None], mode: str 
         os.replace(name, path)
     except BaseException:
         pathlib.Path(name).unlink(missing_ok=True)
+        raise
+
+
+@contextlib.contextmanager
+def new_folder(path: pathlib.Path) -> Iterator[pathlib.Path]:
+    """A folder to write into, beside ``path``; renamed to it at the end, or removed if that fails.
+
+    Args:
+        path: what it will be: not there yet, or an empty folder.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = pathlib.Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
+    try:
+        yield beside
+        os.chmod(beside, 0o755)
+        os.replace(beside, path)  # an empty folder may be in its place
+    except BaseException:
+        shutil.rmtree(beside, ignore_errors=True)
         raise
 
 

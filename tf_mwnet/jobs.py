@@ -14,9 +14,8 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from absl import logging
 
 from tf_mwnet import console
-from tf_mwnet.callbacks import Interrupted, NotANumber
 from tf_mwnet.config import Experiment
-from tf_mwnet.errors import UserError
+from tf_mwnet.errors import Interrupted, NotANumber, UserError
 from tf_mwnet.main import parse
 from tf_mwnet.run_folder import RESULT
 

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import dataclasses
 import pathlib
-import signal
 import sys
 import textwrap
 import time
 from collections.abc import Sequence
+from typing import Any
 
 from tf_mwnet import console
 
@@ -20,15 +20,11 @@ console.start()
 from absl import flags  # noqa: E402
 
 from tf_mwnet import flagfiles  # noqa: E402
-from tf_mwnet.callbacks import Interrupted, NotANumber  # noqa: E402
-from tf_mwnet.config import ABOUT_THE_FOLDER, CONFIG, Experiment, read_json  # noqa: E402
+from tf_mwnet.config import ABOUT_THE_FOLDER, CONFIG, Experiment, saved_fields  # noqa: E402
 from tf_mwnet.errors import UserError  # noqa: E402
 from tf_mwnet.experiment import Result, run  # noqa: E402
 from tf_mwnet.reports.tables import auc_table, methods_table  # noqa: E402
-from tf_mwnet.strategies import WorkerLost  # noqa: E402
 
-# Exit code that launchers take for "try again" (128 + SIGUSR1, as Kubeflow's TFJob has it).
-RETRY = 138
 # What the bare command does beside the defaults.
 BARE = {"compare": "erm"}
 
@@ -83,6 +79,24 @@ def _tuple(name: str, text: str, kind: str) -> tuple:
         raise UserError(f"{name} is '{text}'; allowed: integers between commas") from None
 
 
+def given(values: flags.FlagValues) -> dict[str, Any]:
+    """The fields of an `Experiment` that flags set, or the run that they resume has."""
+    if values.auto_resume and (pathlib.Path(values.run_dir) / CONFIG).is_file():
+        values["resume"].value = True
+        values["resume"].present = 1
+    path = pathlib.Path(values.run_dir or "") / CONFIG
+    found = {}
+    if values.resume and values.run_dir and path.is_file():  # else `run` says what is wrong
+        found = {k: v for k, v in saved_fields(path).items() if k not in ABOUT_THE_FOLDER}
+    for field in dataclasses.fields(Experiment):
+        flag = values[field.name]
+        if flag.present and field.type.startswith("tuple"):
+            found[field.name] = _tuple(field.name, flag.value, field.type)
+        elif flag.present:
+            found[field.name] = flag.value
+    return found
+
+
 def parse(arguments: Sequence[str]) -> Experiment | None:
     """The experiment that a command line asks for; None where it asks for help.
 
@@ -96,30 +110,7 @@ def parse(arguments: Sequence[str]) -> Experiment | None:
     console.read_flags(values, flagfiles.expand(arguments))
     if values.help:
         return None
-    found = {}
-    if values.auto_resume and (pathlib.Path(values.run_dir) / CONFIG).is_file():
-        values["resume"].value = True
-    saved = _saved(values.run_dir) if values.resume else {}
-    for field in dataclasses.fields(Experiment):
-        flag = values[field.name]
-        if field.name in saved and not flag.present:
-            found[field.name] = saved[field.name]
-        elif field.type.startswith("tuple"):
-            found[field.name] = _tuple(field.name, flag.value, field.type)
-        else:
-            found[field.name] = flag.value
-    if not arguments:
-        found |= BARE
-    return Experiment(**found)
-
-
-def _saved(run_dir: str) -> dict:
-    """The configuration of the run to resume, so that its flags need not be given again."""
-    path = pathlib.Path(run_dir or "") / CONFIG
-    if not run_dir or not path.is_file():
-        return {}  # `run` says what is wrong
-    saved = {k: tuple(v) if isinstance(v, list) else v for k, v in read_json(path).items()}
-    return {k: v for k, v in saved.items() if k not in ABOUT_THE_FOLDER}
+    return Experiment(**given(values) or BARE)
 
 
 def report(result: Result, seconds: float) -> str:
@@ -142,38 +133,16 @@ def report(result: Result, seconds: float) -> str:
     return "\n".join(lines)
 
 
-def _terminated(number, frame):
-    raise Interrupted(number, "stopped by SIGTERM")
+def train(values: flags.FlagValues) -> str | None:
+    """Does what the flags ask for; returns the report, or None on a worker that is not the chief."""
+    start = time.perf_counter()
+    result = run(Experiment(**given(values) or BARE))
+    return None if result is None else report(result, time.perf_counter() - start)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the command line; returns the exit code.
-
-    0: done. 2: bad input, or a loss that is no longer finite. 128 + n: ended by signal n. 138: another
-    worker was lost, start all again.
-    """
-    start = time.perf_counter()
-    console.start_logging()
-    before = signal.signal(signal.SIGTERM, _terminated)
-    try:
-        config = parse(sys.argv[1:] if arguments is None else arguments)
-        if config is None:
-            print(help_text())
-            return 0
-        result = run(config)
-    except WorkerLost as error:
-        return console.fail(error, RETRY)
-    except (UserError, NotANumber, OSError) as error:  # OSError: no permission, no space
-        return console.fail(error, 2)
-    except Interrupted as error:
-        return console.fail(error, 128 + error.signal)
-    except KeyboardInterrupt:
-        return console.fail("stopped by SIGINT", 128 + signal.SIGINT)
-    finally:
-        signal.signal(signal.SIGTERM, before)
-    if result is not None:
-        print(report(result, time.perf_counter() - start))
-    return 0
+    """Runs the command line; returns the exit code, see `console.command`."""
+    return console.command(__doc__, define_flags(), train, arguments, help_text)
 
 
 if __name__ == "__main__":

@@ -195,13 +195,13 @@ def cheaper(config: Experiment, method: methods.Method) -> dict[str, Any]:
 
     "fast" has no period for a method that keeps nothing from one step to the next.
     """
-    names = ("meta_scope", "meta_every", "meta_warmup")
+    names = ("meta_scope", "meta_every", "meta_warmup", "meta_late")
     keeps = bool(method.trainable_variables)
     if not method.learns:
         names = ()
     elif config.speed == "fast" and not keeps:
         names = names[:1]
-    plain = {"meta_scope": "all", "meta_every": 1, "meta_warmup": 0}
+    plain = {"meta_scope": "all", "meta_every": 1, "meta_warmup": 0, "meta_late": False}
     return plain | {name: getattr(config, name) for name in names}
 
 

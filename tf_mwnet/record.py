@@ -11,31 +11,44 @@ from tf_mwnet.types import Examples
 COLUMNS = ("loss", "weight", "probability", "predicted")
 
 
-def create(num_examples: int) -> tf.Variable:
-    """A float32 variable ``[N + 1, 4]`` of NaN; the last row is for examples of unknown index."""
+def create(num_examples: int, num_classes: int = 0) -> tf.Variable:
+    """A float32 variable ``[N + 1, 4 + K]`` of NaN; the last row is for examples of unknown index.
+
+    Args:
+        num_examples: N.
+        num_classes: K, for a method with class-level weights, else 0.
+    """
     return tf.Variable(
-        tf.fill([num_examples + 1, len(COLUMNS)], float("nan")),
+        tf.fill([num_examples + 1, len(COLUMNS) + num_classes], float("nan")),
         trainable=False,
         aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
         name="record",
     )
 
 
-def update(variable: tf.Variable, examples: Examples, weights: tf.Tensor) -> None:
+def update(
+    variable: tf.Variable,
+    examples: Examples,
+    weights: tf.Tensor,
+    changes: tf.Tensor | None = None,
+) -> None:
     """Writes the rows of a batch, from all replicas.
 
     Args:
         variable: see `create`.
         examples: the batch.
         weights: ``[B]``, see `Method.label_weight`.
+        changes: ``[B, K]``, see `Method.class_changes`.
 
     The columns: cross-entropy of the given label in nats; weight times the size of the global batch
     (1 is plain training); probability of the given label; predicted class.
     """
     logits = losses.full_precision(examples.logits)
     given = losses.cross_entropy(logits, examples.labels)
-    weight = weights * replicas.batch_size(weights, weights.dtype)
-    columns = [given, weight, tf.exp(-given), tf.argmax(logits, axis=1)]
+    size = replicas.batch_size(weights, weights.dtype)
+    columns = [given, weights * size, tf.exp(-given), tf.argmax(logits, axis=1)]
+    if changes is not None:
+        columns += tf.unstack(changes * size, axis=1)
     # In float64, which holds every index exactly, since each gathering is a round among replicas.
     rows = tf.stack([tf.cast(c, tf.float64) for c in (*columns, examples.index)], axis=1)
     rows = replicas.gather(rows)
@@ -46,4 +59,10 @@ def update(variable: tf.Variable, examples: Examples, weights: tf.Tensor) -> Non
 
 def columns(variable: tf.Variable) -> dict[str, np.ndarray]:
     """Column name -> float32 ``[N]``; NaN for examples that have not been seen."""
-    return dict(zip(COLUMNS, variable.numpy()[:-1].T, strict=True))
+    return dict(zip(COLUMNS, variable.numpy()[:-1, : len(COLUMNS)].T, strict=True))
+
+
+def class_changes(variable: tf.Variable) -> np.ndarray | None:
+    """float32 ``[N, K]``, see `Method.class_changes`, times the batch size; None if not recorded."""
+    found = variable.numpy()[:-1, len(COLUMNS) :]
+    return found if found.shape[1] else None

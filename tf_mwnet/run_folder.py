@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pathlib
 import shutil
 
@@ -10,10 +11,10 @@ import numpy as np
 from tf_mwnet.config import CONFIG, Experiment, differences, read_json
 from tf_mwnet.data import realised_matrix
 from tf_mwnet.errors import UserError
-from tf_mwnet.files import write_atomically
+from tf_mwnet.files import load_arrays, write_atomically
 from tf_mwnet.types import Splits
 
-RESULT, SPLIT = "result.json", "split.npz"
+RESULT, SPLIT, FACTS = "result.json", "split.npz", "data.json"
 
 
 def _free_folder(config: Experiment) -> pathlib.Path:
@@ -64,13 +65,16 @@ def prepare(folder: pathlib.Path, config: Experiment, splits: Splits) -> None:
     if config.resume:
         _check_config(folder, config)
         if (folder / SPLIT).is_file():
-            _check_labels(folder, arrays)
+            check_labels(folder, arrays, load_arrays(folder / SPLIT))
             return
     elif folder.exists() and config.overwrite:
         shutil.rmtree(folder)
     folder.mkdir(parents=True, exist_ok=True)
     text = config.to_json()  # first: it marks the folder as a run
     write_atomically(folder / CONFIG, lambda file: file.write(text), mode="w")
+    facts = {"classes": splits.spec.class_names, "truth_known": splits.truth_known}
+    text = json.dumps(facts, indent=2) + "\n"
+    write_atomically(folder / FACTS, lambda file: file.write(text), mode="w")
     if splits.transition is not None:
         train = splits.train
         realised = realised_matrix(train.true_y, train.y, splits.spec.num_classes)
@@ -87,13 +91,34 @@ def _check_config(folder: pathlib.Path, config: Experiment) -> None:
         )
 
 
-def _check_labels(folder: pathlib.Path, arrays: dict[str, np.ndarray]) -> None:
-    try:
-        with np.load(folder / SPLIT) as saved:
-            same = set(saved.files) == set(arrays) and all(
-                np.array_equal(saved[k], v) for k, v in arrays.items()
-            )
-    except Exception as error:  # zip and header errors of a damaged file
-        raise UserError(f"'{folder / SPLIT}' can not be read; allowed: as the run wrote it") from error
+def check_labels(
+    folder: pathlib.Path, arrays: dict[str, np.ndarray], saved: dict[str, np.ndarray]
+) -> None:
+    """Raises ``UserError`` where data has other examples or labels than a run was trained on.
+
+    Args:
+        folder: of the run.
+        arrays: of the data, see `Splits.labels`.
+        saved: of the run.
+    """
+    same = set(saved) == set(arrays) and all(np.array_equal(saved[k], v) for k, v in arrays.items())
     if not same:
         raise UserError(f"the data is not what '{folder}' was trained on; allowed: the same data")
+
+
+def data_facts(folder: pathlib.Path, arrays: dict[str, np.ndarray]) -> tuple[tuple[str, ...], bool]:
+    """Class names of a run's data, and whether the true labels are known.
+
+    Args:
+        folder: of the run.
+        arrays: of its ``split.npz``.
+    """
+    if (folder / FACTS).is_file():
+        facts = read_json(folder / FACTS)
+        return tuple(facts["classes"]), facts["truth_known"]
+    # A run of a version that wrote no such file.
+    known = bool((arrays["train_y"] != arrays["train_true_y"]).any())
+    for card in sorted(folder.glob("*/saved_models/classifier/*/model_card.json")):
+        return tuple(read_json(card)["classes"]), known
+    count = max(int(v.max()) for k, v in arrays.items() if k.endswith("_y")) + 1
+    return tuple(map(str, range(count))), known

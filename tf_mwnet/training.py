@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 from absl import logging
 
@@ -15,7 +16,7 @@ from tf_mwnet import callbacks, example_files, heads, methods, parts, strategies
 from tf_mwnet.config import Experiment
 from tf_mwnet.data import images
 from tf_mwnet.data.streams import evaluation_stream, training_stream
-from tf_mwnet.files import load_arrays
+from tf_mwnet.files import load_arrays, write_atomically
 from tf_mwnet.model import ReweightedModel
 from tf_mwnet.reports.tensorboard import TensorBoard
 from tf_mwnet.types import Outputs, Splits
@@ -43,9 +44,9 @@ def train(
         strategy: what to train under.
 
     Raises:
-        callbacks.NotANumber: the loss is no longer finite.
-        callbacks.Interrupted: SIGINT or SIGTERM came.
-        strategies.WorkerLost: another worker ended.
+        NotANumber: the loss is no longer finite.
+        Interrupted: SIGINT or SIGTERM came.
+        WorkerLost: another worker ended.
         UserError: an image that is read when it is needed can not be read; or the workers do not see
             one folder.
     """
@@ -128,6 +129,15 @@ def train_method(
     first = train(halves[0], splits, before, folder / "first_stage", make, strategy)
     estimated = methods.METHODS[name].estimate(_outputs(first, splits))
     return train(halves[1], splits, name, folder, make, strategy, estimated)
+
+
+def keep_predictions(classifier: keras.Model, splits: Splits, path: pathlib.Path) -> None:
+    """Writes the predicted classes of the test set as int32 ``predicted``, if they are not there."""
+    if path.is_file():
+        return
+    outputs = heads.inference(classifier)(evaluation_stream(splits.test, splits.spec)())
+    predicted = outputs.argmax(axis=1).astype(np.int32)
+    write_atomically(path, lambda file: np.savez_compressed(file, predicted=predicted))
 
 
 def best_classifier(classifier: keras.Model, folder: pathlib.Path) -> tuple[keras.Model, int]:

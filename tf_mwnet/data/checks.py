@@ -69,6 +69,22 @@ def labels(name: str, y: np.ndarray, size: int, num_classes: int | None = None) 
     return y
 
 
+def ids(name: str, names: np.ndarray, size: int) -> np.ndarray:
+    """Returns ids as strings ``[size]``.
+
+    Raises:
+        UserError: another number of them, or two are alike.
+    """
+    names = np.asarray(names).astype(str)
+    if names.shape != (size,):
+        raise UserError(f"{name}: ids have the shape {names.shape}; allowed: ({size},)")
+    found, counts = np.unique(names, return_counts=True)
+    if len(found) < size:
+        twice = found[counts.argmax()]
+        raise UserError(f"{name}: the id '{twice}' is there {counts.max()} times; allowed: once")
+    return names
+
+
 def no_empty_class(name: str, y: np.ndarray, class_names: tuple[str, ...]) -> None:
     """Raises ``UserError`` where a class has no example."""
     counts = np.bincount(y, minlength=len(class_names))

@@ -160,6 +160,11 @@ def found_in(error: tf.errors.OpError) -> UserError | None:
     return UserError(match.group(1)) if match else None
 
 
+def rows_of(x, rows: np.ndarray) -> np.ndarray:
+    """The rows of an array, or the pixels of `LazyImages` at them."""
+    return x.read(rows) if isinstance(x, LazyImages) else x[rows]
+
+
 def pixels(x, limit: int = 5000) -> np.ndarray:
     """An array as it is; of `LazyImages` the pixels of up to ``limit`` of them, evenly spread."""
     if not isinstance(x, LazyImages):

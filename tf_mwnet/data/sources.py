@@ -10,6 +10,7 @@ import numpy as np
 from tf_mwnet.data import checks
 from tf_mwnet.data.cache import CACHES
 from tf_mwnet.data.folders import load_folder
+from tf_mwnet.data.records import load_records
 from tf_mwnet.data.tfds_source import load_tfds
 from tf_mwnet.errors import UserError, choose, quoted
 from tf_mwnet.types import LabelledSet, Source
@@ -30,7 +31,7 @@ def labelled(split, x, y, true_y=None, ids=None, num_classes=None) -> LabelledSe
 
 def from_arrays(
     x_train, y_train, x_test=None, y_test=None, x_meta=None, y_meta=None, true_y_train=None,
-    class_names=None, superclass=None, name="arrays",
+    class_names=None, superclass=None, name="arrays", ids=None,
 ) -> Source:  # fmt: skip
     """A source from arrays in memory.
 
@@ -41,12 +42,15 @@ def from_arrays(
         class_names: K names; by default "0".."K-1".
         superclass: int ``[K]``, the coarse class of each class.
         name: for messages and run folders.
+        ids: N different names of the training examples; numbers by default.
 
     Raises:
         UserError: see `checks`.
     """
     count = None if class_names is None else len(class_names)
     train = labelled(f"{name} train", x_train, y_train, true_y_train, num_classes=count)
+    if ids is not None:
+        train = dataclasses.replace(train, ids=checks.ids(f"{name} train", ids, len(train)))
     if class_names is None:
         count = int(max(train.y.max(), train.true_y.max())) + 1
         class_names = [str(k) for k in range(count)]
@@ -114,11 +118,11 @@ def load(
     cache: str = "auto",
     cache_dir: str = "",
 ) -> Source:
-    """Loads a source by name: "digits", "folder", "npz", or a TensorFlow Datasets name.
+    """Loads a source by name: "digits", "folder", "npz", "records", or a TensorFlow Datasets name.
 
     Args:
         name: see above; also a path that ends in ``.npz``.
-        data_dir: the folder of images, the ``.npz`` file, or TFDS's folder.
+        data_dir: the folder of images or records, the ``.npz`` file, or TFDS's folder.
         label_key, clean_label_key: columns, for TFDS sets with several.
         resize, center_crop: see `images.Reading`, for folders.
         cache, cache_dir: where decoded images are kept, see `cache.keep`, for folders and TFDS.
@@ -138,6 +142,10 @@ def load(
         if not data_dir:
             raise UserError("dataset 'folder' needs --data_dir; allowed: a folder with train/<class>/")
         return load_folder(data_dir, resize, center_crop, cache, cache_dir)
+    if name == "records":
+        if not data_dir:
+            raise UserError("dataset 'records' needs --data_dir; allowed: a folder of TFRecord files")
+        return load_records(data_dir, cache, cache_dir)
     if name == "npz" or name.endswith(".npz"):
         path = data_dir if name == "npz" else name
         if not path:

@@ -12,8 +12,6 @@ from tf_mwnet.data import bias, checks, images
 from tf_mwnet.errors import UserError, check_range, choose, quoted
 from tf_mwnet.types import DataSpec, LabelledSet, Source, Splits
 
-TEST_FRACTION = 0.25
-
 
 @dataclasses.dataclass(frozen=True)
 class BiasConfig:
@@ -28,6 +26,7 @@ class BiasConfig:
         meta_size: examples in the meta set, 0 for none.
         meta_labels: "clean": true labels, drawn before noise and imbalance; "noisy": drawn from
             the biased training set with the labels as they are.
+        test_fraction: share of each class held out for testing where there is no test set.
         early_stopping: training examples held out with the labels as they are, 0 for none.
         data_seed: seed of the splits and of the imbalance, and of the noise unless ``noise_seed``.
         noise_seed: seed of the noise alone; None for ``data_seed``.
@@ -40,6 +39,7 @@ class BiasConfig:
     class_counts: tuple[int, ...] = ()
     meta_size: int = 0
     meta_labels: str = "clean"
+    test_fraction: float = 0.25
     early_stopping: int = 0
     data_seed: int = 0
     noise_seed: int | None = None
@@ -136,17 +136,20 @@ def _without(part: LabelledSet, rows: np.ndarray) -> LabelledSet:
     return part.take(left)
 
 
-def _hold_out_test(found: Source, rng: np.random.Generator) -> tuple[LabelledSet, LabelledSet]:
+def _hold_out_test(
+    found: Source, fraction: float, rng: np.random.Generator
+) -> tuple[LabelledSet, LabelledSet]:
     train = found.train
     if found.test is not None:
         return train, dataclasses.replace(found.test, y=found.test.true_y)
-    counts = np.floor(np.bincount(train.true_y, minlength=len(found.class_names)) * TEST_FRACTION)
-    if counts.min() < 1:
-        k = int(np.argmin(counts))
+    have = np.bincount(train.true_y, minlength=len(found.class_names))
+    if have.min() < 2:
+        k = int(np.argmin(have))
         raise UserError(
-            f"{found.name}: class {found.class_names[k]} has too few examples to hold out a test set;"
-            f" allowed: at least {int(1 / TEST_FRACTION)}, or a test set of its own"
+            f"{found.name}: class {found.class_names[k]} has {have[k]} example, too few to hold one out"
+            " for testing; allowed: at least 2, or a test set of its own"
         )
+    counts = np.maximum(np.floor(have * fraction), 1)
     rows = bias.keep_counts(train.true_y, counts.astype(int), rng)
     test = train.take(rows)
     logging.info("%s has no test set: holding out %d of %d examples", found.name, len(rows), len(train))
@@ -188,7 +191,7 @@ def make_splits(found: Source, config: BiasConfig) -> Splits:
     noise_rng = np.random.default_rng(noise_seed)
     found = select_classes(found, tuple(config.classes))
     num_classes = len(found.class_names)
-    train, test = _hold_out_test(found, test_rng)
+    train, test = _hold_out_test(found, config.test_fraction, test_rng)
     meta, size = None, config.meta_size
     if found.meta is not None and size:
         meta = found.meta

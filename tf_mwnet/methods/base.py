@@ -53,6 +53,7 @@ class Method(keras.layers.Layer):
         options: names of the constructor arguments that a run passes on, from its configuration or
             from its training set (``num_examples``, ``class_sizes``).
         meta_lr: the learning rate of the meta optimizer that a run uses by default.
+        class_level: whether there is a weight for each class of each example, ``[B, K]``.
         uses_features: whether `Examples` carries the classifier's features.
         num_examples: N, where the method has something of its own for each training example: it can
             then only be trained on arrays, or on batches that carry their rows. Else None.
@@ -72,6 +73,7 @@ class Method(keras.layers.Layer):
     meta_labels = "clean"
     options: tuple[str, ...] = ()
     meta_lr = 1e-3
+    class_level = False
     uses_features = False
     num_examples: int | None = None
     trains_on = "train"
@@ -224,6 +226,10 @@ class Method(keras.layers.Layer):
         Class-level weights: their mean over the classes.
         """
         return weights if weights.shape.rank == 1 else tf.reduce_mean(weights, axis=1)
+
+    def class_changes(self, weights: tf.Tensor, examples: Examples) -> tf.Tensor | None:
+        """By how much this step has changed class-level weights, ``[B, K]``; None without such."""
+        return None
 
     def weight_function(self, loss: tf.Tensor) -> tf.Tensor | None:
         """Loss ``[n]`` -> unnormalised weight ``[n]``, or ``[n, G]`` for G groups of classes.

@@ -42,6 +42,7 @@ class GDW(MWNet):
     """
 
     options = ("hidden", "seed", "eta", "zero_mean")
+    class_level = True
 
     def __init__(self, *args, eta=100.0, clip=0.2, zero_mean=True, **kwargs):
         super().__init__(*args, **(kwargs | {"normalise": False}))
@@ -92,6 +93,9 @@ class GDW(MWNet):
         step = self.eta * tf.math.divide_no_nan(slope, size)
         omega -= tf.clip_by_value(step, -self.clip, self.clip)
         return self._use(tf.clip_by_value(omega, LOWEST, HIGHEST), examples)
+
+    def class_changes(self, weights, examples):
+        return weights - self.example_weights(examples)  # those that V gives
 
     def get_config(self):
         return super().get_config() | {"eta": self.eta, "clip": self.clip, "zero_mean": self.zero_mean}

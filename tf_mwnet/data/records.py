@@ -1,0 +1,252 @@
+"""A data set as TFRecord files of `tf.train.Example`, in the layout that TFX has made standard.
+
+    <folder>/dataset.json                                       what a reader must know
+    <folder>/Split-train/data_tfrecord-00000-of-00004.gz        and Split-test, Split-meta
+
+Features of an example: ``id`` (bytes), ``label`` and, where it is known, ``true_label`` (int64), and the
+input: ``image`` (a PNG file; uint8 with one or three channels) or ``x`` (the bytes of the array).
+"""
+
+from __future__ import annotations
+
+import json
+import pathlib
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from tqdm import tqdm
+
+from tf_mwnet.data import cache as caches
+from tf_mwnet.data import checks
+from tf_mwnet.data.images import rows_of
+from tf_mwnet.errors import UserError, check_range
+from tf_mwnet.files import new_folder
+from tf_mwnet.types import LabelledSet, Source
+
+FACTS = "dataset.json"
+SHARD = 5000  # examples
+COMPRESSED = "GZIP"
+
+
+def _files(folder: pathlib.Path, split: str, shards: int) -> list[pathlib.Path]:
+    names = [f"data_tfrecord-{i:05d}-of-{shards:05d}.gz" for i in range(shards)]
+    return [folder / f"Split-{split}" / name for name in names]
+
+
+def _is_image(shape: tuple[int, ...], dtype: str) -> bool:
+    return dtype == "uint8" and len(shape) == 3 and shape[-1] in (1, 3)
+
+
+# -------------------------------------------------------------------- writing
+
+
+def example(x: np.ndarray, name: str, label: int, true_label: int | None) -> tf.train.Example:
+    """One example.
+
+    Args:
+        x: the input, any shape.
+        name: its id.
+        label: as given.
+        true_label: None where it is not known.
+    """
+    if _is_image(x.shape, x.dtype.name):
+        content = {"image": [tf.io.encode_png(x).numpy()]}
+    else:
+        content = {"x": [np.ascontiguousarray(x).tobytes()]}
+    content["id"] = [name.encode()]
+    numbers = {"label": label} | ({} if true_label is None else {"true_label": true_label})
+    features = {k: tf.train.Feature(bytes_list=tf.train.BytesList(value=v)) for k, v in content.items()}
+    for key, value in numbers.items():
+        features[key] = tf.train.Feature(int64_list=tf.train.Int64List(value=[int(value)]))
+    return tf.train.Example(features=tf.train.Features(feature=features))
+
+
+def _parts(part: LabelledSet, truth: bool, rows: np.ndarray) -> Iterator[bytes]:
+    for chunk in np.array_split(rows, max(1, len(rows) // 500)):
+        x = rows_of(part.x, chunk)
+        for row, value in zip(chunk, x, strict=True):
+            true = part.true_y[row] if truth else None
+            yield example(value, str(part.ids[row]), part.y[row], true).SerializeToString()
+
+
+def write(source: Source, folder: str | pathlib.Path, shard: int = SHARD) -> pathlib.Path:
+    """Writes a source; the folder appears when it is whole.
+
+    Args:
+        source: what to write.
+        folder: new, or empty.
+        shard: examples in a file.
+
+    Returns:
+        The folder.
+
+    Raises:
+        UserError: ``folder`` is there already; or an image can not be read.
+    """
+    check_range("shard", shard, 1)
+    folder = pathlib.Path(folder)
+    if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
+        raise UserError(f"'{folder}' is there already; allowed: a new folder")
+    truth = source.truth_known or source.trusted
+    with new_folder(folder) as beside:
+        splits = {}
+        for split in ("train", "meta", "test"):
+            part = getattr(source, split)
+            if part is None:
+                continue
+            splits[split] = {"examples": len(part), "shards": -(-len(part) // shard)}
+            paths = _files(beside, split, splits[split]["shards"])
+            paths[0].parent.mkdir()
+            rows = np.array_split(np.arange(len(part)), len(paths))
+            hidden = len(paths) < 5
+            for path, own in zip(tqdm(paths, f"writing {split}", disable=hidden), rows, strict=True):
+                with tf.io.TFRecordWriter(str(path), COMPRESSED) as writer:
+                    for content in _parts(part, truth, own):
+                        writer.write(content)
+        text = json.dumps(_facts(source, splits, truth), indent=2) + "\n"
+        (beside / FACTS).write_text(text)
+    return folder
+
+
+def _facts(source: Source, splits: dict, truth: bool) -> dict[str, Any]:
+    return {
+        "name": source.name,
+        "shape": list(source.train.x.shape[1:]),
+        "dtype": source.train.x.dtype.name,
+        "classes": list(source.class_names),
+        "superclass": None if source.superclass is None else source.superclass.tolist(),
+        "true_labels": truth,
+        "truth_known": source.truth_known,
+        "trusted": source.trusted,
+        "splits": splits,
+    }
+
+
+# -------------------------------------------------------------------- reading
+
+
+def read_facts(folder: pathlib.Path) -> dict[str, Any]:
+    """What ``dataset.json`` says.
+
+    Raises:
+        UserError: it is not there, is damaged, or lacks something.
+    """
+    path = folder / FACTS
+    if not path.is_file():
+        raise UserError(
+            f"'{folder}' holds no records; allowed: a folder with {FACTS} and TFRecord files"
+        )
+    try:
+        facts = json.loads(path.read_text())
+        missing = {"name", "shape", "dtype", "classes", "true_labels", "splits"} - set(facts)
+    except (OSError, ValueError, TypeError) as error:
+        raise UserError(f"'{path}' can not be read: {error}; allowed: as it was written") from error
+    if missing:
+        raise UserError(f"'{path}' lacks '{min(missing)}'; allowed: as it was written")
+    return facts
+
+
+def _stream(facts: dict, paths: list[pathlib.Path], pixels: bool) -> tf.data.Dataset:
+    shape, dtype = tuple(facts["shape"]), facts["dtype"]
+    image = _is_image(shape, dtype)
+    text, number = tf.io.FixedLenFeature([], tf.string), tf.io.FixedLenFeature([], tf.int64)
+    wanted = {"id": text, "label": number}
+    if facts["true_labels"]:
+        wanted["true_label"] = number
+    if pixels:
+        wanted["image" if image else "x"] = text
+
+    def parse(content):
+        found = tf.io.parse_single_example(content, wanted)
+        if pixels and image:
+            found["x"] = tf.ensure_shape(tf.io.decode_png(found.pop("image"), shape[-1]), shape)
+        elif pixels:
+            found["x"] = tf.reshape(tf.io.decode_raw(found["x"], tf.as_dtype(dtype)), shape)
+        return found
+
+    records = tf.data.TFRecordDataset([str(p) for p in paths], COMPRESSED)
+    return records.map(parse, num_parallel_calls=tf.data.AUTOTUNE).batch(500).prefetch(2)
+
+
+def _batches(facts, folder, split, pixels) -> Iterator[dict[str, np.ndarray]]:
+    paths = _files(folder, split, facts["splits"][split]["shards"])
+    for path in paths:
+        if not path.is_file():
+            raise UserError(f"record file '{path}' is not there; allowed: all files of a split")
+    try:
+        yield from _stream(facts, paths, pixels).as_numpy_iterator()
+    except tf.errors.OpError as error:  # a damaged file, or another kind of example
+        reason = " ".join(str(error.message).split())[:150]
+        raise UserError(
+            f"records of '{folder / f'Split-{split}'}' can not be read ({reason}); allowed: as they were"
+            " written"
+        ) from None
+
+
+def _load_split(facts, folder, split, cache, cache_dir) -> LabelledSet:
+    count = facts["splits"][split]["examples"]
+    shape = (count, *facts["shape"])
+    columns = list(_batches(facts, folder, split, pixels=False))
+    found = {k: np.concatenate([c[k] for c in columns]) for k in columns[0]} if columns else {}
+    if not columns or len(found["label"]) != count:
+        have = len(found["label"]) if columns else 0
+        raise UserError(
+            f"'{folder}' has {have} examples in {split}; allowed: {count}, as it was written"
+        )
+    size = int(np.prod(shape)) * np.dtype(facts["dtype"]).itemsize
+    if cache == "disk" or (cache == "auto" and size > caches.IN_MEMORY):
+        files = _files(folder, split, facts["splits"][split]["shards"])
+        stamp = [(str(p), p.stat().st_size, p.stat().st_mtime_ns) for p in files]
+        path = caches.file_of(cache_dir, f"{facts['name']} {split}", repr(stamp))
+        if not path.is_file():
+            decoded = (batch["x"] for batch in _batches(facts, folder, split, pixels=True))
+            caches.write_rows(path, decoded, shape, facts["dtype"], split)
+        x: Any = caches.read_rows(path)
+    else:
+        x = np.empty(shape, facts["dtype"])
+        start = 0
+        for batch in _batches(facts, folder, split, pixels=True):
+            x[start : start + len(batch["x"])] = batch["x"]
+            start += len(batch["x"])
+        x = checks.inputs(f"{facts['name']} {split}", x)
+    name, classes = f"{facts['name']} {split}", len(facts["classes"])
+    y = checks.labels(name, found["label"], count, classes)
+    true = checks.labels(name, found.get("true_label", found["label"]), count, classes)
+    ids = checks.ids(name, np.array([i.decode() for i in found["id"]]), count)
+    return LabelledSet(x, y, true, ids)
+
+
+def load_records(path: str, cache: str = "auto", cache_dir: str = "") -> Source:
+    """Reads a data set that `write` has written.
+
+    Args:
+        path: the folder.
+        cache: "memory"; "disk", decoded once into a file; "auto", memory up to `cache.IN_MEMORY` bytes a
+            split. Not "none": TFRecord files can not be read in any order.
+        cache_dir: folder of "disk".
+
+    Raises:
+        UserError: there is no such folder, a file is missing or damaged, or the data is not usable.
+    """
+    if cache == "none":
+        raise UserError("cache is none with records; allowed: auto, memory, disk")
+    folder = pathlib.Path(path)
+    facts = read_facts(folder)
+    parts = {k: _load_split(facts, folder, k, cache, cache_dir) for k in facts["splits"]}
+    if "train" not in parts:
+        raise UserError(f"'{folder}' has no training examples; allowed: a split 'train'")
+    superclass = facts.get("superclass")
+    return checks.source(
+        Source(
+            facts["name"],
+            parts["train"],
+            parts.get("test"),
+            parts.get("meta"),
+            tuple(facts["classes"]),
+            None if superclass is None else np.asarray(superclass),
+            bool(facts.get("truth_known")),
+            bool(facts.get("trusted")),
+        )
+    )
