@@ -1,9 +1,13 @@
 """The default job does what the README says."""
 
 import numpy as np
+import pandas as pd
 import pytest
+from browser import exercise, needs_browser
 
+import tf_mwnet
 from tf_mwnet import Experiment, run
+from tf_mwnet.reports import __main__ as reports
 
 pytestmark = pytest.mark.xdist_group("digits")  # one worker: what its fixture makes is shared
 
@@ -12,15 +16,42 @@ pytestmark = pytest.mark.xdist_group("digits")  # one worker: what its fixture m
 def results(tmp_path_factory):
     folder = tmp_path_factory.mktemp("digits")
     return [
-        run(Experiment(compare="erm", seed=s, data_seed=s, run_dir=str(folder / str(s)))).methods
+        run(Experiment(compare="erm", seed=s, data_seed=s, run_dir=str(folder / str(s))))
         for s in (0, 1, 2)
     ]
 
 
 def test_mwnet_is_at_least_eight_points_above_plain_training(results):
-    gain = [r["mwnet"]["last"] - r["erm"]["last"] for r in results]
+    gain = [r.methods["mwnet"]["last"] - r.methods["erm"]["last"] for r in results]
     assert np.mean(gain) >= 0.08, gain
 
 
 def test_weights_tell_clean_from_wrong_labels(results):
-    assert np.mean([r["mwnet"]["auc_weight"] for r in results]) > 0.8
+    assert np.mean([r.methods["mwnet"]["auc_weight"] for r in results]) > 0.8
+
+
+def test_audit_finds_wrong_labels(results):
+    tables = [tf_mwnet.audit(result) for result in results]
+    wrong = [int((~table.is_correct).sum()) for table in tables]
+    precision = [(~t.is_correct[:n]).mean() for t, n in zip(tables, wrong, strict=True)]
+    assert np.mean(precision) > 0.88, precision
+    share = [t.is_label_issue.sum() / n for t, n in zip(tables, wrong, strict=True)]
+    assert 0.7 < np.mean(share) < 1.2, share
+
+
+@needs_browser
+def test_report_in_a_browser(results, tmp_path):
+    assert reports.main([f"--runs={results[0].run_dir}", f"--out={tmp_path / 'report'}"]) == 0
+    found = exercise(tmp_path / "report" / "index.html", tmp_path)
+    assert found["problems"] == []
+    pictures = list((tmp_path / "report" / "0").glob("*.png"))
+    assert len(found["images"]) == len(pictures) == 10
+    assert min(found["images"]) > 300  # pixels across: loaded
+    before = [float(v) for v in found["before"]]
+    issues = pd.read_csv(tmp_path / "report" / "0" / "label_issues.csv")
+    np.testing.assert_allclose(before, issues.label_quality[:200], rtol=1e-3)
+    rising, falling = found["orders"]
+    assert (rising["sort"], falling["sort"]) == ("ascending", "descending")
+    assert [float(v) for v in rising["values"]] == sorted(before)
+    assert [float(v) for v in falling["values"]] == sorted(before, reverse=True)
+    assert found["ids"] == sorted(found["ids"])

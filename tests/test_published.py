@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import json
 
 import pytest
 from runs import ROOT, SHORT
@@ -120,3 +121,13 @@ def test_what_is_needed_is_said(dataset):
     found = [e for e in ENTRIES if e.dataset == dataset]
     assert all(papers.NEEDS[dataset] in e.note for e in found)
     assert all("--data_dir=<folder>" in e.command for e in found)
+
+
+def test_published_number_of_a_run():
+    entry = next(e for e in ENTRIES if (e.source, e.table, e.row) == ("mwnet", "3", "mwnet"))
+    config = asked(entry)
+    ran = json.loads(config.to_json()) | {"method": entry.row, "meta_size": 1000}
+    assert published.of_run(ran, ROOT) == f"{entry.published} (MW-Net 3)"
+    assert published.of_run(ran | {"epochs": config.epochs + 1}, ROOT) == ""
+    assert published.of_run(ran | {"dataset": "digits"}, ROOT) == ""
+    assert published.of_run(ran, ROOT / "nowhere") == ""  # installed without the flagfiles

@@ -51,14 +51,14 @@ def test_signals_save_and_exit(undisturbed, tmp_path, number):
 
 def cut_short(tmp_path, epochs):
     """A run folder as a kill after some epochs leaves it."""
-    from tf_mwnet import callbacks
+    from tf_mwnet import callbacks, errors
 
     folder = tmp_path / "cut"
 
     class Stop(callbacks.StopOnSignal):
         def on_epoch_end(self, epoch, logs=None):
             if epoch + 1 == epochs:
-                raise callbacks.Interrupted(signal.SIGTERM, "cut")
+                raise errors.Interrupted(signal.SIGTERM, "cut")
 
     before, callbacks.StopOnSignal = callbacks.StopOnSignal, Stop
     try:

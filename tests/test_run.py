@@ -1,12 +1,15 @@
 """Runs from end to end through the command line's own functions."""
 
 import json
+import os
+import subprocess
+import sys
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from runs import SHORT, final_variables, rows
+from runs import ROOT, SHORT, final_variables, rows
 
 import tf_mwnet
 from tf_mwnet import Experiment, data, methods, scores
@@ -92,10 +95,10 @@ def test_exported_classifier_has_the_reported_accuracy(finished):
 def test_tensorboard(finished):
     tags = {}
     for name in ("mwnet", "erm"):
-        (path,) = (finished / "tensorboard" / name).glob("events*")
-        for event in tf.compat.v1.train.summary_iterator(str(path)):
-            for value in event.summary.value:
-                tags.setdefault((name, value.tag), []).append(event.step)
+        for path in sorted((finished / "tensorboard" / name).glob("events*")):
+            for event in tf.compat.v1.train.summary_iterator(str(path)):
+                for value in event.summary.value:
+                    tags.setdefault((name, value.tag), []).append(event.step)
     for tag in ("loss/train", "loss/train_weighted", "loss/meta", "accuracy/test", "learning_rate",
                 "example_weights/clean", "example_weights/noisy", "weight_function"):  # fmt: skip
         assert tags["mwnet", tag] == [1, 2, 3]
@@ -309,3 +312,22 @@ def test_options_reach_the_model(tmp_path, option):
     assert found["bias"]["meta_labels"] == "noisy"
     shapes = [v.shape for n, v in final_variables(tmp_path / "run").items()]
     assert (5, 5) in shapes
+
+
+def test_a_command_writes_nothing_of_tensorflow_s_own(tmp_path):
+    environment = {k: v for k, v in os.environ.items() if k != "TF_CPP_MIN_LOG_LEVEL"}
+    line = [sys.executable, "-m", "tf_mwnet.main", "--noise_rate=2"]
+    done = subprocess.run(line, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 2
+    assert done.stderr == "tf_mwnet: noise_rate is 2; allowed: 0 to 1\n"
+    # Other lines, and what an error says, are passed on.
+    code = """
+import os
+from tf_mwnet import console
+with console._without_notes():
+    os.write(2, b"I0000 00:00:1 x.cc:1] a note\\nsomething else\\n")
+    raise SystemExit("why")
+"""
+    line = [sys.executable, "-c", code]
+    done = subprocess.run(line, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120)
+    assert done.stderr == "something else\nwhy\n"

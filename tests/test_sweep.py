@@ -75,9 +75,26 @@ def test_a_sweep_from_start_to_end(tmp_path, capsys):
     assert "belongs to a sweep with other flags" in capsys.readouterr().err
 
 
+def test_values_of_flags(tmp_path, capsys):
+    (tmp_path / "run.cfg").write_text("--epochs=2\n--steps_per_epoch=3\n--compare=erm\n--method=mwnet\n")
+    out = tmp_path / "out"
+    line = [f"--flagfile={tmp_path / 'run.cfg'}", "--network=mlp", "--set", "noise_rate=0.2,0.4",
+            "--set=meta_size=20", "--seeds=0", f"--out={out}"]  # fmt: skip
+    assert sweep.main(line) == 0
+    printed = capsys.readouterr().out
+    found = {path.parent.name: json.loads(path.read_text()) for path in out.glob("*/config.json")}
+    settings = {(c["noise_rate"], c["meta_size"], c["method"], c["epochs"]) for c in found.values()}
+    assert settings == {(r, 20, m, 2) for r in (0.2, 0.4) for m in ("erm", "mwnet")}
+    assert "noise_rate_0.2_meta_size_20-erm-0" in found
+    assert printed.count("noise_rate=0.4 meta_size=20") == 2
+
+
 @pytest.mark.parametrize(
     ("flag", "message"),
     [
+        ("--set=noise_rate", "set is 'noise_rate'; allowed: <flag>=<values between commas>"),
+        ("--set=noise_rates=0.2", "noise_rates"),
+        ("--epohcs=3", "epohcs"),
         ("--methods=erm,mwnt", "unknown method 'mwnt' (did you mean 'mwnet'?)"),
         ("--methods=,", "there are no seeds or no methods"),
         ("--seeds=0,x", "seeds is '0,x'; allowed: integers"),

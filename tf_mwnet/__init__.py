@@ -3,12 +3,13 @@
 Data flows one way, and imports follow it:
 
     types -> data, networks, losses -> meta -> methods -> model -> callbacks -> reports, export
-          -> config, experiment -> main
+          -> config, experiment -> audit, main
 
 * `ReweightedModel` wraps any Keras classifier; its ``fit`` takes a meta set.
 * `methods` holds what decides how much an example counts (`methods.MWNet`, `methods.ERM`).
 * `data` makes noisy and long-tailed splits and streams of batch pairs.
 * `Experiment` and `run` do what ``python -m tf_mwnet.main`` does.
+* `audit` says which labels of a run's data look wrong.
 * `WeightFunction` loads an exported weight net.
 
 The names are imported when they are first used, so that ``import tf_mwnet`` is quick.
@@ -20,7 +21,7 @@ import importlib
 
 __version__ = "0.1.0"
 
-_MODULES = ("data", "export", "losses", "methods", "networks", "optimizers")
+_MODULES = ("audit", "data", "export", "losses", "methods", "networks", "optimizers")
 _NAMES = {
     "Experiment": "config",
     "Result": "experiment",

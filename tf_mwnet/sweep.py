@@ -1,8 +1,12 @@
 """``python -m tf_mwnet.sweep``: many methods, settings and seeds, one run each, and one table.
 
-Each combination is a run of ``python -m tf_mwnet.main`` in a folder of its own. What is finished is not
-run again, what was cut off is continued: give the same command once more. Where a method does not fit a
-setting (hard mining without minority classes), the table leaves it out and the reason is printed.
+Flags that are not the sweep's own are those of all runs, as ``python -m tf_mwnet.main`` has them
+(written --name=value, also in a --flagfile); ``--set noise_rate=0.2,0.4`` tries several values of one.
+The table has the published number beside ours where there is one.
+
+Each combination is a run in a folder of its own. What is finished is not run again, what was cut off is
+continued: give the same command once more. Where a method does not fit a setting (hard mining without
+minority classes), the table leaves it out and the reason is printed.
 """
 
 from __future__ import annotations
@@ -30,7 +34,7 @@ from tf_mwnet.files import write_atomically  # noqa: E402
 from tf_mwnet.flagfiles import expand  # noqa: E402
 from tf_mwnet.jobs import Job, execute  # noqa: E402
 from tf_mwnet.methods import METHODS  # noqa: E402
-from tf_mwnet.reports import compare, plots  # noqa: E402
+from tf_mwnet.reports import compare, plots, published  # noqa: E402
 from tf_mwnet.run_folder import RESULT  # noqa: E402
 
 PLAN = "sweep.json"
@@ -140,13 +144,20 @@ def define_flags() -> flags.FlagValues:
     values = console.new_flags()
     define = {"flag_values": values}
     flags.DEFINE_string(
-        "methods", "all", "names between commas; all: each; flags may follow one", **define
+        "methods",
+        "",
+        "names between commas; all: each; flags may follow one; by default the runs' --method and"
+        " --compare, or all",
+        **define,
     )
     flags.DEFINE_string("seeds", "0,1,2", "of data and training, between commas", **define)
     flags.DEFINE_multi_string(
         "setting", [], "<name>: <flags of tf_mwnet.main>; several times for several", **define
     )
-    flags.DEFINE_string("flags", "", "flags of tf_mwnet.main for all runs", **define)
+    flags.DEFINE_multi_string(
+        "set", [], "<flag>=<values between commas>; several times for all combinations", **define
+    )
+    flags.DEFINE_string("flags", "", "more flags of tf_mwnet.main for all runs", **define)
     flags.DEFINE_string("out", "runs/sweep", "folder of the runs", **define)
     flags.DEFINE_integer("jobs", 1, "runs at a time", **define)
     flags.DEFINE_string("csv", "", "file for the numbers of each run", **define)
@@ -174,8 +185,38 @@ def _settings(lines: Sequence[str]) -> dict[str, list[str]]:
     return found
 
 
-def run(values: flags.FlagValues) -> tuple[str, dict[Job, str]]:
+def _grid(lines: Sequence[str]) -> dict[str, list[str]]:
+    """Setting -> flags, for all combinations of the values in ``--set``."""
+    axes = []
+    for line in lines:
+        name, equals, values = line.partition("=")
+        if not equals or not _names(values):
+            raise UserError(f"set is '{line}'; allowed: <flag>=<values between commas>")
+        axes.append([(f"{name}={v}", f"--{name}={v}") for v in _names(values)])
+    return {
+        " ".join(name for name, _ in point): [flag for _, flag in point]
+        for point in itertools.product(*axes)
+    }
+
+
+def _own_methods(common: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The methods that runs' flags name, the one compared with first, and the flags without them."""
+    named, left = {}, []
+    for flag in common:
+        name, _, value = flag.lstrip("-").partition("=")
+        if name in ("method", "compare"):
+            named[name] = value
+        else:
+            left.append(flag)
+    return [named[k] for k in ("compare", "method") if named.get(k, "auto") not in ("", "auto")], left
+
+
+def run(values: flags.FlagValues, common: Sequence[str] = ()) -> tuple[str, dict[Job, str]]:
     """Does what the flags ask for; returns the table, and what has no result and why.
+
+    Args:
+        values: the sweep's flags.
+        common: flags of all runs.
 
     Raises:
         UserError: a flag is not allowed, of the sweep or of a run; nothing has been run then.
@@ -185,11 +226,16 @@ def run(values: flags.FlagValues) -> tuple[str, dict[Job, str]]:
         seeds = [int(s) for s in _names(values.seeds)]
     except ValueError:
         raise UserError(f"seeds is '{values.seeds}'; allowed: integers between commas") from None
-    methods = method_names(values.methods)
+    own, common = _own_methods([*common, *expand(shlex.split(values.flags))])
+    methods = method_names(values.methods) if values.methods else own or method_names("all")
     if not seeds or not methods:
         raise UserError("there are no seeds or no methods; allowed: one or more of each")
     settings, out = _settings(values.setting), pathlib.Path(values.out)
-    jobs = plan(out, methods, seeds, settings, expand(shlex.split(values.flags)))
+    if values.set:
+        named = settings if values.setting else {"": []}
+        pairs = itertools.product(named.items(), _grid(values.set).items())
+        settings = {f"{a} {b}".strip(): [*first, *more] for (a, first), (b, more) in pairs}
+    jobs = plan(out, methods, seeds, settings, common)
     _keep_plan(out, jobs)
     problems = execute(jobs, values.jobs)
     found = rows(jobs)
@@ -203,7 +249,8 @@ def run(values: flags.FlagValues) -> tuple[str, dict[Job, str]]:
         write_atomically(pathlib.Path(values.md), lambda file: file.write(text), mode="w")
     if values.png:
         plots.save(picture(found, list(settings)), pathlib.Path(values.png))
-    return compare.table(found, ["setting"]), problems
+    root = pathlib.Path()
+    return compare.table(found, ["setting"], lambda row: published.of_run(row, root)), problems
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -215,11 +262,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     values = define_flags()
     before = signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     try:
-        console.read_flags(values, expand(sys.argv[1:] if arguments is None else arguments))
+        given = expand(sys.argv[1:] if arguments is None else arguments)
+        common = console.read_flags(values, given, more=True)
         if values.help:
             print(f"{__doc__}\n{values.get_help()}")
             return 0
-        table, problems = run(values)
+        table, problems = run(values, common)
     except (UserError, OSError) as error:
         return console.fail(error, 2)
     except BrokenProcessPool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import glob
 import pathlib
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from tf_mwnet import console
@@ -20,7 +20,7 @@ import numpy as np  # noqa: E402
 from absl import flags  # noqa: E402
 
 from tf_mwnet import files  # noqa: E402
-from tf_mwnet.config import CONFIG, read_json  # noqa: E402
+from tf_mwnet.config import CONFIG, DEFAULTS, read_json  # noqa: E402
 from tf_mwnet.errors import UserError, quoted  # noqa: E402
 from tf_mwnet.reports import plots, tables  # noqa: E402
 from tf_mwnet.run_folder import RESULT, SPLIT  # noqa: E402
@@ -39,6 +39,7 @@ def read_run(folder: pathlib.Path) -> list[dict[str, Any]]:
     if not (folder / RESULT).is_file():
         raise UserError(f"'{folder}' holds no finished run; allowed: run folders with {RESULT}")
     config, result = read_json(folder / CONFIG), read_json(folder / RESULT)
+    config |= {k: v for k, v in DEFAULTS.items() if k not in config}  # newer than the run
     with np.load(folder / SPLIT) as split:
         sizes = np.bincount(split["train_true_y"])
     facts = config | {"run": folder.name, "imbalance": round(sizes.max() / sizes.min(), 1)}
@@ -78,12 +79,25 @@ def cells(runs: Sequence[Mapping[str, Any]], digits: int = 2) -> list[str]:
     return [shown([100 * r[m] for r in runs if m in r], digits) or "-" for m in MEASURES]
 
 
-def table(rows: Iterable[Mapping[str, Any]], by: Sequence[str]) -> str:
-    """Test accuracy in percent, mean and deviation over the runs of each group."""
+def table(
+    rows: Iterable[Mapping[str, Any]],
+    by: Sequence[str],
+    published: Callable[[Mapping[str, Any]], str] | None = None,
+) -> str:
+    """Test accuracy in percent, mean and deviation over the runs of each group.
+
+    Args:
+        rows: see `read_run`.
+        by: fields that tell groups apart, beside the method.
+        published: gives the published number for a row, or ""; a column where there is one.
+    """
     lines = []
     for key, found in group(rows, by).items():
-        lines.append([" ".join(map(str, key[:-1])), key[-1], *cells(found), str(len(found))])
-    header = [", ".join(by), "method", "last", "mean of last 5", "best epoch", "runs"]
+        line = [" ".join(map(str, key[:-1])), key[-1], *cells(found), str(len(found))]
+        lines.append([*line, published(found[0]) if published else ""])
+    header = [", ".join(by), "method", "last", "mean of last 5", "best epoch", "runs", "published"]
+    if not any(line[-1] for line in lines):
+        header, lines = header[:-1], [line[:-1] for line in lines]
     return tables.text(header, lines)
 
 

@@ -1,58 +1,98 @@
-"""The pictures of a run folder."""
+"""The pictures of a run, from its files."""
 
 from __future__ import annotations
 
+import dataclasses
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
+from matplotlib.figure import Figure
 
-from tf_mwnet.callbacks import read_metrics
-from tf_mwnet.data.bias import realised_matrix
 from tf_mwnet.files import load_arrays
-from tf_mwnet.methods import METHODS
-from tf_mwnet.reports import plots
-from tf_mwnet.types import Splits
+from tf_mwnet.reports import curves, matrices, plots
+from tf_mwnet.reports.run_data import RunData
 
 CURVES = 6
 
 
-def draw_run(folder: pathlib.Path, methods: Sequence[str], splits: Splits) -> list[pathlib.Path]:
-    """Draws a run's pictures into ``folder/plots`` from the files of the run; returns their paths.
+@dataclasses.dataclass(frozen=True)
+class Picture:
+    """A figure and what it says.
 
-    Args:
-        folder: a run folder whose methods are trained.
-        methods: their names.
-        splits: for which labels are wrong, where that is known.
+    Attributes:
+        name: of its file, without an ending.
+        caption: what it shows, and where such a picture was published.
+        figure: the figure.
     """
-    target = folder / "plots"
-    figures = {}
-    histories = {name: read_metrics(folder / name / "metrics.csv") for name in methods}
-    figures["accuracy"] = plots.accuracy(histories)
-    if splits.transition is not None:
-        realised = realised_matrix(splits.train.true_y, splits.train.y, splits.spec.num_classes)
-        figures["noise_matrix"] = plots.matrices(splits.transition, realised, splits.spec.class_names)
-    for name in methods:
-        records = sorted((folder / name / "examples").glob("epoch_*.npz"))
-        last = load_arrays(records[-1])
-        seen = splits.seen_by(METHODS[name].trains_on)
-        corrupted = seen.corrupted if splits.truth_known else None
-        weights, losses = last["weight"].astype(float), last["loss"].astype(float)
-        group = last["function_group"][seen.train.y] if "function_group" in last else None
-        if np.nanmax(weights) - np.nanmin(weights) < 1e-3:  # plain training: all are 1
-            continue
-        title = f"Example weights, {name}, last epoch"
-        figures[f"example_weights_{name}"] = plots.example_weights(weights, corrupted, title)
-        curves = weight_curves(records)
-        if curves:
-            grid, by_epoch = curves
-            figure = plots.weight_function(grid, by_epoch, losses, corrupted, group)
-            figures[f"weight_function_{name}"] = figure
-    paths = []
-    for name, figure in figures.items():
-        paths.append(target / f"{name}.png")
-        plots.save(figure, paths[-1])
-    return paths
+
+    name: str
+    caption: str
+    figure: Figure
+
+
+def of_run(run: RunData) -> Iterator[Picture]:
+    """The pictures that a run's files have what is needed for, one by one."""
+    yield Picture(
+        "accuracy", "Test and training accuracy (MW-Net figure 7)", plots.accuracy(run.histories)
+    )
+    yield Picture(
+        "losses", "Training loss and meta loss (MW-Net figures 11-13)", curves.losses(run.histories)
+    )
+    if (figure := curves.aucs(run.histories)) is not None:
+        yield Picture("auc", "Finding wrong labels, epoch by epoch (RMNW-Net table 3)", figure)
+    if noise := run.matrices():
+        panels = {f"Noise, {name}": matrix for name, matrix in noise.items()}
+        figure = matrices.draw(panels, run.class_names, "given label", "true label")
+        yield Picture("noise_matrix", "Noise transition matrices (MW-Net figure 3)", figure)
+    for method in run.methods:
+        yield from _of_weights(run, method)
+        predicted = run.predictions(method)
+        if predicted is not None:
+            counts = matrices.confusion(run.labels["test_true_y"], predicted, len(run.class_names))
+            title = f"Test predictions, {method}, last epoch"
+            figure = matrices.draw({title: counts}, run.class_names, "predicted class", "true class")
+            caption = "Confusion matrix of the test set (MW-Net figures 8-10)"
+            yield Picture(f"confusion_{method}", caption, figure)
+
+
+def _of_weights(run: RunData, method: str) -> Iterator[Picture]:
+    records = run.records(method)
+    if not records:
+        return
+    last = load_arrays(records[-1])
+    corrupted, labels = run.corrupted(method), run.trained_on(method, "y")
+    weights, losses = last["weight"].astype(float), last["loss"].astype(float)
+    if np.nanmax(weights) - np.nanmin(weights) < 1e-3:  # plain training: all are 1
+        return
+    if found := weight_curves(records):
+        grid, by_epoch = found
+        group = last["function_group"][labels] if "function_group" in last else None
+        figure = plots.weight_function(grid, by_epoch, losses, corrupted, group)
+        caption = "Weight against loss, and the losses behind it (MW-Net figure 1 d-f)"
+        yield Picture(f"weight_function_{method}", caption, figure)
+    title = f"Example weights, {method}, last epoch"
+    figure = plots.example_weights(weights, corrupted, title)
+    caption = "Example weights (MW-Net figure 5, L2RW figure 3)"
+    yield Picture(f"example_weights_{method}", caption, figure)
+    if len(records) > 2:
+        history = np.stack([load_arrays(path)["weight"] for path in records])
+        figure = curves.weight_change(history, corrupted, method)
+        caption = "Change of weights from epoch to epoch (MW-Net figure 6)"
+        yield Picture(f"weight_change_{method}", caption, figure)
+    if "class_change" in last and run.truth_known:
+        shares = curves.increased_shares(
+            last["class_change"].astype(float), labels, run.trained_on(method, "true_y")
+        )
+        figure = curves.class_weights(shares, run.class_names, method)
+        caption = "Share of class-level weights that grew (GDW table 6)"
+        yield Picture(f"class_weights_{method}", caption, figure)
+
+
+def draw_run(run: RunData) -> dict[str, bytes]:
+    """Draws a run's pictures into ``plots`` in its folder; returns their PNG files by name."""
+    folder = run.folder / "plots"
+    return {p.name: plots.save(p.figure, folder / f"{p.name}.png") for p in of_run(run)}
 
 
 def weight_curves(records: Sequence[pathlib.Path], count: int = CURVES):
@@ -61,11 +101,11 @@ def weight_curves(records: Sequence[pathlib.Path], count: int = CURVES):
     None where the method has no weight function.
     """
     picked = sorted({int(i) for i in np.linspace(0, len(records) - 1, count).round()})
-    curves = {}
+    found = {}
     for path in (records[i] for i in picked):
         arrays = load_arrays(path)
         if "function_loss" not in arrays:
             return None
         grid = arrays["function_loss"]
-        curves[int(path.stem.split("_")[1])] = arrays["function_weight"]
-    return grid, curves
+        found[int(path.stem.split("_")[1])] = arrays["function_weight"]
+    return grid, found

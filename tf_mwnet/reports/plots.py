@@ -6,6 +6,7 @@ import io
 import itertools
 import pathlib
 from collections.abc import Mapping, Sequence
+from typing import TypeVar
 
 import numpy as np
 from matplotlib import colormaps
@@ -18,9 +19,17 @@ BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#7F7F7F"
 PURPLE, SKY, YELLOW = "#CC79A7", "#56B4E9", "#E69F00"
 LINE_COLOURS = (GREY, BLUE, GREEN, ORANGE, PURPLE, SKY, YELLOW)
 MARKERS = "osD^vP"
+T = TypeVar("T")
 
 
-def _axes(xlabel: str, ylabel: str, title: str):
+def coloured(lines: Mapping[str, T]) -> list[tuple[str, T, str]]:
+    """``(name, value, colour)`` of each line; plain training is grey."""
+    others = itertools.cycle(LINE_COLOURS[1:])
+    return [(k, v, GREY if k == "erm" else next(others)) for k, v in lines.items()]
+
+
+def new_axes(xlabel: str, ylabel: str, title: str):
+    """``(figure, axes)`` in the style of all pictures."""
     figure = Figure(figsize=(6.0, 4.0), layout="constrained")
     axes = figure.add_subplot()
     axes.set(xlabel=xlabel, ylabel=ylabel)
@@ -112,7 +121,8 @@ def example_weights(weights: np.ndarray, corrupted: np.ndarray | None, title: st
         corrupted: bool ``[N]``, or None where unknown.
         title: above the picture.
     """
-    figure, axes = _axes("example weight x batch size (1 = plain training)", "share of examples", title)
+    xlabel = "example weight x batch size (1 = plain training)"
+    figure, axes = new_axes(xlabel, "share of examples", title)
     known = np.isfinite(weights)
     top = max(1.5, float(np.quantile(weights[known], 0.995))) if known.any() else 1.5
     bins = np.linspace(0, top, 41)
@@ -132,8 +142,9 @@ def accuracy(histories: Mapping[str, Sequence[Mapping[str, float]]]) -> Figure:
     Args:
         histories: method -> rows of ``metrics.csv``.
     """
-    figure, axes = _axes("epoch", "accuracy (%)", "Test accuracy, and training accuracy on given labels")
-    for (name, rows), colour in zip(histories.items(), LINE_COLOURS, strict=False):
+    title = "Test accuracy, and training accuracy on given labels"
+    figure, axes = new_axes("epoch", "accuracy (%)", title)
+    for name, rows, colour in coloured(histories):
         epochs = [r["epoch"] for r in rows]
         test = [100 * r["test_accuracy"] for r in rows]
         train = [100 * r["train_accuracy"] for r in rows]
@@ -152,12 +163,11 @@ def errors(lines: Mapping[str, Mapping[float, Sequence[float]]], xlabel: str) ->
         xlabel: name of the setting; its axis is logarithmic where the values span a factor of ten.
     """
     title = "Test error at the last epoch, mean and deviation over seeds"
-    figure, axes = _axes(xlabel, "test error (%)", title)
+    figure, axes = new_axes(xlabel, "test error (%)", title)
     levels = sorted({x for line in lines.values() for x in line})
-    colours, markers = itertools.cycle(LINE_COLOURS), itertools.cycle(MARKERS)
-    # Plain training first, as in the other pictures.
-    for name in sorted(lines, key=lambda name: (name != "erm", list(lines).index(name))):
-        line, colour, marker = lines[name], next(colours), next(markers)
+    markers = itertools.cycle(MARKERS)
+    for name, line, colour in coloured(lines):
+        marker = next(markers)
         x = sorted(line)
         means = [np.mean(line[v]) for v in x]
         spread = [np.std(line[v], ddof=1) if len(line[v]) > 1 else 0 for v in x]
@@ -209,7 +219,7 @@ def step_times(rows: Sequence[Mapping[str, float]], title: str) -> Figure:
         rows: with "mode", "ratio_to_plain", "ratio_low" and "ratio_high".
         title: above the picture.
     """
-    figure, axes = _axes("time of a step / plain training", "", title)
+    figure, axes = new_axes("time of a step / plain training", "", title)
     for place, row in enumerate(rows):
         middle = row["ratio_to_plain"]
         spread = [[middle - row["ratio_low"]], [row["ratio_high"] - middle]]
@@ -221,26 +231,6 @@ def step_times(rows: Sequence[Mapping[str, float]], title: str) -> Figure:
     return figure
 
 
-def matrices(requested: np.ndarray, realised: np.ndarray, class_names: Sequence[str]) -> Figure:
-    """The noise transition matrix, as asked for and as drawn (MW-Net figure 3).
-
-    Args:
-        requested, realised: ``[K, K]``, row = true class.
-        class_names: K names, written where they are few.
-    """
-    figure = Figure(figsize=(9.0, 4.2), layout="constrained")
-    for place, (name, matrix) in enumerate((("requested", requested), ("realised", realised)), 1):
-        axes = figure.add_subplot(1, 2, place)
-        shown = axes.imshow(matrix, cmap="Blues", vmin=0, vmax=1)
-        axes.set_title(f"Noise transition matrix, {name}", fontsize=11)
-        axes.set(xlabel="given label", ylabel="true label")
-        if len(class_names) <= 20:
-            axes.set_xticks(range(len(class_names)), class_names, rotation=90)
-            axes.set_yticks(range(len(class_names)), class_names)
-    figure.colorbar(shown, ax=figure.axes, label="probability", shrink=0.9)
-    return figure
-
-
 def png(figure: Figure, dpi: int = 110) -> bytes:
     """The figure as the bytes of a PNG file."""
     buffer = io.BytesIO()
@@ -248,7 +238,9 @@ def png(figure: Figure, dpi: int = 110) -> bytes:
     return buffer.getvalue()
 
 
-def save(figure: Figure, path: pathlib.Path) -> None:
-    """Writes the figure as PNG; the folder is made."""
+def save(figure: Figure, path: pathlib.Path) -> bytes:
+    """Writes the figure as PNG and returns the file's bytes; the folder is made."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, lambda file: file.write(png(figure)))
+    content = png(figure)
+    write_atomically(path, lambda file: file.write(content))
+    return content

@@ -17,7 +17,7 @@ console.start()
 
 from absl import flags  # noqa: E402
 
-from tf_mwnet.config import CONFIG, Experiment, read_json  # noqa: E402
+from tf_mwnet.config import Experiment  # noqa: E402
 from tf_mwnet.errors import UserError, quoted  # noqa: E402
 from tf_mwnet.files import write_csv  # noqa: E402
 from tf_mwnet.main import parse  # noqa: E402
@@ -34,7 +34,7 @@ SETTINGS = (
 )  # fmt: skip
 LEARNING = (
     "meta_size", "meta_labels", "meta_batch_size", "meta_optimizer", "meta_lr", "meta_l2", "meta_scope",
-    "meta_every", "meta_warmup",
+    "meta_every", "meta_warmup", "meta_late",
 )  # fmt: skip
 
 
@@ -79,7 +79,7 @@ def figures(found: Sequence[Entry], folders: Sequence[pathlib.Path], root: pathl
         folders: of finished runs.
         root: the folder that ``configs`` lies in.
     """
-    runs = [(read_json(f / CONFIG), compare.read_run(f)) for f in folders]
+    runs = [compare.read_run(f) for f in folders]
     out = []
     for entry in found:
         values = []
@@ -87,11 +87,35 @@ def figures(found: Sequence[Entry], folders: Sequence[pathlib.Path], root: pathl
             flagfile, *rest = entry.arguments
             path = root / flagfile.removeprefix("--flagfile=")
             asked = parse([f"--flagfile={path}", *rest])
-            for config, rows in runs:
-                if matches(asked, config, entry.row.partition("+")[0]):
+            for rows in runs:
+                if matches(asked, rows[0], entry.row.partition("+")[0]):
                     values += [r for r in rows if r["method"] == entry.row]
         out.append(_figure(values, entry.metric))
     return out
+
+
+def of_run(ran: Mapping[str, Any], root: pathlib.Path) -> str:
+    """The published test accuracy, in percent, of what a run did; "" where there is none.
+
+    Args:
+        ran: a row of `compare.read_run`.
+        root: the folder that ``configs`` lies in.
+    """
+    for entry in entries():
+        same = (entry.dataset, entry.row, entry.network) == (
+            ran["dataset"],
+            ran["method"],
+            ran["network"],
+        )
+        if not same or entry.metric != "test_accuracy":
+            continue
+        flagfile, *rest = entry.arguments
+        path = root / flagfile.removeprefix("--flagfile=")
+        if not path.is_file():  # installed without the project's flagfiles
+            continue
+        if matches(parse([f"--flagfile={path}", *rest]), ran, entry.row.partition("+")[0]):
+            return f"{entry.published} ({PAPERS[entry.source]} {entry.table})"
+    return ""
 
 
 def _figure(rows: Sequence[Mapping[str, Any]], metric: str) -> str:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import pathlib
+from collections.abc import Mapping
 
 import keras
 import numpy as np
 import tensorflow as tf
+from tensorboard.plugins.hparams import api as hparams
 
 from tf_mwnet import record
+from tf_mwnet.config import Experiment
 from tf_mwnet.methods.base import weight_curve
 from tf_mwnet.reports import plots
 
@@ -24,11 +27,16 @@ SCALARS = {
     "auc_mean_weight": "auc_of_clean_labels/weight_mean_of_last_epochs",
     "auc_loss": "auc_of_clean_labels/loss",
 }
-IMAGES = 10
+IMAGES = 5
+
+
+# What TensorBoard's page of hyperparameters shows of a run.
+SETTINGS = ("dataset", "noise", "noise_rate", "imbalance_factor", "meta_size", "meta_labels", "network",
+            "batch_size", "lr", "momentum", "l2", "meta_lr", "meta_loss", "speed", "seed")  # fmt: skip
 
 
 class TensorBoard(keras.callbacks.Callback):
-    """Scalars and weight histograms each epoch; the weight function as an image ten times a run.
+    """Scalars and weight histograms each epoch; the weight function as an image five times a run.
 
     Args:
         folder: of the event files.
@@ -79,3 +87,33 @@ class TensorBoard(keras.callbacks.Callback):
 
     def on_train_end(self, logs=None):
         self.writer.close()
+
+
+def write_end(
+    folder: pathlib.Path,
+    config: Experiment,
+    summaries: Mapping[str, Mapping[str, float]],
+    images: Mapping[str, bytes],
+) -> None:
+    """Writes a finished run's pictures, and each method's settings and results for the hparams page.
+
+    Args:
+        folder: of the run's event files.
+        config: the run's.
+        summaries: method -> see `tables.summary`.
+        images: name -> PNG file.
+    """
+    writer = tf.summary.create_file_writer(str(folder / "pictures"))
+    with writer.as_default(step=0):
+        for name, content in images.items():
+            tf.summary.image(name, tf.io.decode_png(content, channels=3)[None])
+    writer.close()
+    for method, found in summaries.items():
+        writer = tf.summary.create_file_writer(str(folder / method))
+        with writer.as_default(step=0):
+            settings = {name: getattr(config, name) for name in SETTINGS}
+            hparams.hparams(settings | {"method": method}, trial_id=f"{folder.parent.name}-{method}")
+            for name in ("last", "mean_last_5", "best", "auc_weight", "auc_loss"):
+                if name in found:
+                    tf.summary.scalar(f"result/{name}", found[name])
+        writer.close()

@@ -1,0 +1,63 @@
+"""How wrong labels are found, measured: figures by hand, beside cleanlab, and on finished runs."""
+
+import csv
+
+import numpy as np
+import pytest
+
+from tf_mwnet.benchmark import label_scores, labels
+
+
+def test_figures_by_hand():
+    wrong = np.array([True, False, True, False, False])
+    found = labels.scores(wrong, np.array([0.1, 0.2, 0.3, 0.8, 0.9]))
+    assert found["auc"] == pytest.approx(5 / 6)  # of six pairs one is the wrong way round
+    assert found["precision"] == 0.5
+    assert found["average_precision"] == pytest.approx((1 + 2 / 3) / 2)
+    assert found["wrong"] == 2
+
+
+def test_beside_cleanlab(tmp_path, capsys):
+    pytest.importorskip("cleanlab")
+    path = tmp_path / "labels.csv"
+    line = ["--epochs=3", "--network=mlp", "--noises=flip2:0.4", "--methods=gce", f"--csv={path}"]
+    assert labels.main([*line, "--folds=2"]) == 0
+    with path.open(newline="") as file:
+        first = list(csv.DictReader(file))
+    assert [row["finder"] for row in first] == ["gce", "cleanlab"]
+    assert first[0]["wrong"] == first[1]["wrong"]  # the same labels
+    assert all(0.6 < float(row["auc"]) < 1 for row in first), first
+    assert all(float(row["seconds"]) > 0 for row in first)
+    assert "cleanlab" in capsys.readouterr().out
+    # What is measured stays; another method comes beside it.
+    assert labels.main([*line[:-2], "--methods=erm", f"--csv={path}", "--folds=2"]) == 0
+    with path.open(newline="") as file:
+        again = list(csv.DictReader(file))
+    assert again[:2] == first
+    assert [row["finder"] for row in again[2:]] == ["erm"]
+
+
+def test_scores_of_finished_runs(finished, tmp_path, capsys):
+    path = tmp_path / "scores.csv"
+    assert label_scores.main([f"--runs={finished}", f"--csv={path}"]) == 0
+    with path.open(newline="") as file:
+        rows = {row["method"]: row for row in csv.DictReader(file)}
+    assert set(rows) == {"erm", "mwnet"}
+    assert float(rows["erm"]["weight, all"]) == 0.5  # all weights are 1
+    assert 0.4 < float(rows["mwnet"]["quality"]) < 1
+    assert "agreement, weighted epochs" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        (["--noises=flip2"], "noises is 'flip2'; allowed: kind:rate"),
+        (["--noises=flap:0.2", "--folds=0"], "flap"),
+        (["--methods=mwnt"], "unknown method 'mwnt'"),
+        (["--folds=-1"], "folds is -1; allowed: at least 0"),
+    ],
+)
+def test_bad_input(capsys, line, message):
+    assert labels.main(line) == 2
+    err = capsys.readouterr().err
+    assert message in err

@@ -1,0 +1,101 @@
+"""``python -m tf_mwnet.audit``: which labels are wrong.
+
+Of a finished run, --run_dir=<its folder> (and --data_dir, if its data has moved). Or of data: with
+--dataset and any other flags of ``python -m tf_mwnet.main``, it trains first. What is not set is then
+chosen for the size of the data, no label is taken to be right (method gce, a loss that stands noise;
+--method=rmnw learns weights from noisy labels), and only a tenth of the data is held out.
+"""
+
+from __future__ import annotations
+
+import pathlib
+import sys
+import time
+from collections.abc import Sequence
+
+from tf_mwnet import console
+
+console.start()
+
+from absl import flags, logging  # noqa: E402
+
+from tf_mwnet import experiment  # noqa: E402
+from tf_mwnet import main as command_line  # noqa: E402
+from tf_mwnet.audit import cleaned, defaults, outputs  # noqa: E402
+from tf_mwnet.audit.examine import examine  # noqa: E402
+from tf_mwnet.config import Experiment  # noqa: E402
+from tf_mwnet.errors import UserError, check_range  # noqa: E402
+
+OWN = ("write_cleaned", "cleaned", "worst")
+
+
+def define_flags() -> flags.FlagValues:
+    """The flags of a run, and the command's own."""
+    values = command_line.define_flags()
+    define = {"flag_values": values}
+    flags.DEFINE_string(
+        "write_cleaned", "", "write the data without its issues: a new folder, or a .npz file", **define
+    )
+    flags.DEFINE_string("cleaned", "drop", "drop the issues, or relabel them as suggested", **define)
+    flags.DEFINE_integer("worst", 64, "images in the picture of the worst labels", **define)
+    return values
+
+
+def help_text() -> str:
+    """The command's own flags; those of a run are shown by ``python -m tf_mwnet.main --help``."""
+    values = define_flags()
+    lines = [__doc__, "Flags, beside those of python -m tf_mwnet.main:", ""]
+    for name in OWN:
+        lines += [f"  --{name}={values[name].default}", f"      {values[name].help}"]
+    return "\n".join(lines)
+
+
+def run(values: flags.FlagValues) -> str:
+    """Does what the flags ask for; returns what to print.
+
+    Raises:
+        UserError: a flag is not allowed, or the data or the run is not usable.
+    """
+    start = time.perf_counter()
+    check_range("worst", values.worst, 1)
+    target = pathlib.Path(values.write_cleaned) if values.write_cleaned else None
+    if target:
+        cleaned.check(target, values.cleaned)
+    fields = command_line.given(values)
+    found_run = fields.get("run_dir") and not set(fields) - {"run_dir", "method", "data_dir"}
+    if found_run:
+        about = fields.get("method", ""), None, fields.get("data_dir")
+        found = examine(fields["run_dir"], *about)
+    elif set(fields) - {"run_dir", "method"}:
+        found = examine(_train(fields, target, values.cleaned))
+    else:
+        raise UserError(
+            "neither run_dir nor dataset is set; allowed: the folder of a finished run, or data to"
+            " train on"
+        )
+    paths = outputs.write(found, outputs.picture(found, values.worst))
+    if target:
+        size = cleaned.write(found, target, values.cleaned)
+        paths.append(("cleaned data", f"{target} ({size} training examples)"))
+    paths.append(("time", f"{time.perf_counter() - start:.0f} s"))
+    return outputs.text(found, paths)
+
+
+def _train(fields, target, mode):
+    config = Experiment(**fields)
+    config, source = defaults.fill(config, fields)
+    if target:
+        cleaned.check(target, mode, config.dataset == "folder")
+    logging.info(
+        "method %s, %d epochs of batches of %d", config.method, config.epochs, config.batch_size,
+    )  # fmt: skip
+    return experiment.run(config, source)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command line; returns the exit code, see `console.command`."""
+    return console.command(__doc__, define_flags(), run, arguments, help_text)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

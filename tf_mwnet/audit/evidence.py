@@ -1,0 +1,131 @@
+"""What a training has shown of each example's label."""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+
+import numpy as np
+import tensorflow as tf
+
+from tf_mwnet.data.images import rows_of
+from tf_mwnet.errors import UserError
+from tf_mwnet.files import load_arrays
+
+
+@dataclasses.dataclass(frozen=True)
+class Evidence:
+    """N examples, K classes; NaN for an example that was not looked at.
+
+    Attributes:
+        labels: given labels, int ``[N]``.
+        probability: of the given label, ``[N]``, 0 to 1; this and what follows: means over looks.
+        votes: share of looks in which each class was predicted, ``[N, K]``.
+        weight: example weight times batch size (1 is plain training), ``[N]``.
+        loss: cross-entropy of the given label in nats, ``[N]``.
+    """
+
+    labels: np.ndarray
+    probability: np.ndarray
+    votes: np.ndarray
+    weight: np.ndarray
+    loss: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def known(self) -> np.ndarray:
+        """bool ``[N]``: which examples were looked at."""
+        return np.isfinite(self.probability)
+
+    def take(self, rows: np.ndarray) -> Evidence:
+        """The evidence of the examples at ``rows``."""
+        return Evidence(*(getattr(self, f.name)[rows] for f in dataclasses.fields(self)))
+
+
+def join(parts: list[Evidence]) -> Evidence:
+    """Evidence of several sets, one behind the other."""
+    names = [f.name for f in dataclasses.fields(Evidence)]
+    return Evidence(*(np.concatenate([getattr(p, name) for p in parts]) for name in names))
+
+
+def epoch_weight(share: float, agreement: float) -> float:
+    """How much an epoch counts: the more the later, the less the more it has learned by heart.
+
+    ``share**2 * (1 - agreement)**3``: smooth, so that no single epoch decides; docs/results.md has the
+    measurements.
+
+    Args:
+        share: of the training that is done in its middle, 0 to 1.
+        agreement: share of examples whose given label was predicted: where it nears 1, wrong labels
+            have been learned too.
+    """
+    return share**2 * (1 - agreement) ** 3 + 1e-9
+
+
+def recorded(folder: pathlib.Path, labels: np.ndarray, num_classes: int) -> Evidence:
+    """Means over the epochs of what a run has recorded, see `tf_mwnet.example_files`.
+
+    An example's look comes before the step of that epoch that trains on it.
+
+    Args:
+        folder: ``examples`` of a trained method.
+        labels: given labels of the training examples, ``[N]``.
+        num_classes: K.
+
+    Raises:
+        UserError: the folder has no record, or one of other examples.
+    """
+    paths = sorted(folder.glob("epoch_*.npz"))
+    if not paths:
+        raise UserError(f"'{folder}' has no weights of examples; allowed: the folder of a finished run")
+    rows, size = np.arange(len(labels)), len(labels)
+    sums = {name: np.zeros(size) for name in ("probability", "weight", "loss")}
+    votes, total = np.zeros((size, num_classes), np.float32), np.zeros(size)
+    for place, path in enumerate(paths):
+        arrays = load_arrays(path)
+        missing = {*sums, "predicted"} - set(arrays)
+        if missing or len(arrays["probability"]) < size:
+            raise UserError(f"'{path}' has no record of {size} examples; allowed: as the run wrote it")
+        seen = np.isfinite(arrays["probability"][:size].astype(float))
+        predicted = arrays["predicted"][:size]
+        agreement = float((predicted == labels)[seen].mean()) if seen.any() else 0.0
+        counts = seen * epoch_weight((place + 0.5) / len(paths), agreement)
+        for name, found in sums.items():
+            found += counts * np.where(seen, arrays[name][:size].astype(float), 0)
+        votes[rows[seen], predicted[seen]] += counts[seen].astype(np.float32)
+        total += counts
+    with np.errstate(invalid="ignore", divide="ignore"):
+        means = {name: found / total for name, found in sums.items()}
+        votes /= total[:, None].astype(np.float32)
+    return Evidence(labels, votes=votes, **means)
+
+
+def predicted(probabilities: np.ndarray, labels: np.ndarray) -> Evidence:
+    """A single look: class probabilities ``[N, K]`` of a classifier that has not trained on these."""
+    rows = np.arange(len(labels))
+    given = probabilities[rows, labels].astype(float)
+    votes = np.zeros(probabilities.shape, np.float32)
+    votes[rows, probabilities.argmax(axis=1)] = 1
+    loss = -np.log(np.maximum(given, np.finfo(np.float32).tiny))
+    return Evidence(labels, given, votes, np.full(len(labels), np.nan), loss)
+
+
+def classify(folder: pathlib.Path, x, batch: int = 500) -> np.ndarray:
+    """Class probabilities ``[N, K]`` of raw inputs, by a classifier that a run has exported.
+
+    Raises:
+        UserError: the export is missing or damaged.
+    """
+    try:
+        module = tf.saved_model.load(str(folder))
+        serve = module.signatures["serving_default"]
+    except Exception as error:  # a damaged SavedModel raises many types
+        raise UserError(f"'{folder}' can not be loaded; allowed: as the run exported it") from error
+    out = []
+    for start in range(0, len(x), batch):
+        part = np.arange(start, min(start + batch, len(x)))
+        images = rows_of(x, part)
+        out.append(serve(image=tf.constant(images))["probabilities"].numpy())
+    return np.concatenate(out)

@@ -1,0 +1,100 @@
+"""The files of an audit, and what the command prints."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from tf_mwnet.audit.examine import Audit
+from tf_mwnet.data.images import rows_of
+from tf_mwnet.files import write_atomically
+from tf_mwnet.reports import galleries, plots, tables
+
+ISSUES, PICTURE, MATRIX, FACTS = "label_issues.csv", "worst.png", "estimated_matrix.csv", "audit.json"
+SHOWN = 10
+
+
+def folder_of(run: pathlib.Path, method: str) -> pathlib.Path:
+    """Where the audit of a run by one of its methods lies."""
+    return run / method / "audit"
+
+
+def facts(audit: Audit) -> dict:
+    """What is found about the whole: numbers for people and for reports."""
+    table, train = audit.table, audit.table[audit.table.set == "train"]
+    found = {
+        "method": audit.method,
+        "examples": len(table),
+        "issues": int(table.is_label_issue.sum()),
+        "estimated_wrong_labels": audit.estimate.num_issues,
+        "estimated_noise_rate": audit.estimate.noise_rate,
+    }
+    if "is_correct" in table:
+        found["true_noise_rate"] = float((~train.is_correct).mean())
+        found["precision_at_true_number_of_errors"] = audit.precision
+    return found
+
+
+def write(audit: Audit, figure: Figure | None) -> list[tuple[str, object]]:
+    """Writes the audit's files, with `picture`'s figure; returns what they are and where."""
+    folder = folder_of(audit.folder, audit.method)
+    folder.mkdir(parents=True, exist_ok=True)
+    text = audit.table.to_csv(index=False, float_format="%.6g", lineterminator="\n")
+    write_atomically(folder / ISSUES, lambda file: file.write(text), mode="w")
+    matrix = audit.estimate.transition
+    write_atomically(folder / MATRIX, lambda file: np.savetxt(file, matrix, "%.6f", ","))
+    content = json.dumps(facts(audit), indent=2) + "\n"
+    write_atomically(folder / FACTS, lambda file: file.write(content), mode="w")
+    paths: list[tuple[str, object]] = [("all labels, worst first", folder / ISSUES)]
+    if figure is not None:
+        plots.save(figure, folder / PICTURE)
+        paths.append(("the worst labels", folder / PICTURE))
+    return paths
+
+
+def picture(audit: Audit, worst: int) -> Figure | None:
+    """See `galleries.worst_labels`; None for data that is no images, or is not there."""
+    if audit.examples is None or audit.examples.x.ndim != 4 or audit.examples.x.shape[-1] not in (1, 3):
+        return None
+    shown = audit.table.head(worst)
+    images = rows_of(audit.examples.x, shown.index.to_numpy())
+    count = int(shown.is_label_issue.sum())
+    title = f"The {len(shown)} labels of lowest quality; {count} are taken to be wrong (framed)"
+    columns = (shown.given_label, shown.predicted_label, shown.label_quality, shown.is_label_issue)
+    return galleries.worst_labels(images, *(c.to_list() for c in columns), title)
+
+
+def lines(audit: Audit) -> list[tuple[str, str]]:
+    """What is found about the whole, as names and values for people."""
+    found = facts(audit)
+
+    def percent(name, what=" of the training set"):
+        return f"{100 * found[name]:.1f} %{what}"
+
+    out = [
+        (
+            "estimated wrong labels",
+            f"{found['estimated_wrong_labels']}, {percent('estimated_noise_rate')}",
+        ),
+        ("label issues", f"{found['issues']} of {found['examples']} examples"),
+    ]
+    if "true_noise_rate" in found:
+        out.append(("truly wrong labels", percent("true_noise_rate")))
+    if found.get("precision_at_true_number_of_errors") is not None:
+        out.append(("precision at that number", percent("precision_at_true_number_of_errors", "")))
+    return out
+
+
+def text(audit: Audit, paths: list[tuple[str, object]]) -> str:
+    """The worst labels, the estimates, and where the files are."""
+    rows = []
+    for row in audit.table.head(SHOWN).itertuples():
+        names = [str(row.id), str(row.given_label), str(row.predicted_label)]
+        rows.append([*names, f"{row.label_quality:.3f}"])
+    places = [*lines(audit), *paths]
+    width = max(len(name) for name, _ in places) + 2
+    table = tables.text(["id", "given", "suggested", "quality"], rows, numbers=(3,))
+    return "\n".join(["", table, "", *(f"{name:<{width}}{place}" for name, place in places)])

@@ -1,0 +1,123 @@
+"""From evidence to a quality for each label, and to an estimate of how many are wrong.
+
+With p the probability that the classifier gave to the label, and v_k how often it predicted class k,
+means over the epochs of a training (see `evidence.epoch_weight`), agreement is s = (p + v_given) / 2.
+The second part holds where a classifier learns wrong labels by heart in the end. A label that the
+classifier contradicts may still be right, if the labels are not wrong in that way: by Bayes' rule the
+posterior of the given label i is
+
+    b = s T_ii / (s T_ii + sum_{k != i} (1 - s) v_k / (1 - v_i) T_ki)
+
+with T the noise transition matrix, row = true class. The quality of a label is the mean of s and b.
+docs/results.md has the measurements, also of what was tried beside it.
+
+T, and how many labels are wrong, is estimated where the classifier is most certain: of the examples
+that it predicted as class j, those with the most votes for j are taken to be of class j, and the labels
+given to them are a sample of row j (anchor points, Patrini et al., CVPR 2017, section 4.2, who take one
+point a class and probabilities; here it is a fifth of them, and labels).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+from tf_mwnet.audit.evidence import Evidence
+
+ANCHORS = 0.2  # share of the examples of a predicted class
+FEWEST = 5
+SMOOTHING = 0.3
+
+
+@dataclasses.dataclass(frozen=True)
+class Estimate:
+    """What is wrong with the labels of a training set.
+
+    Attributes:
+        num_issues: estimated number of wrong labels.
+        noise_rate: their share, 0 to 1.
+        transition: ``[K, K]``, row = true class, column = given label; rows sum to 1. The row of a
+            class that was never predicted has 1 on the diagonal.
+    """
+
+    num_issues: int
+    noise_rate: float
+    transition: np.ndarray
+
+
+def agreement(evidence: Evidence) -> np.ndarray:
+    """s, ``[N]``, 0 (contradicted) to 1 (confirmed); NaN where nothing is known."""
+    rows = np.arange(len(evidence))
+    return (evidence.probability + evidence.votes[rows, evidence.labels]) / 2
+
+
+def class_shares(evidence: Evidence) -> np.ndarray:
+    """What the classifier says of each class, ``[N, K]``: s for the given one, the rest by votes."""
+    rows, s = np.arange(len(evidence)), agreement(evidence)
+    others = evidence.votes.astype(float)
+    others[rows, evidence.labels] = 0
+    total = others.sum(axis=1, keepdims=True)
+    even = np.full_like(others, 1 / max(others.shape[1] - 1, 1))
+    shares = np.divide(others, total, out=even, where=total > 0) * (1 - s)[:, None]
+    shares[rows, evidence.labels] = s
+    return shares
+
+
+def label_quality(evidence: Evidence, transition: np.ndarray) -> np.ndarray:
+    """(s + b) / 2, ``[N]``, 0 (wrong) to 1 (right); NaN where nothing is known.
+
+    Args:
+        evidence: of N examples.
+        transition: ``[K, K]``, row = true class; three tenths of it are replaced by equal shares,
+            since a classifier's own errors look like noise in it.
+    """
+    count = len(transition)
+    smooth = (1 - SMOOTHING) * transition + SMOOTHING / count
+    rows, shares = np.arange(len(evidence)), class_shares(evidence)
+    likely = shares * smooth[:, evidence.labels].T
+    posterior = likely[rows, evidence.labels] / likely.sum(axis=1)
+    return (shares[rows, evidence.labels] + posterior) / 2
+
+
+def suggested(evidence: Evidence) -> np.ndarray:
+    """The class that the classifier says is most likely, int ``[N]``; the given one if unknown."""
+    best = np.nan_to_num(class_shares(evidence)).argmax(axis=1)
+    return np.where(evidence.known, best, evidence.labels)
+
+
+def estimate(evidence: Evidence) -> Estimate:
+    """Number of wrong labels and transition matrix, from the examples that were looked at.
+
+    A weak classifier is often wrong where it is certain, so that the number is then too large; one that
+    has learned the labels by heart from the start hides wrong ones.
+    """
+    evidence = evidence.take(evidence.known)
+    count = evidence.votes.shape[1]
+    winner = evidence.votes.argmax(axis=1)
+    transition, wrong = np.eye(count), 0.0
+    for k in range(count):
+        members = np.flatnonzero(winner == k)
+        if not len(members):
+            continue
+        votes = evidence.votes[members, k]
+        wanted = min(len(members), max(FEWEST, int(np.ceil(ANCHORS * len(members)))))
+        # All that tie with the last one: the order of the examples may be that of their labels.
+        least = np.sort(votes)[-wanted]
+        given = np.bincount(evidence.labels[members[votes >= least]], minlength=count)
+        transition[k] = given / given.sum()
+        wrong += len(members) * (1 - transition[k, k])
+    rate = wrong / max(len(evidence), 1)
+    return Estimate(round(wrong), float(rate), transition)
+
+
+def flag(quality: np.ndarray, labels: np.ndarray, best: np.ndarray, found: Estimate):
+    """Which labels are issues, bool ``[N]``, and the highest quality among them (-1 without any).
+
+    The ``num_issues`` labels of lowest quality among those for which another class is suggested.
+    """
+    candidates = np.flatnonzero((best != labels) & np.isfinite(quality))
+    order = candidates[np.argsort(quality[candidates], kind="stable")][: found.num_issues]
+    issues = np.zeros(len(labels), bool)
+    issues[order] = True
+    return issues, float(quality[order].max()) if len(order) else -1.0

@@ -1,0 +1,105 @@
+"""``python -m tf_mwnet.benchmark.label_scores``: which score of an example tells wrong labels best.
+
+Of finished runs with known truth: the AUC of finding the wrong labels of the training set by each score,
+mean over the runs of a data set, noise and method.
+"""
+
+from __future__ import annotations
+
+import pathlib
+import sys
+from collections.abc import Sequence
+
+from tf_mwnet import console
+
+console.start()
+
+import numpy as np  # noqa: E402
+from absl import flags, logging  # noqa: E402
+
+from tf_mwnet.audit import evidence, scoring  # noqa: E402
+from tf_mwnet.benchmark.labels import scores as figures  # noqa: E402
+from tf_mwnet.files import load_arrays, write_csv  # noqa: E402
+from tf_mwnet.methods import METHODS  # noqa: E402
+from tf_mwnet.reports import run_data, tables  # noqa: E402
+from tf_mwnet.scores import mean_of_known  # noqa: E402
+
+FACTS = ("data", "noise", "method")
+
+
+def of_run(run: run_data.RunData, method: str) -> dict[str, np.ndarray]:
+    """Score, high for right labels -> ``[N]``, of the training examples of a run."""
+    labels = run.labels["train_y"]
+    arrays = [load_arrays(path) for path in run.records(method)]
+
+    def column(name, part):
+        return mean_of_known(a[name][: len(labels)].astype(float) for a in part)
+
+    s = evidence.recorded(run.folder / method / "examples", labels, len(run.class_names))
+    transition = scoring.estimate(s).transition
+    hits = [(a["predicted"][: len(labels)] == labels).astype(float) for a in arrays]
+    return {
+        "loss, last epoch": -column("loss", arrays[-1:]),
+        "loss, last 5": -column("loss", arrays[-5:]),
+        "loss, all": -column("loss", arrays),
+        "weight, last 5": column("weight", arrays[-5:]),
+        "weight, all": column("weight", arrays),
+        "probability, all": column("probability", arrays),
+        "agreement, all": (column("probability", arrays) + mean_of_known(hits)) / 2,
+        "agreement, weighted epochs": scoring.agreement(s),
+        "quality": scoring.label_quality(s, transition),
+    }
+
+
+def define_flags() -> flags.FlagValues:
+    """The command's flags, apart from absl's global ones."""
+    values = console.new_flags()
+    flags.DEFINE_string("runs", "runs/*", "run folders, as patterns between commas", flag_values=values)
+    flags.DEFINE_string("csv", "", "file for the numbers of each run", flag_values=values)
+    return values
+
+
+def run(values: flags.FlagValues) -> str:
+    """Does what the flags ask for; returns the table.
+
+    Raises:
+        UserError: no finished run matches, or a run's files are damaged.
+    """
+    rows = []
+    for folder in run_data.finished(values.runs):
+        data = run_data.read(folder)
+        wrong = data.labels["train_y"] != data.labels["train_true_y"]
+        if not (data.truth_known and wrong.any()):
+            logging.info("left out: '%s', where no label is known to be wrong", folder)
+            continue
+        noise = f"{data.config['noise']} {100 * data.config['noise_rate']:g} %"
+        for method in data.methods:
+            if METHODS[method].trains_on == "meta":
+                continue
+            row = {"data": data.config["dataset"], "noise": noise, "method": method, "run": folder.name}
+            for name, score in of_run(data, method).items():
+                known = np.isfinite(score)
+                row[name] = figures(wrong[known], score[known])["auc"]
+            rows.append(row)
+    if not rows:
+        return "no run has wrong labels"
+    if values.csv:
+        write_csv(pathlib.Path(values.csv), rows, list(rows[0]), digits=4)
+    names = [name for name in rows[0] if name not in (*FACTS, "run")]
+    groups: dict[tuple, list] = {}
+    for row in rows:
+        groups.setdefault(tuple(row[name] for name in FACTS), []).append(row)
+    lines = [
+        [*key, *(f"{np.mean([row[name] for row in found]):.3f}" for name in names), str(len(found))]
+        for key, found in sorted(groups.items())
+    ]
+    return tables.text([*FACTS, *names, "runs"], lines, numbers=range(3, len(names) + 4))
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command line; returns the exit code: 0, or 2 for bad input."""
+    return console.command(__doc__, define_flags(), run, arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,210 @@
+"""``python -m tf_mwnet.benchmark.labels``: how well wrong labels are found, beside cleanlab.
+
+For each noise and seed, on the same training set with the same wrong labels: an audit of one training
+by each of --methods, and cleanlab's scores from the out-of-sample probabilities of the same network,
+trained plainly --folds times. An audit takes the schedule --longer times as long. Flags of
+``python -m tf_mwnet.main`` say what data, network and schedule. Needs cleanlab: pip install
+'tf-mwnet[benchmark]'.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import pathlib
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from tf_mwnet import console
+
+console.start()
+
+import numpy as np  # noqa: E402
+from absl import flags, logging  # noqa: E402
+from scipy.special import softmax  # noqa: E402
+from sklearn.metrics import average_precision_score, roc_auc_score  # noqa: E402
+from sklearn.model_selection import StratifiedKFold  # noqa: E402
+
+from tf_mwnet import experiment, heads  # noqa: E402
+from tf_mwnet import main as command_line  # noqa: E402
+from tf_mwnet.audit.defaults import METHOD  # noqa: E402
+from tf_mwnet.audit.examine import examine  # noqa: E402
+from tf_mwnet.config import Experiment  # noqa: E402
+from tf_mwnet.data.streams import evaluation_stream  # noqa: E402
+from tf_mwnet.errors import UserError, check_range, choose  # noqa: E402
+from tf_mwnet.files import write_csv  # noqa: E402
+from tf_mwnet.methods import METHODS  # noqa: E402
+from tf_mwnet.reports import tables  # noqa: E402
+from tf_mwnet.types import LabelledSet, Source, Splits  # noqa: E402
+
+NOISES = "uniform:0.2,uniform:0.4,uniform:0.6,flip2:0.2,flip2:0.4,flip:0.3"
+COLUMNS = ["data", "noise", "seed", "finder", "auc", "average_precision", "precision", "wrong",
+           "estimated", "seconds"]  # fmt: skip
+
+
+def scores(wrong: np.ndarray, quality: np.ndarray) -> dict[str, float]:
+    """How well a quality, high for right labels, finds wrong ones.
+
+    Args:
+        wrong: bool ``[N]``.
+        quality: ``[N]``.
+
+    Returns:
+        "auc"; "average_precision" of the wrong ones; "precision" among the E of lowest quality, where E
+        is the number of wrong ones.
+    """
+    worst = np.argsort(quality, kind="stable")[: wrong.sum()]
+    return {
+        "auc": float(roc_auc_score(wrong, -quality)),
+        "average_precision": float(average_precision_score(wrong, -quality)),
+        "precision": float(wrong[worst].mean()),
+        "wrong": int(wrong.sum()),
+    }
+
+
+def by_audit(config: Experiment, source: Source) -> dict[str, Any]:
+    """Figures of one training and its audit."""
+    result = experiment.run(config, source)
+    start = time.perf_counter()
+    found = examine(result)
+    seconds = result.methods[config.method]["seconds"] + time.perf_counter() - start
+    table = found.table[found.table.set == "train"].dropna(subset="label_quality")
+    figures = scores(~table.is_correct.to_numpy(), table.label_quality.to_numpy())
+    return figures | {"estimated": found.estimate.num_issues, "seconds": seconds}
+
+
+def by_cleanlab(config: Experiment, splits: Splits, folds: int) -> dict[str, Any]:
+    """Figures of cleanlab on a training set.
+
+    Args:
+        config: with network and schedule.
+        splits: whose training set is to be judged.
+        folds: trainings, each without a part of the set that is then predicted.
+    """
+    from cleanlab.filter import find_label_issues
+    from cleanlab.rank import get_label_quality_scores
+
+    train, seconds = splits.train, 0.0
+    probabilities = np.zeros((len(train), splits.spec.num_classes))
+    cut = StratifiedKFold(folds, shuffle=True, random_state=config.seed)
+    plain = dataclasses.replace(config, method="erm", compare="", noise="none", classes=())
+    plain = dataclasses.replace(plain, class_counts=(), imbalance_factor=1.0, meta_size=0)
+    for kept, out in cut.split(train.y, train.y):
+        parts = [_as_given(train.take(rows)) for rows in (kept, out)]
+        source = Source("fold", *parts, None, splits.spec.class_names)
+        shutil.rmtree(config.run_dir, ignore_errors=True)
+        result = experiment.run(plain, source)
+        seconds += result.methods["erm"]["seconds"]
+        stream = evaluation_stream(result.splits.test, result.splits.spec)()
+        logits = heads.inference(result.classifiers["erm"])(stream)
+        probabilities[out] = softmax(logits.astype(np.float64), axis=1)
+    start = time.perf_counter()
+    quality = get_label_quality_scores(train.y, probabilities)
+    issues = find_label_issues(train.y, probabilities)
+    seconds += time.perf_counter() - start
+    figures = scores(splits.corrupted, quality)
+    return figures | {"estimated": int(issues.sum()), "seconds": seconds}
+
+
+def _as_given(part: LabelledSet) -> LabelledSet:
+    return dataclasses.replace(part, true_y=part.y)
+
+
+# -------------------------------------------------------------------- the command
+
+
+def define_flags() -> flags.FlagValues:
+    """The flags of a run, and the command's own."""
+    values = command_line.define_flags()
+    define = {"flag_values": values}
+    flags.DEFINE_string("noises", NOISES, "kind:rate between commas", **define)
+    flags.DEFINE_list("seeds", ["0"], "of data and training", **define)
+    flags.DEFINE_list("methods", [METHOD], "methods to audit a training of", **define)
+    flags.DEFINE_integer("longer", 2, "an audited training has so many times a fold's epochs", **define)
+    flags.DEFINE_integer("folds", 5, "trainings for cleanlab; 0 leaves it out", **define)
+    flags.DEFINE_string(
+        "csv", "", "file for the numbers; rows that it has are not measured again", **define
+    )
+    return values
+
+
+def _noises(text: str) -> list[tuple[str, float]]:
+    try:
+        pairs = [part.split(":") for part in text.split(",")]
+        return [(kind.strip(), float(rate)) for kind, rate in pairs]
+    except ValueError:
+        raise UserError(f"noises is '{text}'; allowed: kind:rate between commas") from None
+
+
+def run(values: flags.FlagValues) -> str:
+    """Does what the flags ask for; returns the table.
+
+    Raises:
+        UserError: a flag is not allowed, or cleanlab is not installed.
+    """
+    fields, noises = command_line.given(values), _noises(values.noises)
+    check_range("folds", values.folds, 0)
+    check_range("longer", values.longer, 1)
+    for name in values.methods:
+        choose("method", name, METHODS)
+    if values.folds:
+        try:
+            import cleanlab  # noqa: F401
+        except ImportError:
+            raise UserError(
+                "cleanlab is not installed; allowed: pip install 'tf-mwnet[benchmark]', or --folds=0"
+            ) from None
+    path = pathlib.Path(values.csv) if values.csv else None
+    rows: list[dict[str, Any]] = []
+    if path and path.is_file():
+        with path.open(newline="") as file:
+            rows = list(csv.DictReader(file))
+    source = experiment.load(Experiment(**fields))[1]
+    for seed in values.seeds:
+        for kind, rate in noises:
+            seeds = {"seed": int(seed), "data_seed": int(seed)}
+            config = Experiment(**fields | seeds | {"noise": kind, "noise_rate": rate})
+            _measure(config, source, values, rows)
+            if path:
+                write_csv(path, rows, COLUMNS, digits=4)
+    return tables.text(COLUMNS, [[_cell(row[name]) for name in COLUMNS] for row in rows])
+
+
+def _cell(value) -> str:
+    try:
+        return f"{float(value):.4g}"
+    except ValueError:
+        return str(value)
+
+
+def _measure(config, source, values, rows) -> None:
+    noise = f"{config.noise} {100 * config.noise_rate:g} %"
+    facts = {"data": source.name, "noise": noise, "seed": config.seed}
+    done = {r["finder"] for r in rows if all(str(r[k]) == str(v) for k, v in facts.items())}
+    todo = [*values.methods, *["cleanlab"] * bool(values.folds)]
+    with tempfile.TemporaryDirectory() as folder:
+        config = dataclasses.replace(config, run_dir=f"{folder}/run", meta_labels="noisy")
+        drops = tuple(drop * values.longer for drop in config.lr_drops)
+        longer = dataclasses.replace(config, epochs=config.epochs * values.longer, lr_drops=drops)
+        for finder in (f for f in todo if f not in done):
+            shutil.rmtree(config.run_dir, ignore_errors=True)
+            if finder == "cleanlab":
+                splits = experiment.load(dataclasses.replace(config, method="erm"), source)[2]
+                found = by_cleanlab(config, splits, values.folds)
+            else:
+                found = by_audit(dataclasses.replace(longer, method=finder), source)
+            rows.append(facts | {"finder": finder} | found)
+            logging.info("%s", ", ".join(f"{k} {v}" for k, v in rows[-1].items()))
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command line; returns the exit code: 0, or 2 for bad input."""
+    return console.command(__doc__, define_flags(), run, arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

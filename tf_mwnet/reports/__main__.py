@@ -1,0 +1,85 @@
+"""``python -m tf_mwnet.reports``: one page about finished runs, with pictures, tables and label issues.
+
+The page is a single HTML file that opens from disk; its pictures and tables lie beside it as PNG and CSV
+files. With --compare the runs are also put side by side, with mean and deviation over seeds, and test
+error against noise rate, imbalance and meta set size where they differ in them.
+"""
+
+from __future__ import annotations
+
+import pathlib
+import sys
+from collections.abc import Sequence
+
+from tf_mwnet import console
+
+console.start()
+
+from absl import flags, logging  # noqa: E402
+
+from tf_mwnet.audit import outputs  # noqa: E402
+from tf_mwnet.audit.examine import examine  # noqa: E402
+from tf_mwnet.config import read_json  # noqa: E402
+from tf_mwnet.errors import UserError  # noqa: E402
+from tf_mwnet.methods import METHODS  # noqa: E402
+from tf_mwnet.reports import page, run_data, side_by_side  # noqa: E402
+from tf_mwnet.run_folder import RESULT  # noqa: E402
+
+WORST = 64
+
+
+def define_flags() -> flags.FlagValues:
+    """The command's flags, apart from absl's global ones."""
+    values = console.new_flags()
+    define = {"flag_values": values}
+    flags.DEFINE_string("runs", "runs/*", "run folders, as patterns between commas", **define)
+    flags.DEFINE_string("out", "report", "folder of the page and its parts", **define)
+    flags.DEFINE_boolean("compare", False, "put the runs side by side", **define)
+    flags.DEFINE_boolean("audit", True, "audit the labels of each run", **define)
+    return values
+
+
+def _audited(run: run_data.RunData):
+    method = run.methods[-1]
+    if METHODS[method].trains_on == "meta":
+        return None
+    found = examine(run.folder, method)
+    worst = outputs.picture(found, WORST)
+    outputs.write(found, worst)
+    lines = [f"{name}: {value}" for name, value in outputs.lines(found)]
+    return lines, found.table, worst
+
+
+def run(values: flags.FlagValues) -> str:
+    """Does what the flags ask for; returns where the page is.
+
+    Raises:
+        UserError: no run matches, or a run's files are damaged.
+    """
+    found, out = run_data.finished(values.runs), pathlib.Path(values.out)
+    if out.is_dir() and any(out.iterdir()) and not (out / page.PAGE).is_file():
+        raise UserError(f"out '{out}' holds files that are no report; allowed: a new folder")
+    title = f"Report of {len(found)} runs" if len(found) > 1 else f"Report of {found[0].name}"
+    if not (out / page.PAGE).is_file():
+        page.write(out, f"{title} (not finished)", [])  # marks the folder as a report's
+    runs, sections = [], []
+    for place, folder in enumerate(found, 1):
+        logging.info("%d of %d: %s", place, len(found), folder)
+        data = run_data.read(folder)
+        audit = _audited(data) if values.audit else None
+        summaries = read_json(folder / RESULT)["methods"]
+        sections.append(page.of_run(out, data, summaries, audit))
+        runs.append((data, summaries))
+    if values.compare:
+        sections[:0] = side_by_side.sections(out, runs, sections)
+    path = page.write(out, title, sections)
+    return f"\nreport  {path}"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command line; returns the exit code: 0, or 2 for bad input."""
+    return console.command(__doc__, define_flags(), run, arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,144 @@
+"""Pictures of what changes from epoch to epoch, and of class-level weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from tf_mwnet.reports.plots import BLUE, GREEN, GREY, ORANGE, coloured, new_axes
+from tf_mwnet.reports.tables import SCORES
+
+Rows = Sequence[Mapping[str, float]]
+FOLLOWED = 10
+
+
+def _line(axes, rows: Rows, name: str, factor: float = 1.0, **style) -> bool:
+    pairs = [(r["epoch"], factor * r[name]) for r in rows if np.isfinite(r.get(name, np.nan))]
+    if pairs:
+        axes.plot(*zip(*pairs, strict=True), **style)
+    return bool(pairs)
+
+
+def losses(histories: Mapping[str, Rows]) -> Figure:
+    """Training loss and meta loss over epochs (MW-Net figures 11-13).
+
+    Args:
+        histories: method -> rows of ``metrics.csv``.
+    """
+    title = "Cross-entropy of the given training labels, and meta loss"
+    figure, axes = new_axes("epoch", "mean loss of the epoch (nats)", title)
+    for name, rows, colour in coloured(histories):
+        _line(axes, rows, "loss", color=colour, lw=2, label=f"{name}, training")
+        _line(axes, rows, "meta_loss", color=colour, lw=1.4, ls="--", label=f"{name}, meta set")
+    axes.set_ylim(bottom=0)
+    axes.legend(fontsize=9, frameon=False)
+    return figure
+
+
+def aucs(histories: Mapping[str, Rows]) -> Figure | None:
+    """AUC of telling wrong labels from right ones, over epochs (RMNW-Net table 3).
+
+    None where it was not measured.
+    """
+    title = "How well wrong labels are told from right ones"
+    figure, axes = new_axes("epoch", "AUC (0.5 = chance)", title)
+    styles = {"weight": "-", "mean_weight": ":", "loss": "--"}
+    drawn = False
+    for name, rows, colour in coloured(histories):
+        for score, shown in SCORES.items():
+            label = f"{name}, by {shown}"
+            style = {"color": colour, "ls": styles[score], "lw": 1.8, "label": label}
+            drawn |= _line(axes, rows, f"auc_{score}", **style)
+    if not drawn:
+        return None
+    axes.axhline(0.5, color=GREY, lw=1, zorder=0)
+    axes.set_ylim(top=1.01)
+    axes.legend(fontsize=8, frameon=False)
+    return figure
+
+
+def weight_change(weights: np.ndarray, corrupted: np.ndarray | None, name: str, seed: int = 0) -> Figure:
+    """Change of weights from one epoch to the next, mean and deviation (MW-Net figure 6).
+
+    Of ten examples with wrong labels, and ten with right ones; of ten examples where the truth is not
+    known.
+
+    Args:
+        weights: ``[E, N]``, weight times batch size; NaN where an example was not seen.
+        corrupted: bool ``[N]``, or None.
+        name: of the method.
+        seed: of the draw of the examples.
+    """
+    title = f"Change of example weights between epochs, {name}"
+    figure, axes = new_axes("epoch", "change of weight x batch size", title)
+    rng = np.random.default_rng(seed)
+    every = np.ones(weights.shape[1], bool)
+    groups = [("examples", every, GREY)]
+    if corrupted is not None and corrupted.any():
+        groups = [("wrong labels", corrupted, ORANGE), ("right labels", ~corrupted, BLUE)]
+    epochs = np.arange(2, len(weights) + 1)
+    for label, rows, colour in groups:
+        known = np.flatnonzero(rows & np.isfinite(weights).all(axis=0))
+        if not len(known):
+            continue
+        picked = rng.choice(known, min(FOLLOWED, len(known)), replace=False)
+        change = np.diff(weights[:, picked].astype(float), axis=0)
+        mean, spread = change.mean(axis=1), change.std(axis=1)
+        axes.plot(epochs, mean, color=colour, lw=1.8, label=f"{len(picked)} {label}, mean")
+        band = {"color": colour, "alpha": 0.2, "lw": 0, "label": "± standard deviation"}
+        axes.fill_between(epochs, mean - spread, mean + spread, **band)
+    axes.axhline(0, color=GREY, lw=1, zorder=0)
+    axes.legend(fontsize=8, frameon=False, ncols=2)
+    return figure
+
+
+def increased_shares(
+    change: np.ndarray, labels: np.ndarray, true_labels: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Share of class-level weights omega_i that grew, per class i (GDW table 6).
+
+    Args:
+        change: ``[N, K]``, see `Method.class_changes`; NaN rows are left out.
+        labels, true_labels: ``[N]``.
+
+    Returns:
+        Role of class i for the example -> ``[K]``: "given and true", "given, not true",
+        "true, not given", "neither"; NaN where there is no such example.
+    """
+    seen = np.isfinite(change).all(axis=1)
+    grew, classes = change[seen] > 0, np.arange(change.shape[1])
+    given = labels[seen][:, None] == classes
+    true = true_labels[seen][:, None] == classes
+    roles = {
+        "given and true": given & true,
+        "given, not true": given & ~true,
+        "true, not given": true & ~given,
+        "neither": ~given & ~true,
+    }
+    out = {}
+    for role, rows in roles.items():
+        count = rows.sum(axis=0)
+        total = (grew & rows).sum(axis=0)
+        out[role] = np.divide(total, count, out=np.full(len(classes), np.nan), where=count > 0)
+    return out
+
+
+def class_weights(shares: Mapping[str, np.ndarray], class_names: Sequence[str], name: str) -> Figure:
+    """`increased_shares` as bars, a group for each class."""
+    count = len(class_names)
+    figure = Figure(figsize=(max(6.0, 0.75 * count + 1.5), 4.0), layout="constrained")
+    axes = figure.add_subplot()
+    axes.spines[["top", "right"]].set_visible(False)
+    width = 0.8 / len(shares)
+    for place, (role, values) in enumerate(shares.items()):
+        x = np.arange(count) + (place - (len(shares) - 1) / 2) * width
+        colour = (BLUE, ORANGE, GREEN, GREY)[place]
+        axes.bar(x, 100 * np.nan_to_num(values), width, color=colour, label=role)
+    axes.set_xticks(range(count), class_names, rotation=90 if count > 10 else 0, fontsize=8)
+    axes.axhline(50, color=GREY, lw=1, ls="--", zorder=0)
+    axes.set(xlabel="class i", ylabel="share with increased weight (%)", ylim=(0, 100))
+    axes.set_title(f"Class-level weights that grew in the last epoch, {name}", fontsize=11)
+    figure.legend(fontsize=8, frameon=False, loc="outside lower center", ncols=4, title="class i is")
+    return figure

@@ -1,0 +1,115 @@
+"""A run folder as the pictures and pages need it."""
+
+from __future__ import annotations
+
+import dataclasses
+import glob
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from absl import logging
+
+from tf_mwnet import run_folder
+from tf_mwnet.callbacks import read_metrics
+from tf_mwnet.config import CONFIG, read_json
+from tf_mwnet.errors import UserError
+from tf_mwnet.files import load_arrays
+from tf_mwnet.methods import METHODS
+
+PREDICTIONS = "test_predictions.npz"
+
+
+@dataclasses.dataclass(frozen=True)
+class RunData:
+    """What a run has written.
+
+    Attributes:
+        folder: of the run.
+        config: field -> value, as in ``config.json``.
+        labels: the arrays of ``split.npz``.
+        class_names: K names.
+        truth_known: whether the true labels of the training set are known.
+        methods: names, in the order of training.
+        histories: method -> rows of ``metrics.csv``.
+    """
+
+    folder: pathlib.Path
+    config: Mapping[str, Any]
+    labels: Mapping[str, np.ndarray]
+    class_names: tuple[str, ...]
+    truth_known: bool
+    methods: tuple[str, ...]
+    histories: Mapping[str, Sequence[Mapping[str, float]]]
+
+    def records(self, method: str) -> list[pathlib.Path]:
+        """The files with the record of each epoch, in order."""
+        return sorted((self.folder / method / "examples").glob("epoch_*.npz"))
+
+    def trained_on(self, method: str, field: str) -> np.ndarray:
+        """An array ``[N]`` of the examples that a method was trained on: "y", "true_y" or "ids"."""
+        sets = {"train": ("train",), "meta": ("meta",), "both": ("train", "meta")}
+        return np.concatenate([self.labels[f"{s}_{field}"] for s in sets[METHODS[method].trains_on]])
+
+    def corrupted(self, method: str) -> np.ndarray | None:
+        """bool ``[N]``, which of these labels are wrong; None where the truth is not known."""
+        if not self.truth_known:
+            return None
+        return self.trained_on(method, "y") != self.trained_on(method, "true_y")
+
+    def matrices(self) -> dict[str, np.ndarray]:
+        """Noise transition matrices: as requested, as realised, and as audits estimated them."""
+        files = {
+            "requested": self.folder / "transition_matrix.csv",
+            "realised": self.folder / "realised_matrix.csv",
+        }
+        for method in self.methods:
+            path = self.folder / method / "audit" / "estimated_matrix.csv"
+            files[f"estimated ({method})"] = path
+        return {k: np.loadtxt(p, delimiter=",") for k, p in files.items() if p.is_file()}
+
+    def predictions(self, method: str) -> np.ndarray | None:
+        """Predicted classes of the test set, int ``[n]``; None for a run that has not kept them."""
+        path = self.folder / method / PREDICTIONS
+        return load_arrays(path)["predicted"] if path.is_file() else None
+
+
+def read(folder: pathlib.Path) -> RunData:
+    """Reads a run folder whose methods are trained.
+
+    Raises:
+        UserError: it holds no run, or its files are damaged.
+    """
+    if not (folder / CONFIG).is_file():
+        raise UserError(f"'{folder}' holds no run; allowed: run folders")
+    config, labels = read_json(folder / CONFIG), load_arrays(folder / run_folder.SPLIT)
+    names, known = run_folder.data_facts(folder, labels)
+    methods = [m for m in (config["compare"], config["method"]) if m]
+    histories = {m: read_metrics(folder / m / "metrics.csv") for m in methods}
+    histories = {m: rows for m, rows in histories.items() if rows}
+    if not histories:
+        raise UserError(f"'{folder}' has no metrics; allowed: a run whose methods are trained")
+    return RunData(folder, config, labels, names, known, tuple(histories), histories)
+
+
+def finished(patterns: str) -> list[pathlib.Path]:
+    """Finished runs that match patterns between commas; a log line says which others there are.
+
+    Raises:
+        UserError: none matches.
+    """
+    names = [p.strip() for p in patterns.split(",") if p.strip()]
+    found = sorted(
+        {pathlib.Path(p) for name in names for p in glob.glob(name) if pathlib.Path(p).is_dir()}
+    )
+    done = [f for f in found if (f / run_folder.RESULT).is_file()]
+    for other in sorted(set(found) - set(done)):
+        logging.info("left out: '%s' holds no finished run", other)
+    if not done:
+        raise UserError(f"no finished run matches '{patterns}'; allowed: --runs='runs/*' or the like")
+    names = [f.name for f in done]
+    if len(set(names)) < len(names):
+        twice = next(n for n in names if names.count(n) > 1)
+        raise UserError(f"two runs are called '{twice}'; allowed: run folders of different names")
+    return done
