@@ -1,7 +1,9 @@
 """Runs from end to end through the command line's own functions."""
 
+import dataclasses
 import json
 import os
+import random
 import subprocess
 import sys
 
@@ -13,6 +15,7 @@ from runs import ROOT, SHORT, final_variables, rows
 
 import tf_mwnet
 from tf_mwnet import Experiment, data, methods, scores
+from tf_mwnet.errors import UserError
 from tf_mwnet.files import load_arrays
 from tf_mwnet.main import main
 
@@ -273,10 +276,39 @@ def test_python_use_with_own_data_and_network(tmp_path):
         batch_size=20,
         run_dir=str(tmp_path / "run"),
     )
-    result = tf_mwnet.run(config, data.from_arrays(x, y, name="plane"), classifier)
+    source = data.from_arrays(x, y, name="plane")
+    result = tf_mwnet.run(config, source, classifier)
     assert result.methods["mwnet"]["best"] > 0.6
     assert 0.2 < result.noise_rate < 0.4
     assert result.classifiers["mwnet"].predict(x, verbose=0).shape == (200, 2)
+    model = keras.Sequential([keras.Input((5,)), keras.layers.Dense(2)], name="one")
+    with pytest.raises(UserError, match="gave the model 'one' twice; allowed: a function that"):
+        tf_mwnet.run(dataclasses.replace(config, run_dir="new"), source, lambda spec: model)
+
+
+def test_own_classifier_without_seeds_trains_the_same_each_time(tmp_path):
+    rng = np.random.default_rng(0)
+    source = data.from_arrays(rng.normal(size=(60, 5)), np.arange(60) % 3, name="points")
+    start = []
+
+    def classifier(spec):
+        layers = [keras.Input(spec.shape), keras.layers.Dropout(0.5), keras.layers.Dense(3)]
+        start.append(keras.Sequential(layers))
+        return start[-1]
+
+    config = Experiment(method="erm", meta_size=0, epochs=2, batch_size=20, run_dir=str(tmp_path / "0"))
+    random.seed(3)
+    expected = random.random()
+    random.seed(3)
+    results = [
+        tf_mwnet.run(dataclasses.replace(config, run_dir=str(tmp_path / run)), source, classifier)
+        for run in "ab"
+    ]
+    assert random.random() == expected  # the caller's numbers go on where they were
+    a, b = (r.classifiers["erm"].get_weights() for r in results)
+    for one, other, first in zip(a, b, start[0].get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+        assert np.abs(one - first).max() > 0
 
 
 def test_schedules():

@@ -180,7 +180,8 @@ def run(
         config: what to do.
         source: data in memory (see `data.from_arrays`) in place of ``config.dataset``.
         classifier: makes a fresh, built classifier from the data's spec, in place of
-            ``config.network``; called several times, with the same initial values each time.
+            ``config.network``; called several times, after `keras.utils.set_random_seed`, so that
+            initial values are the same each time.
 
     Raises:
         UserError: something in the configuration, the data or the run folder does not fit. Nothing
@@ -219,6 +220,10 @@ def _check_parts(config, splits, classifier) -> None:
     """Builds everything once, so that what does not fit is found before files are touched."""
     make = parts.classifier_maker(config, classifier)
     network = make(splits.spec)
+    if make(splits.spec) is network:
+        raise UserError(
+            f"classifier gave the model '{network.name}' twice; allowed: a function that makes a new one"
+        )
     head = heads.inspect(network, from_logits=True)
     scopes.indexes(network, config.meta_scope)
     for name in config.methods:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import inspect
+import random
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
@@ -85,8 +86,24 @@ FACTS: dict[str, Callable[[Experiment, Splits, Maker], Any]] = {
 
 
 def classifier_maker(config: Experiment, classifier: Maker | None = None) -> Maker:
-    """What makes a fresh classifier: the one given, or the configuration's network."""
-    return classifier or functools.partial(build_classifier, config)
+    """What makes a fresh classifier: the one given, seeded, or the configuration's network."""
+    if classifier is None:
+        return functools.partial(build_classifier, config)
+    return functools.partial(_seeded, classifier, config.seed)
+
+
+def _seeded(make: Maker, seed: int, spec: DataSpec) -> keras.Model:
+    """Calls ``make`` with the global generators at the start of ``seed``, then sets them back.
+
+    Layers without a seed of their own so get the same initial values and dropout each time.
+    """
+    before = random.getstate(), np.random.get_state()  # noqa: NPY002
+    keras.utils.set_random_seed(seed)
+    try:
+        return make(spec)
+    finally:
+        random.setstate(before[0])
+        np.random.set_state(before[1])  # noqa: NPY002
 
 
 def arguments_of(config: Experiment, name: str, splits: Splits, make: Maker) -> dict[str, Any]:

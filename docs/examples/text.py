@@ -34,7 +34,7 @@ def network(spec):
 
 # No label is taken to be right. For so few texts a loss that stands noise does better than weights.
 experiment = tf_mwnet.Experiment(
-    method="gce", meta_size=0, test_fraction=0.1, epochs=40, batch_size=16, lr=0.05, lr_drops=(30,),
+    method="gce", meta_size=0, test_fraction=0.1, epochs=40, batch_size=32, lr=0.02, lr_drops=(30,),
     run_dir="runs/messages", overwrite=True,
 )  # fmt: skip
 result = tf_mwnet.run(experiment, source, network)
