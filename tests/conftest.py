@@ -24,6 +24,12 @@ def pytest_collection_finish(session):
     gc.set_threshold(20_000, 20, 50)  # graphs are many objects, and long-lived
 
 
+@pytest.fixture(autouse=True)
+def seeded():
+    """What a test leaves to chance is the same in each run of it."""
+    keras.utils.set_random_seed(0)
+
+
 @pytest.fixture
 def rng():
     return np.random.default_rng(0)
