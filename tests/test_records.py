@@ -1,5 +1,6 @@
 """Data sets as TFRecord files: written, read again, trained on; damaged and cut-off ones."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -10,7 +11,8 @@ from runs import SHORT
 from tf_mwnet import UserError, data
 from tf_mwnet.data import records
 from tf_mwnet.data.images import LazyImages
-from tf_mwnet.main import main
+from tf_mwnet.experiment import load
+from tf_mwnet.main import main, parse
 
 
 def source(kind="image", truth=False, size=30):
@@ -117,3 +119,30 @@ def test_damaged_records(tmp_path):
         data.load("records")
     with pytest.raises(UserError, match="cache is none with records"):
         data.load("records", str(folder), cache="none")
+
+
+@pytest.mark.parametrize("flags", [("--noise=flip2", "--imbalance_factor=5"), ("--meta_labels=noisy",)])
+def test_a_biased_source_trains_as_the_biased_splits_do(tmp_path, flags):
+    flags = [*SHORT, *flags, "--method=mwnet", "--early_stopping=40"]
+    config, found, splits = load(parse([*flags, f"--run_dir={tmp_path / 'x'}"]))
+    settings = data.BiasConfig(**{k: getattr(config, k) for k in data.BiasConfig.__dataclass_fields__})
+    before = dataclasses.replace(settings, early_stopping=0)
+    made = data.biased_source(found, data.make_splits(found, before), before)
+    records.write(made, tmp_path / "biased")
+    assert main([*flags, f"--run_dir={tmp_path / 'one'}"]) == 0
+    again = ["--dataset=records", f"--data_dir={tmp_path / 'biased'}"]
+    rest = [flag for flag in flags if not flag.startswith(("--noise", "--imbalance"))]
+    assert main([*rest, *again, f"--run_dir={tmp_path / 'two'}"]) == 0
+    for name in ("transition_matrix.csv", "mwnet/metrics.csv"):
+        assert (tmp_path / "one" / name).read_text() == (tmp_path / "two" / name).read_text()
+    configs = [json.loads((tmp_path / run / "config.json").read_text()) for run in ("one", "two")]
+    assert {k for k in configs[0] if configs[0][k] != configs[1][k]} == {"dataset", "data_dir", "run_dir"}
+    assert np.isfinite(splits.transition).all()
+
+
+def test_biased_data_is_not_biased_again(tmp_path, capsys):
+    made = dataclasses.replace(source(truth=True), bias={"noise": "flip", "noise_rate": 0.2})
+    records.write(made, tmp_path / "biased")
+    flags = ["--dataset=records", f"--data_dir={tmp_path / 'biased'}", "--noise=uniform"]
+    assert main(flags) == 2
+    assert "noise is 'uniform' with data that was biased before with 'flip'" in capsys.readouterr().err

@@ -63,6 +63,8 @@ def resolve_bias(config: Experiment, source: Source) -> Experiment:
     clean (your own data without a meta set, true labels or noise put in on purpose), the method is
     the one that is made for a noisy meta set.
     """
+    if source.bias is not None:
+        config = _take_bias(config, source)
     noise = config.noise
     if noise == "auto":
         noise = "flip2" if source.name == "digits" else "none"
@@ -87,6 +89,22 @@ def resolve_bias(config: Experiment, source: Source) -> Experiment:
         method=method,
         meta_labels=meta_labels,
     )
+
+
+def _take_bias(config: Experiment, source: Source) -> Experiment:
+    """The configuration with what has been done to the source already.
+
+    Raises:
+        UserError: the configuration asks for something else.
+    """
+    for name, done in source.bias.items():
+        asked = getattr(config, name)
+        if name != "early_stopping" and asked not in (done, DEFAULTS[name], "auto"):
+            raise UserError(
+                f"{name} is {asked!r} with data that was biased before with {done!r}; allowed: the same"
+            )
+    done = {k: v for k, v in source.bias.items() if k != "early_stopping"}
+    return dataclasses.replace(config, **done)
 
 
 def resolve(config: Experiment, splits: Splits) -> Experiment:

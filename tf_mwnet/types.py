@@ -169,6 +169,9 @@ class Source:
         superclass: int ``[K]``, the coarse class of each class, or None.
         truth_known: whether ``train.true_y`` comes from a trusted label column.
         trusted: whether ``train.true_y`` may be taken to be right, as that of published sets.
+        bias: what has been done to it already, fields of `data.BiasConfig`; None for nothing: a source
+            with bias is split as it is.
+        transition: ``[K, K]``, row = true class, the noise that ``bias`` asked for; None without.
     """
 
     name: str
@@ -179,6 +182,8 @@ class Source:
     superclass: np.ndarray | None = None
     truth_known: bool = False
     trusted: bool = False
+    bias: dict[str, Any] | None = None
+    transition: np.ndarray | None = None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -121,6 +121,8 @@ def _facts(source: Source, splits: dict, truth: bool) -> dict[str, Any]:
         "truth_known": source.truth_known,
         "trusted": source.trusted,
         "splits": splits,
+        "bias": source.bias,
+        "transition": None if source.transition is None else source.transition.tolist(),
     }
 
 
@@ -218,6 +220,10 @@ def _load_split(facts, folder, split, cache, cache_dir) -> LabelledSet:
     return LabelledSet(x, y, true, ids)
 
 
+def _tuples(fields: dict | None) -> dict[str, Any] | None:
+    return fields and {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
+
+
 def load_records(path: str, cache: str = "auto", cache_dir: str = "") -> Source:
     """Reads a data set that `write` has written.
 
@@ -237,7 +243,7 @@ def load_records(path: str, cache: str = "auto", cache_dir: str = "") -> Source:
     parts = {k: _load_split(facts, folder, k, cache, cache_dir) for k in facts["splits"]}
     if "train" not in parts:
         raise UserError(f"'{folder}' has no training examples; allowed: a split 'train'")
-    superclass = facts.get("superclass")
+    superclass, matrix = facts.get("superclass"), facts.get("transition")
     return checks.source(
         Source(
             facts["name"],
@@ -248,5 +254,7 @@ def load_records(path: str, cache: str = "auto", cache_dir: str = "") -> Source:
             None if superclass is None else np.asarray(superclass),
             bool(facts.get("truth_known")),
             bool(facts.get("trusted")),
+            _tuples(facts.get("bias")),
+            None if matrix is None else np.asarray(matrix, np.float64),
         )
     )

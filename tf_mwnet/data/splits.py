@@ -173,8 +173,28 @@ def _imbalance(train: LabelledSet, config: BiasConfig, num_classes: int, rng) ->
     return train.take(bias.keep_counts(train.true_y, counts, rng))
 
 
+def biased_source(found: Source, splits: Splits, config: BiasConfig) -> Source:
+    """What a source has become, as a source, from which `make_splits` gives these splits again.
+
+    Args:
+        found: what ``splits`` were made of.
+        splits: without a validation set.
+        config: what they were made by.
+    """
+    found = select_classes(found, tuple(config.classes))
+    return dataclasses.replace(
+        found,
+        train=splits.train,
+        test=splits.test,
+        meta=splits.meta,
+        truth_known=splits.truth_known,
+        bias=dataclasses.asdict(config),
+        transition=splits.transition,
+    )
+
+
 def make_splits(found: Source, config: BiasConfig) -> Splits:
-    """Holds out test and meta set, then biases what is left.
+    """Holds out test and meta set, then biases what is left; of a biased source, takes what it has.
 
     The order is: classes, test set (where the source has none), clean meta set, imbalance, noise,
     noisy meta set, validation set. Each stage has its own generator, so that the same ``data_seed``
@@ -189,6 +209,9 @@ def make_splits(found: Source, config: BiasConfig) -> Splits:
     noise_seed = seeds[3] if config.noise_seed is None else config.noise_seed
     test_rng, meta_rng, imbalance_rng = (np.random.default_rng(s) for s in seeds[:3])
     noise_rng = np.random.default_rng(noise_seed)
+    if found.bias is not None:
+        meta = found.meta if config.meta_size else None
+        return _splits(found, found.train, meta, found.test, found.transition, config, seeds[4])
     found = select_classes(found, tuple(config.classes))
     num_classes = len(found.class_names)
     train, test = _hold_out_test(found, config.test_fraction, test_rng)
@@ -209,6 +232,10 @@ def make_splits(found: Source, config: BiasConfig) -> Splits:
     if size and meta is None:
         rows = balanced_rows(train.y, size, num_classes, meta_rng, "meta_size")
         meta, train = train.take(rows), _without(train, rows)
+    return _splits(found, train, meta, test, matrix, config, seeds[4])
+
+
+def _splits(found, train, meta, test, matrix, config, seed) -> Splits:
     validation = None
     if config.early_stopping:
         if config.early_stopping >= len(train):
@@ -216,7 +243,7 @@ def make_splits(found: Source, config: BiasConfig) -> Splits:
                 f"early_stopping is {config.early_stopping}; allowed: below {len(train)}, the size of"
                 " the training set"
             )
-        held_rng = np.random.default_rng(seeds[4])
+        held_rng = np.random.default_rng(seed)
         rows = np.sort(held_rng.choice(len(train), config.early_stopping, replace=False))
         validation, train = train.take(rows), _without(train, rows)
     checks.no_empty_class(f"{found.name} train", train.true_y, found.class_names)
