@@ -136,7 +136,11 @@ def test_a_biased_source_trains_as_the_biased_splits_do(tmp_path, flags):
     for name in ("transition_matrix.csv", "mwnet/metrics.csv"):
         assert (tmp_path / "one" / name).read_text() == (tmp_path / "two" / name).read_text()
     configs = [json.loads((tmp_path / run / "config.json").read_text()) for run in ("one", "two")]
-    assert {k for k in configs[0] if configs[0][k] != configs[1][k]} == {"dataset", "data_dir", "run_dir"}
+    assert {k for k in configs[0] if configs[0][k] != configs[1][k]} == {
+        "dataset",
+        "data_dir",
+        "run_dir",
+    }
     assert np.isfinite(splits.transition).all()
 
 

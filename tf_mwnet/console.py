@@ -119,9 +119,10 @@ def new_flags() -> flags.FlagValues:
 def command(
     about: str,
     values: flags.FlagValues,
-    run: Callable[[flags.FlagValues], str | None],
+    run: Callable[..., str | None],
     arguments: Sequence[str] | None = None,
     show_help: Callable[[], str] | None = None,
+    more: bool = False,
 ) -> int:
     """Reads a command line, prints what ``run`` returns, and returns the exit code.
 
@@ -134,14 +135,16 @@ def command(
         run: does what the flags ask for; may return nothing to print.
         arguments: after the program's name; those of the process by default.
         show_help: gives what --help shows, in place of ``about`` and the flags.
+        more: whether there may be other flags, which ``run`` then gets as a second argument.
     """
     start_logging()
     before = signal.signal(signal.SIGTERM, _terminated)
     try:
-        read_flags(values, flagfiles.expand(sys.argv[1:] if arguments is None else arguments))
+        given = flagfiles.expand(sys.argv[1:] if arguments is None else arguments)
+        left = read_flags(values, given, more)
         if values.help:
             print(show_help() if show_help else f"{about}\n{values.get_help()}")
-        elif text := run(values):
+        elif text := run(values, left) if more else run(values):
             print(text)
     except WorkerLost as error:
         return fail(error, RETRY)

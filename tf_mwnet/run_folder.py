@@ -8,7 +8,7 @@ import shutil
 
 import numpy as np
 
-from tf_mwnet.config import CONFIG, Experiment, differences, read_json
+from tf_mwnet.config import CONFIG, Experiment, differences, read_json, saved_experiment
 from tf_mwnet.data import realised_matrix
 from tf_mwnet.errors import UserError
 from tf_mwnet.files import load_arrays, write_atomically
@@ -53,6 +53,17 @@ def check(config: Experiment) -> pathlib.Path:
         hint = "--overwrite" if finished else "--resume to continue it, --overwrite to replace it"
         raise UserError(f"run_dir '{folder}' holds {state}; allowed: a new folder, or {hint}")
     return folder
+
+
+def finished(folder: pathlib.Path) -> tuple[Experiment, dict]:
+    """Configuration of a finished run, and the summary of each method it trained.
+
+    Raises:
+        UserError: there is none, or its files are damaged.
+    """
+    if not (folder / RESULT).is_file():
+        raise UserError(f"'{folder}' holds no finished run; allowed: the folder of one")
+    return saved_experiment(folder / CONFIG), read_json(folder / RESULT)["methods"]
 
 
 def prepare(folder: pathlib.Path, config: Experiment, splits: Splits) -> None:

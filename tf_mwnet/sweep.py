@@ -185,14 +185,26 @@ def _settings(lines: Sequence[str]) -> dict[str, list[str]]:
     return found
 
 
-def _grid(lines: Sequence[str]) -> dict[str, list[str]]:
-    """Setting -> flags, for all combinations of the values in ``--set``."""
-    axes = []
+def axes_of(lines: Sequence[str], what: str = "set") -> dict[str, list[str]]:
+    """Flag -> values to try, of lines ``<flag>=<values between commas>``.
+
+    Raises:
+        UserError: a line is not of that form; ``what`` is its name in the message.
+    """
+    axes = {}
     for line in lines:
         name, equals, values = line.partition("=")
         if not equals or not _names(values):
-            raise UserError(f"set is '{line}'; allowed: <flag>=<values between commas>")
-        axes.append([(f"{name}={v}", f"--{name}={v}") for v in _names(values)])
+            raise UserError(f"{what} is '{line}'; allowed: <flag>=<values between commas>")
+        axes[name] = _names(values)
+    return axes
+
+
+def _grid(lines: Sequence[str]) -> dict[str, list[str]]:
+    """Setting -> flags, for all combinations of the values in ``--set``."""
+    axes = [
+        [(f"{name}={v}", f"--{name}={v}") for v in values] for name, values in axes_of(lines).items()
+    ]
     return {
         " ".join(name for name, _ in point): [flag for _, flag in point]
         for point in itertools.product(*axes)

@@ -11,7 +11,7 @@ from absl import logging
 
 from tf_mwnet import experiment, run_folder
 from tf_mwnet.audit import evidence, scoring
-from tf_mwnet.config import CONFIG, Experiment, read_json, saved_experiment
+from tf_mwnet.config import Experiment
 from tf_mwnet.errors import UserError, choose
 from tf_mwnet.experiment import Result
 from tf_mwnet.files import load_arrays
@@ -66,13 +66,11 @@ def examine(
     """
     result = run if isinstance(run, Result) else None
     folder = result.run_dir if result else pathlib.Path(run)
-    if not (folder / run_folder.RESULT).is_file():
-        raise UserError(f"'{folder}' holds no finished run; allowed: the folder of one")
-    config = result.config if result else saved_experiment(folder / CONFIG)
+    config, trained = run_folder.finished(folder)
+    config = result.config if result else config
     if data_dir is not None:
         config = dataclasses.replace(config, data_dir=data_dir)
     method = method or config.method
-    trained = read_json(folder / run_folder.RESULT)["methods"]
     choose("method of this run", method, {name: 0 for name in trained if "+" not in name})
     if METHODS[method].trains_on == "meta":
         raise UserError(f"method '{method}' has seen the meta set alone; allowed: another of the run")

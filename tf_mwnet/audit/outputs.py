@@ -38,9 +38,17 @@ def facts(audit: Audit) -> dict:
     return found
 
 
-def write(audit: Audit, figure: Figure | None) -> list[tuple[str, object]]:
-    """Writes the audit's files, with `picture`'s figure; returns what they are and where."""
-    folder = folder_of(audit.folder, audit.method)
+def write(
+    audit: Audit, figure: Figure | None, folder: pathlib.Path | None = None
+) -> list[tuple[str, object]]:
+    """Writes the audit's files, with `picture`'s figure; returns what they are and where.
+
+    Args:
+        audit: what was found.
+        figure: `picture`'s.
+        folder: where; in the run's folder by default.
+    """
+    folder = folder or folder_of(audit.folder, audit.method)
     folder.mkdir(parents=True, exist_ok=True)
     text = audit.table.to_csv(index=False, float_format="%.6g", lineterminator="\n")
     write_atomically(folder / ISSUES, lambda file: file.write(text), mode="w")

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -30,7 +30,8 @@ SHARD = 5000  # examples
 COMPRESSED = "GZIP"
 
 
-def _files(folder: pathlib.Path, split: str, shards: int) -> list[pathlib.Path]:
+def files_of(folder: pathlib.Path, split: str, shards: int) -> list[pathlib.Path]:
+    """Paths of a split's files."""
     names = [f"data_tfrecord-{i:05d}-of-{shards:05d}.gz" for i in range(shards)]
     return [folder / f"Split-{split}" / name for name in names]
 
@@ -71,13 +72,33 @@ def _parts(part: LabelledSet, truth: bool, rows: np.ndarray) -> Iterator[bytes]:
             yield example(value, str(part.ids[row]), part.y[row], true).SerializeToString()
 
 
-def write(source: Source, folder: str | pathlib.Path, shard: int = SHARD) -> pathlib.Path:
+def write_shard(part: LabelledSet, truth: bool, path: pathlib.Path) -> int:
+    """Writes examples to one file; returns how many."""
+    with tf.io.TFRecordWriter(str(path), COMPRESSED) as writer:
+        for content in _parts(part, truth, np.arange(len(part))):
+            writer.write(content)
+    return len(part)
+
+
+def one_by_one(tasks: list[tuple]) -> None:
+    """Does `write_shard` for each."""
+    for task in tqdm(tasks, "writing records", disable=len(tasks) < 5):
+        write_shard(*task)
+
+
+def write(
+    source: Source,
+    folder: str | pathlib.Path,
+    shard: int = SHARD,
+    each: Callable[[list[tuple]], None] = one_by_one,
+) -> pathlib.Path:
     """Writes a source; the folder appears when it is whole.
 
     Args:
         source: what to write.
         folder: new, or empty.
         shard: examples in a file.
+        each: calls `write_shard` with each of the tuples in a list, in any order and place.
 
     Returns:
         The folder.
@@ -91,20 +112,17 @@ def write(source: Source, folder: str | pathlib.Path, shard: int = SHARD) -> pat
         raise UserError(f"'{folder}' is there already; allowed: a new folder")
     truth = source.truth_known or source.trusted
     with new_folder(folder) as beside:
-        splits = {}
+        splits, tasks = {}, []
         for split in ("train", "meta", "test"):
             part = getattr(source, split)
             if part is None:
                 continue
             splits[split] = {"examples": len(part), "shards": -(-len(part) // shard)}
-            paths = _files(beside, split, splits[split]["shards"])
+            paths = files_of(beside, split, splits[split]["shards"])
             paths[0].parent.mkdir()
             rows = np.array_split(np.arange(len(part)), len(paths))
-            hidden = len(paths) < 5
-            for path, own in zip(tqdm(paths, f"writing {split}", disable=hidden), rows, strict=True):
-                with tf.io.TFRecordWriter(str(path), COMPRESSED) as writer:
-                    for content in _parts(part, truth, own):
-                        writer.write(content)
+            tasks += [(part.take(own), truth, path) for own, path in zip(rows, paths, strict=True)]
+        each(tasks)
         text = json.dumps(_facts(source, splits, truth), indent=2) + "\n"
         (beside / FACTS).write_text(text)
     return folder
@@ -172,8 +190,12 @@ def _stream(facts: dict, paths: list[pathlib.Path], pixels: bool) -> tf.data.Dat
     return records.map(parse, num_parallel_calls=tf.data.AUTOTUNE).batch(500).prefetch(2)
 
 
-def _batches(facts, folder, split, pixels) -> Iterator[dict[str, np.ndarray]]:
-    paths = _files(folder, split, facts["splits"][split]["shards"])
+def batches(facts: dict, paths: list[pathlib.Path], pixels: bool) -> Iterator[dict[str, np.ndarray]]:
+    """Columns "id", "label", "x" (if ``pixels``) and, where it is known, "true_label", in parts.
+
+    Raises:
+        UserError: a file is missing or damaged.
+    """
     for path in paths:
         if not path.is_file():
             raise UserError(f"record file '{path}' is not there; allowed: all files of a split")
@@ -182,15 +204,15 @@ def _batches(facts, folder, split, pixels) -> Iterator[dict[str, np.ndarray]]:
     except tf.errors.OpError as error:  # a damaged file, or another kind of example
         reason = " ".join(str(error.message).split())[:150]
         raise UserError(
-            f"records of '{folder / f'Split-{split}'}' can not be read ({reason}); allowed: as they were"
-            " written"
+            f"records of '{paths[0].parent}' can not be read ({reason}); allowed: as they were written"
         ) from None
 
 
 def _load_split(facts, folder, split, cache, cache_dir) -> LabelledSet:
     count = facts["splits"][split]["examples"]
     shape = (count, *facts["shape"])
-    columns = list(_batches(facts, folder, split, pixels=False))
+    files = files_of(folder, split, facts["splits"][split]["shards"])
+    columns = list(batches(facts, files, pixels=False))
     found = {k: np.concatenate([c[k] for c in columns]) for k in columns[0]} if columns else {}
     if not columns or len(found["label"]) != count:
         have = len(found["label"]) if columns else 0
@@ -199,17 +221,16 @@ def _load_split(facts, folder, split, cache, cache_dir) -> LabelledSet:
         )
     size = int(np.prod(shape)) * np.dtype(facts["dtype"]).itemsize
     if cache == "disk" or (cache == "auto" and size > caches.IN_MEMORY):
-        files = _files(folder, split, facts["splits"][split]["shards"])
         stamp = [(str(p), p.stat().st_size, p.stat().st_mtime_ns) for p in files]
         path = caches.file_of(cache_dir, f"{facts['name']} {split}", repr(stamp))
         if not path.is_file():
-            decoded = (batch["x"] for batch in _batches(facts, folder, split, pixels=True))
+            decoded = (batch["x"] for batch in batches(facts, files, pixels=True))
             caches.write_rows(path, decoded, shape, facts["dtype"], split)
         x: Any = caches.read_rows(path)
     else:
         x = np.empty(shape, facts["dtype"])
         start = 0
-        for batch in _batches(facts, folder, split, pixels=True):
+        for batch in batches(facts, files, pixels=True):
             x[start : start + len(batch["x"])] = batch["x"]
             start += len(batch["x"])
         x = checks.inputs(f"{facts['name']} {split}", x)

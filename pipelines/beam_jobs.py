@@ -1,0 +1,133 @@
+"""Work on many files by Apache Beam: on this machine, or wherever the runner sends it."""
+
+from __future__ import annotations
+
+import pathlib
+import pickle
+import time
+from collections.abc import Sequence
+
+import apache_beam as beam
+from absl import logging
+from apache_beam.options.pipeline_options import PipelineOptions
+
+from tf_mwnet.data import records, statistics
+from tf_mwnet.errors import UserError
+
+# What "DirectRunner" means here: Beam's own class of that name first tries to download another program.
+HERE = "apache_beam.runners.portability.fn_api_runner.FnApiRunner"
+
+
+def options(runner: str, extra: Sequence[str] = ()) -> PipelineOptions:
+    """Beam's options.
+
+    Args:
+        runner: DirectRunner (here), FlinkRunner, SparkRunner, DataflowRunner ...
+        extra: the runner's own, as ``--name=value``.
+
+    Raises:
+        UserError: Beam does not know the runner.
+    """
+    try:
+        beam.runners.create_runner(runner)
+    except (ValueError, ImportError, AttributeError) as error:
+        raise UserError(
+            f"unknown runner '{runner}'; allowed: DirectRunner, FlinkRunner, SparkRunner, DataflowRunner"
+        ) from error
+    name = HERE if runner == "DirectRunner" else runner
+    return PipelineOptions([f"--runner={name}", *extra])
+
+
+def _write(task: tuple) -> int:
+    return records.write_shard(*task)
+
+
+def write_shards(tasks: list[tuple], settings: PipelineOptions) -> None:
+    """Does `records.write_shard` for each of ``tasks``."""
+    start = time.perf_counter()
+    with beam.Pipeline(options=settings) as pipeline:
+        _ = pipeline | beam.Create(tasks) | beam.Reshuffle() | beam.Map(_write)
+    size = sum(len(task[0]) for task in tasks)
+    seconds = time.perf_counter() - start
+    logging.info("%d examples written in %.0f s, %.0f a second", size, seconds, size / seconds)
+
+
+class _Look(beam.DoFn):
+    """A file's sums, and the digests of its inputs on the side."""
+
+    def __init__(self, folder: str):
+        self.folder = folder
+
+    def process(self, task):
+        split, path = task
+        part, digests = statistics.of_shard(pathlib.Path(self.folder), split, pathlib.Path(path))
+        yield part
+        for digest, *place in digests:
+            yield beam.pvalue.TaggedOutput("digests", (digest, tuple(place)))
+
+
+def _merge(parts) -> list:
+    return list(statistics.merge(parts).values())
+
+
+def look(folder: pathlib.Path, settings: PipelineOptions, out: pathlib.Path):
+    """Statistics of a data set as records: parts by split, and groups of equal inputs.
+
+    Args:
+        folder: the records.
+        settings: see `options`.
+        out: an empty folder for the results of Beam's workers.
+    """
+    tasks = [(split, str(path)) for split, path in statistics.shards(folder)]
+    with beam.Pipeline(options=settings) as pipeline:
+        looked = (
+            pipeline
+            | beam.Create(tasks)
+            | beam.Reshuffle()
+            | beam.ParDo(_Look(str(folder))).with_outputs("digests", main="parts")
+        )
+        _ = (
+            looked.parts
+            | beam.Map(lambda part: (part.split, part))
+            | beam.CombinePerKey(_Sum())
+            | "write parts" >> beam.Map(_keep, str(out), "part")
+        )
+        _ = (
+            looked.digests
+            | beam.GroupByKey()
+            | beam.Map(lambda item: (item[0], statistics.repeated(item[1])))
+            | beam.Filter(lambda item: item[1])
+            | "write groups" >> beam.Map(_keep, str(out), "group")
+        )
+    parts = {part.split: part for part in _kept(out, "part")}
+    order = [split for split, _ in dict.fromkeys((s, None) for s, _ in tasks)]
+    return {split: parts[split] for split in order}, sorted(_kept(out, "group"))
+
+
+class _Sum(beam.CombineFn):
+    """`statistics.merge_two`."""
+
+    def create_accumulator(self):
+        return None
+
+    def add_input(self, total, part):
+        return part if total is None else statistics.merge_two(total, part)
+
+    def merge_accumulators(self, totals):
+        found = None
+        for part in totals:
+            if part is not None:
+                found = self.add_input(found, part)
+        return found
+
+    def extract_output(self, total):
+        return total
+
+
+def _keep(item, folder: str, kind: str) -> None:
+    key, value = item
+    (pathlib.Path(folder) / f"{kind}-{key}.pkl").write_bytes(pickle.dumps(value))
+
+
+def _kept(folder: pathlib.Path, kind: str) -> list:
+    return [pickle.loads(path.read_bytes()) for path in sorted(folder.glob(f"{kind}-*.pkl"))]

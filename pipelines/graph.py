@@ -1,0 +1,83 @@
+"""The pipeline: which component takes what from which."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from typing import Any
+
+from kfp import dsl
+
+from pipelines import components as parts
+from pipelines.settings import Settings, flags_of, stamp
+from tf_mwnet.config import Experiment
+
+
+def _prepared(settings: Settings, config: Experiment, shared: dict[str, Any]):
+    """From raw data to biased records."""
+    beam = {"runner": settings.runner, "beam_options": list(settings.beam_options)}
+    examples = parts.example_gen(
+        flags=flags_of(config, "example_gen"),
+        stamp=stamp(config) if settings.home else "",
+        **beam,
+        **shared,
+    ).outputs["examples"]
+    statistics = parts.statistics_gen(examples=examples, **beam, **shared).outputs["statistics"]
+    schema = parts.schema_gen(examples=examples, statistics=statistics, **shared).outputs["schema"]
+    validated = parts.example_validator(
+        statistics=statistics, schema=schema, max_duplicates=settings.max_duplicates, **shared
+    )
+    bias = parts.bias_gen(examples=examples, flags=flags_of(config, "bias_gen"), **shared)
+    return bias.after(validated).outputs["biased"]
+
+
+def _trained(
+    settings: Settings, config: Experiment, biased, name: str, kinds, shared, weight_net=None
+) -> dict[str, Any]:
+    """From biased records to pushed models, by what is pushed."""
+    flags = flags_of(config, "trainer")
+    other = dataclasses.replace(config, method=settings.baseline, weight_net="")
+    extra = {} if weight_net is None else {"weight_net": weight_net}
+    if settings.search and weight_net is None:
+        extra["best"] = parts.tuner(
+            biased=biased, flags=flags, search=list(settings.search), trials=settings.trials, **shared
+        ).outputs["best"]
+    baseline = parts.trainer(biased=biased, flags=flags_of(other, "trainer"), **shared)
+    main = parts.trainer(biased=biased, flags=flags, **extra, **shared)
+    evaluation = parts.evaluator(
+        run=main.outputs["run"], baseline=baseline.outputs["run"], biased=biased, margin=settings.margin,
+        min_recall=settings.min_recall, confidence=settings.confidence, **shared,
+    ).outputs["evaluation"]  # fmt: skip
+    parts.label_audit(run=main.outputs["run"], biased=biased, **shared)
+    blessing = parts.infra_validator(
+        model=main.outputs["model"], biased=biased, max_latency_ms=settings.max_latency_ms, **shared
+    ).outputs["blessing"]
+    pushed = {}
+    for what, label in kinds.items():
+        task = parts.pusher(
+            model=main.outputs["model"], evaluation=evaluation, blessing=blessing, what=what,
+            name=f"{name}{label}", push_to=settings.push_to, **shared,
+        )  # fmt: skip
+        task.set_caching_options(False)  # it looks at what is there, and does not push twice
+        pushed[what] = task.outputs["pushed"]
+    return pushed
+
+
+def build(settings: Settings):
+    """The pipeline of some settings, for the engine to run or to compile."""
+    shared = {"home": settings.home, "code": settings.code}
+    name = re.sub(r"[^a-z0-9]+", "-", f"tf-mwnet-{settings.name}".lower()).strip("-")
+
+    @dsl.pipeline(name=name, description="From raw data to a served weight function.")
+    def pipeline():
+        biased = _prepared(settings, settings.run, shared)
+        both = {"weight_net": "", "classifier": "-classifier"}
+        pushed = _trained(settings, settings.run, biased, settings.name, both, shared)
+        if settings.transfer:
+            biased = _prepared(settings, settings.transfer, shared)
+            label = {"classifier": "-transferred-classifier"}
+            _trained(
+                settings, settings.transfer, biased, settings.name, label, shared, pushed["weight_net"]
+            )
+
+    return pipeline

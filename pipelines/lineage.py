@@ -1,0 +1,108 @@
+"""``python -m pipelines.lineage saved_models/<name>/<version>``: what a pushed model was made from.
+
+From the model back to data, bias, seeds, configuration, library versions and metrics, as the store of
+the pipeline's home folder (``--home``) has them. The model is known by its content, wherever it lies.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import pathlib
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from absl import flags
+
+from pipelines.store import NAME, Store
+from tf_mwnet import console
+from tf_mwnet.errors import UserError
+from tf_mwnet.serving import model_digest
+
+
+def define_flags() -> flags.FlagValues:
+    values = console.new_flags()
+    flags.DEFINE_string("home", "runs/pipeline", "the pipeline's folder", flag_values=values)
+    flags.DEFINE_boolean("json", False, "print JSON", flag_values=values)
+    return values
+
+
+def trace(store: Store, model: pathlib.Path) -> list[dict[str, Any]]:
+    """The tasks behind a pushed model, the last one first, each once.
+
+    Args:
+        store: of the pipeline that pushed it.
+        model: folder of the SavedModel.
+
+    Raises:
+        UserError: there is no model, or the store has not seen it.
+    """
+    if not (model / "saved_model.pb").is_file():
+        raise UserError(f"'{model}' is no SavedModel; allowed: saved_models/<name>/<version>")
+    digest = model_digest(model)
+    found = store.rows("SELECT task FROM artifacts WHERE model = ? ORDER BY task DESC", digest)
+    if not found:
+        raise UserError(f"'{store.path}' knows nothing of '{model}'; allowed: --home of its pipeline")
+    queue, seen = [found[0]["task"]], {}
+    while queue:
+        number = queue.pop(0)
+        if number in seen:
+            continue
+        row = store.rows("SELECT * FROM tasks WHERE id = ?", number)[0]
+        inputs = {r["name"]: r["uri"] for r in store.rows("SELECT * FROM inputs WHERE task = ?", number)}
+        for name in ("parameters", "versions", "metrics"):
+            row[name] = json.loads(row[name])
+        seen[number] = row | {"inputs": {}}
+        for name, uri in inputs.items():
+            if maker := store.maker(uri):
+                seen[number]["inputs"][name] = maker["id"]
+                queue.append(maker["id"])
+    return [seen[number] for number in sorted(seen, reverse=True)]
+
+
+def text(tasks: Sequence[dict[str, Any]]) -> str:
+    """The tasks for people."""
+    lines = []
+    for row in tasks:
+        when = datetime.datetime.fromtimestamp(row["started"]).isoformat(" ", "seconds")
+        lines.append(f"{row['component']} #{row['id']}, {when}, {row['ended'] - row['started']:.0f} s")
+        made = ", ".join(f"{name} from #{number}" for name, number in row["inputs"].items())
+        for name, value in (("inputs", made), *row["parameters"].items(), *_flat(row["metrics"])):
+            if value not in ("", [], None) and name not in ("home",):
+                shown = " ".join(map(str, value)) if isinstance(value, list) else value
+                lines.append(f"    {name:<22}{shown}")
+        lines.append("")
+    versions = ", ".join(f"{k} {v}" for k, v in tasks[0]["versions"].items())
+    return "\n".join([*lines, f"versions: {versions}"])
+
+
+def _flat(metrics: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    found = []
+    for name, value in metrics.items():
+        if isinstance(value, dict):
+            found += _flat(value, f"{prefix}{name}.")
+        elif not (isinstance(value, list) and value and isinstance(value[0], list)):
+            found.append((f"{prefix}{name}", value))
+    return found
+
+
+def run(values: flags.FlagValues, left: Sequence[str]) -> str:
+    """Returns what the command prints."""
+    paths = [argument for argument in left if not argument.startswith("-")]
+    if len(paths) != 1 or len(left) != 1:
+        raise UserError(f"arguments are '{' '.join(left)}'; allowed: one folder of a pushed model")
+    home = pathlib.Path(values.home)
+    if not (home / NAME).is_file():
+        raise UserError(f"home '{home}' has no {NAME}; allowed: the folder of a pipeline that has run")
+    tasks = trace(Store(home), pathlib.Path(paths[0]))
+    return json.dumps(tasks, indent=2) if values.json else text(tasks)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command line; returns the exit code, see `console.command`."""
+    return console.command(__doc__, define_flags(), run, arguments, more=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

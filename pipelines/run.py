@@ -1,0 +1,196 @@
+"""``python -m pipelines.run``: the pipeline, here.
+
+Flags that are not the pipeline's own are those of ``python -m tf_mwnet.main`` (written --name=value).
+What is unchanged is not done again; after a failure or a kill, the same command goes on.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import io
+import json
+import os
+import pathlib
+import re
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Sequence
+
+from tf_mwnet import console
+
+console.start()
+
+from absl import logging  # noqa: E402
+
+from pipelines import settings as options  # noqa: E402
+from pipelines.store import Store  # noqa: E402
+from pipelines.tasks import LAUNCHER  # noqa: E402
+from tf_mwnet.errors import Interrupted, UserError  # noqa: E402
+
+COLOUR = re.compile(r"\x1b\[\d+m")
+BEGIN, CACHED, END = (
+    re.compile(text)
+    for text in (
+        r"Executing task '([\w-]+)'",
+        r"Task ([\w-]+) cache hit",
+        r"Task '([\w-]+)' finished with",
+    )
+)
+
+
+class _Log(io.TextIOBase):
+    """Where the engine writes: all to a file; what a person wants to know, to stderr."""
+
+    def __init__(self, file):
+        self.file, self.rest = file, ""
+
+    def write(self, text: str) -> int:
+        self.file.write(COLOUR.sub("", text))
+        self.file.flush()
+        *lines, self.rest = (self.rest + COLOUR.sub("", text)).split("\n")
+        for line in lines:
+            self._line(line)
+        return len(text)
+
+    def _line(self, line: str) -> None:
+        if found := BEGIN.search(line):
+            logging.info("%s ...", found[1])
+        elif found := CACHED.search(line):
+            logging.info("%s: unchanged", found[1])
+        elif line.lstrip().startswith("tf_mwnet: "):
+            logging.info("  %s", line.lstrip().removeprefix("tf_mwnet: "))
+
+
+@contextlib.contextmanager
+def _alone(home: pathlib.Path):
+    """Keeps other runs out of a home folder."""
+    home.mkdir(parents=True, exist_ok=True)
+    with open(home / ".lock", "w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise UserError(f"another run is at work in home '{home}'; allowed: one at a time") from None
+        yield
+
+
+def _tidy(store: Store, home: pathlib.Path) -> None:
+    """Removes what cut-off tasks left, and artifacts that are not as they were made."""
+    for component in store.end_running():
+        logging.info("%s was killed; going on from there", component)
+    for uri in store.damaged(home):
+        logging.warning("'%s' is not as it was made; making it anew", uri)
+        path = pathlib.Path(uri)
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    kept = {pathlib.Path(row["uri"]).parent for row in store.rows("SELECT uri FROM artifacts")}
+    for folder in (home / "artifacts").glob("*/*"):
+        if folder.is_dir() and folder not in kept and folder.parent.name != ".kfp_cache":
+            shutil.rmtree(folder)
+
+
+@contextlib.contextmanager
+def _components_end_too(store: Store):
+    """Passes a signal that ends this process on to the component that the engine waits for."""
+
+    def ended(number, frame):
+        for row in store.rows("SELECT pid FROM tasks WHERE state = 'running'"):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(row["pid"], signal.SIGTERM)
+        raise Interrupted(number, f"stopped by {signal.Signals(number).name}; the same command goes on")
+
+    before = {number: signal.signal(number, ended) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _execute(pipeline, home: pathlib.Path) -> None:
+    """Runs a pipeline on the engine.
+
+    Raises:
+        RuntimeError: a component has failed.
+    """
+    from kfp import local
+
+    local.init(
+        local.SubprocessRunner(use_venv=False),
+        pipeline_root=str(home / "artifacts"),
+        enable_caching=True,
+        cache_root=str(home / "cache"),
+    )
+    os.environ[LAUNCHER] = str(os.getpid())
+    # Components find the packages where this process has them.
+    roots = {str(pathlib.Path(sys.modules[m].__file__).parents[1]) for m in ("tf_mwnet", "pipelines")}
+    os.environ["PYTHONPATH"] = os.pathsep.join([*sorted(roots), os.environ.get("PYTHONPATH", "")])
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    with open(home / "log.txt", "a") as file, contextlib.redirect_stdout(_Log(file)):
+        pipeline()
+
+
+def run(found: options.Settings) -> str:
+    """Runs the pipeline of some settings; returns what to print.
+
+    Raises:
+        UserError: a component has failed; the message is its reason.
+    """
+    import warnings
+
+    warnings.filterwarnings("ignore", category=FutureWarning)
+    from pipelines import graph
+
+    home, start = pathlib.Path(found.home), time.time()
+    with _alone(home):
+        store = Store(home)
+        _tidy(store, home)
+        try:
+            with _components_end_too(store):
+                _execute(graph.build(found), home)
+        except RuntimeError as error:
+            store.end_running()
+            failed = store.rows("SELECT * FROM tasks WHERE started > ? AND state = 'failed'", start)
+            if not failed:
+                raise UserError(f"{error}; see {home / 'log.txt'}") from error
+            last = failed[-1]
+            raise UserError(
+                f"{last['component']}: {last['error'] or 'failed'}; see {home / 'log.txt'}; the same"
+                " command goes on from there"
+            ) from error
+        return report(store, found, start)
+
+
+def report(store: Store, found: options.Settings, start: float) -> str:
+    """What the command prints at its end."""
+    from tf_mwnet.reports.tables import text
+
+    ran = store.rows("SELECT * FROM tasks WHERE started > ? ORDER BY id", start)
+    rows = [[row["component"], f"{row['ended'] - row['started']:.0f}"] for row in ran]
+    lines = ["", text(["component", "seconds"], rows, numbers=(1,)), ""]
+    for row in ran:
+        metrics = json.loads(row["metrics"])
+        if row["component"] == "pusher":
+            name = json.loads(row["parameters"])["name"]
+            lines.append(
+                f"pushed        {metrics['pushed']}" if metrics["pushed"]
+                else f"not pushed    {name}: {metrics['reasons'][0]}"
+            )  # fmt: skip
+    lines += [f"lineage       {store.path}", f"time          {time.time() - start:.0f} s"]
+    return "\n".join(lines)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command line; returns the exit code, see `console.command`."""
+    return console.command(
+        __doc__,
+        options.define_flags(),
+        lambda values, left: run(options.read(values, left)),
+        arguments,
+        more=True,
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

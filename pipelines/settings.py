@@ -1,0 +1,208 @@
+"""Flags of the pipeline commands: the pipeline's own, and those of the run, by component."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import importlib.metadata
+import json
+import pathlib
+import sys
+from collections.abc import Sequence
+
+from absl import flags
+
+from tf_mwnet import console, flagfiles
+from tf_mwnet.config import ABOUT_THE_FOLDER, DEFAULTS, Experiment
+from tf_mwnet.data import BiasConfig
+from tf_mwnet.errors import UserError, check_range, choose
+from tf_mwnet.main import parse
+from tf_mwnet.methods import METHODS
+from tf_mwnet.sweep import axes_of
+
+DATA = ("dataset", "data_dir", "label_key", "clean_label_key", "resize", "center_crop", "classes",
+        "test_fraction", "meta_size", "meta_labels", "data_seed")  # fmt: skip
+BIAS = tuple(f.name for f in dataclasses.fields(BiasConfig) if f.name != "early_stopping")
+LIBRARIES = ("tensorflow", "keras", "numpy", "kfp", "apache-beam", "keras-tuner", "scikit-learn")
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """What a pipeline is made of.
+
+    Attributes:
+        run: the experiment.
+        transfer: another, that takes the weight net of the first as it is; None for none.
+        home: absolute folder of artifacts, state and lineage; "" on a cluster.
+        name: of the models that are pushed.
+        push_to: folder of pushed models.
+        baseline: method to be better than.
+        margin, min_recall, confidence: see `tf_mwnet.evaluation.judge`.
+        max_duplicates: see `tf_mwnet.data.validation.anomalies`.
+        max_latency_ms: see `tf_mwnet.serving.check`.
+        search: ``<flag>=<values>`` to tune; empty for no tuning.
+        trials: of the search.
+        runner, beam_options: Apache Beam's.
+        code: digest of code and library versions.
+    """
+
+    run: Experiment
+    transfer: Experiment | None
+    home: str
+    name: str
+    push_to: str
+    baseline: str
+    margin: float
+    min_recall: float
+    confidence: float
+    max_duplicates: float
+    max_latency_ms: float
+    search: tuple[str, ...]
+    trials: int
+    runner: str
+    beam_options: tuple[str, ...]
+    code: str
+
+
+def define_flags() -> flags.FlagValues:
+    """The pipeline's own flags."""
+    values = console.new_flags()
+    define = {"flag_values": values}
+    flags.DEFINE_string("home", "runs/pipeline", "folder of artifacts, state and lineage", **define)
+    flags.DEFINE_string("name", "", "of the models that are pushed; the data set's by default", **define)
+    flags.DEFINE_string("push_to", "saved_models", "folder of pushed models", **define)
+    flags.DEFINE_string("baseline", "erm", "method that a model must be better than", **define)
+    flags.DEFINE_float("margin", 0.0, "by how much, as a share of the test set", **define)
+    flags.DEFINE_float("min_recall", 0.0, "share of each class that must be found", **define)
+    flags.DEFINE_float("confidence", 0.95, "of the intervals that are reported", **define)
+    flags.DEFINE_float(
+        "max_duplicates", 0.01, "share of meta and test set that may be in training too", **define
+    )
+    flags.DEFINE_float("max_latency_ms", 0.0, "of one answer; 0 for any", **define)
+    flags.DEFINE_multi_string("search", [], "<flag>=<values between commas> to tune", **define)
+    flags.DEFINE_integer("trials", 10, "of the search", **define)
+    flags.DEFINE_string("transfer", "", "flagfile of a second run, with the weight net frozen", **define)
+    flags.DEFINE_string("runner", "DirectRunner", "Apache Beam's runner for reading data", **define)
+    flags.DEFINE_multi_string("beam", [], "an option of that runner, as name=value", **define)
+    return values
+
+
+def read(values: flags.FlagValues, run_flags: Sequence[str], local: bool = True) -> Settings:
+    """The settings that a command line asks for.
+
+    Args:
+        values: the pipeline's flags.
+        run_flags: the others, those of the run.
+        local: whether the pipeline runs here; paths are absolute then.
+
+    Raises:
+        UserError: a value is not allowed.
+    """
+    run = _experiment(run_flags)
+    choose("baseline", values.baseline, METHODS)
+    if values.baseline == run.method:
+        raise UserError(f"baseline is '{values.baseline}', as method is; allowed: another method")
+    for name in ("margin", "min_recall", "max_duplicates"):
+        check_range(name, values[name].value, 0, 1)
+    if not 0 < values.confidence < 1:
+        raise UserError(f"confidence is {values.confidence:g}; allowed: between 0 and 1")
+    check_range("trials", values.trials, 1)
+    check_range("max_latency_ms", values.max_latency_ms, 0)
+    for name, texts in axes_of(values.search, "search").items():
+        if name not in DEFAULTS or name in (*DATA, *BIAS, *ABOUT_THE_FOLDER, "weight_net", "compare"):
+            raise UserError(f"search has '{name}'; allowed: flags of method, classifier and schedule")
+        for text in texts:
+            _experiment([*run_flags, f"--{name}={text}"])
+    transfer = (
+        _experiment(flagfiles.expand([f"--flagfile={values.transfer}"])) if values.transfer else None
+    )
+    name = values.name or pathlib.Path(run.dataset).stem
+    if not name or name != pathlib.Path(name).name or name.startswith("."):
+        raise UserError(f"name is '{name}'; allowed: a name without '/'")
+    place = (lambda path: str(pathlib.Path(path).absolute())) if local else str
+    return Settings(
+        run=run,
+        transfer=transfer,
+        home=place(values.home) if local else "",
+        name=name,
+        push_to=place(values.push_to),
+        search=tuple(values.search),
+        beam_options=tuple(f"--{option.lstrip('-')}" for option in values.beam),
+        code=code(),
+        **{k: values[k].value for k in ("baseline", "margin", "min_recall", "confidence",
+           "max_duplicates", "max_latency_ms", "trials", "runner")},
+    )  # fmt: skip
+
+
+def _experiment(given: Sequence[str]) -> Experiment:
+    found = parse([*given, "--compare="])
+    for name in ABOUT_THE_FOLDER:
+        if getattr(found, name) != DEFAULTS[name]:
+            raise UserError(f"{name} is set; allowed: home, for the whole pipeline")
+    if found.dataset in ("folder", "npz", "records") and not found.data_dir:
+        raise UserError(f"dataset is {found.dataset} without data_dir; allowed: with it")
+    return found
+
+
+def flags_of(config: Experiment, component: str) -> list[str]:
+    """The flags that matter to a component and are not at their defaults.
+
+    Args:
+        config: the experiment.
+        component: "example_gen", "bias_gen" or "trainer".
+    """
+    kind = METHODS.get(config.method)
+    changed = {}
+    if config.meta_labels == "auto" and kind is not None and kind.meta_labels == "noisy":
+        changed["meta_labels"] = "noisy"
+    if config.data_dir and pathlib.Path(config.data_dir).exists():
+        changed["data_dir"] = str(pathlib.Path(config.data_dir).absolute())
+    config = dataclasses.replace(config, **changed)
+    if component == "example_gen":
+        # Whether labels are clean at first depends on whether any noise is put in, not on which.
+        noise = config.noise if config.noise in ("auto", "none") else "uniform"
+        config = dataclasses.replace(config, noise=noise)
+        names = (*DATA, "noise")
+    elif component == "bias_gen":
+        names = BIAS
+    else:
+        names = tuple(k for k in DEFAULTS if k not in (*DATA, *BIAS, *ABOUT_THE_FOLDER, "compare"))
+    found = []
+    for name in names:
+        value = getattr(config, name)
+        if value != DEFAULTS[name]:
+            shown = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+            found.append(f"--{name}={shown}")
+    return found
+
+
+def code() -> str:
+    """Digest of the packages' files and of the libraries' versions."""
+    found = hashlib.sha256(sys.version.encode())
+    root = pathlib.Path(__file__).parent
+    package = pathlib.Path(sys.modules["tf_mwnet"].__file__).parent
+    for folder in (package, root):
+        for path in sorted([*folder.rglob("*.py"), *folder.rglob("*.j2")]):
+            found.update(path.relative_to(folder).as_posix().encode() + b"\0" + path.read_bytes())
+    for name in LIBRARIES:
+        found.update(f"{name} {importlib.metadata.version(name)}".encode())
+    return found.hexdigest()[:16]
+
+
+def stamp(config: Experiment) -> str:
+    """Digest of names, sizes and times of the files that the data is read from."""
+    path = pathlib.Path(config.data_dir or "")
+    if not config.data_dir:
+        return ""
+    if not path.exists():
+        raise UserError(f"data_dir '{path}' is not there; allowed: a folder or a file")
+    files = sorted(path.rglob("*")) if path.is_dir() else [path]
+    if config.dataset not in ("folder", "npz", "records"):
+        files = [f for f in files if config.dataset.split("/")[0].split(":")[0] in f.parts]
+    rows = [
+        (str(f.relative_to(path)), s.st_size, s.st_mtime_ns)
+        for f in files
+        if f.is_file()
+        for s in [f.stat()]
+    ]
+    return hashlib.sha256(json.dumps(rows).encode()).hexdigest()[:16]

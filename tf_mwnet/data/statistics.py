@@ -1,0 +1,219 @@
+"""What a data set as records looks like: counts, pixels, images that are there twice.
+
+Each file of records is looked at by itself (`of_shard`), and what is found is added up (`merge`), so
+that a data set of any size can be looked at by many workers.
+"""
+
+from __future__ import annotations
+
+import collections
+import csv
+import dataclasses
+import hashlib
+import pathlib
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+from tensorflow_metadata.proto.v0 import statistics_pb2
+
+from tf_mwnet.data import records
+from tf_mwnet.errors import UserError
+from tf_mwnet.files import write_atomically
+
+STATISTICS, DUPLICATES = "statistics.pb", "duplicates.csv"
+SHOWN = 5  # ids of constant inputs
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+    """Sums over some examples of a split, K classes, C channels.
+
+    Attributes:
+        split: "train", "meta" or "test".
+        counts: examples by given label, int ``[K]``.
+        outside: examples whose label is below 0 or above K - 1.
+        values: input values per channel.
+        total: their sum, ``[C]``.
+        square: sum of their squares, ``[C]``.
+        low, high: smallest and largest value, ``[C]``.
+        constant: ids of inputs whose values are all the same, the first few.
+        num_constant: how many there are.
+    """
+
+    split: str
+    counts: np.ndarray
+    outside: int
+    values: int
+    total: np.ndarray
+    square: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+    constant: tuple[str, ...]
+    num_constant: int
+
+    @property
+    def mean(self) -> np.ndarray:
+        return self.total / max(self.values, 1)
+
+    @property
+    def std(self) -> np.ndarray:
+        return np.sqrt(np.maximum(self.square / max(self.values, 1) - self.mean**2, 0))
+
+
+def shards(folder: pathlib.Path) -> list[tuple[str, pathlib.Path]]:
+    """Split and path of each file of records."""
+    facts = records.read_facts(folder)
+    return [
+        (split, path)
+        for split, found in facts["splits"].items()
+        for path in records.files_of(folder, split, found["shards"])
+    ]
+
+
+def of_shard(
+    folder: pathlib.Path, split: str, path: pathlib.Path
+) -> tuple[Part, list[tuple[str, str, str]]]:
+    """Sums over a file, and ``(digest, split, id)`` of each input in it.
+
+    Raises:
+        UserError: the file is missing or damaged.
+    """
+    facts = records.read_facts(folder)
+    channels = facts["shape"][-1] if facts["shape"] else 1
+    count = len(facts["classes"])
+    part = _nothing(split, count, channels)
+    digests = []
+    for batch in records.batches(facts, [path], pixels=True):
+        x, ids = batch["x"], [i.decode() for i in batch["id"]]
+        digests += [
+            (hashlib.sha256(v.tobytes()).hexdigest(), split, i) for v, i in zip(x, ids, strict=True)
+        ]
+        flat = x.reshape(len(x), -1)
+        same = np.flatnonzero((flat == flat[:, :1]).all(axis=1)) if flat.shape[1] > 1 else []
+        label, values = batch["label"], x.reshape(-1, channels).astype(np.float64)
+        inside = (label >= 0) & (label < count)
+        part = merge_two(
+            part,
+            Part(
+                split, np.bincount(label[inside], minlength=count), int((~inside).sum()), len(values),
+                values.sum(axis=0), (values**2).sum(axis=0), values.min(axis=0), values.max(axis=0),
+                tuple(ids[i] for i in same[:SHOWN]), len(same),
+            ),
+        )  # fmt: skip
+    return part, digests
+
+
+def _nothing(split: str, classes: int, channels: int) -> Part:
+    zero = np.zeros(channels)
+    none = np.zeros(classes, np.int64)
+    return Part(split, none, 0, 0, zero, zero, zero + np.inf, zero - np.inf, (), 0)
+
+
+def merge_two(a: Part, b: Part) -> Part:
+    """The sums over the examples of both, which are of the same split."""
+    return Part(
+        a.split, a.counts + b.counts, a.outside + b.outside, a.values + b.values, a.total + b.total,
+        a.square + b.square, np.minimum(a.low, b.low), np.maximum(a.high, b.high),
+        (a.constant + b.constant)[:SHOWN], a.num_constant + b.num_constant,
+    )  # fmt: skip
+
+
+def merge(parts: Iterable[Part]) -> dict[str, Part]:
+    """The sums by split."""
+    found: dict[str, Part] = {}
+    for part in parts:
+        found[part.split] = merge_two(found[part.split], part) if part.split in found else part
+    return found
+
+
+def repeated(places: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Splits and ids of one input, if it is there more than once."""
+    found = sorted(places)
+    return found if len(found) > 1 else []
+
+
+def duplicates_of(digests: Iterable[tuple[str, str, str]]) -> list[list[tuple[str, str]]]:
+    """Groups of ``(split, id)`` with the same input."""
+    groups = collections.defaultdict(list)
+    for digest, split, name in digests:
+        groups[digest].append((split, name))
+    return sorted(filter(None, map(repeated, groups.values())))
+
+
+def overlap(groups: Sequence[Sequence[tuple[str, str]]], first: str, second: str) -> list[str]:
+    """Ids in split ``second`` of inputs that are in split ``first`` too."""
+    return sorted(
+        name
+        for group in groups
+        if first in {split for split, _ in group}
+        for split, name in group
+        if split == second
+    )
+
+
+# -------------------------------------------------------------------- as protos
+
+
+def to_proto(
+    facts: dict[str, Any], parts: dict[str, Part]
+) -> statistics_pb2.DatasetFeatureStatisticsList:
+    """As TensorFlow Data Validation has it: one data set a split, a feature for the label and the input.
+
+    The label's buckets are the examples of each class, in `rank_histogram`.
+    """
+    found = statistics_pb2.DatasetFeatureStatisticsList()
+    for split, part in parts.items():
+        size = int(part.counts.sum()) + part.outside
+        data = found.datasets.add(name=split, num_examples=size)
+        label = data.features.add(type=statistics_pb2.FeatureNameStatistics.INT)
+        label.path.step.append("label")
+        strings = label.string_stats
+        strings.common_stats.num_non_missing = size
+        strings.unique = int((part.counts > 0).sum())
+        for name, count in zip(facts["classes"], part.counts, strict=True):
+            strings.rank_histogram.buckets.add(label=name, sample_count=float(count))
+        for name, number in (("out_of_range", part.outside), ("constant_inputs", part.num_constant)):
+            label.custom_stats.add(name=name, num=number)
+        label.custom_stats.add(name="constant_ids", str=", ".join(part.constant))
+        for channel in range(len(part.total)):
+            pixels = data.features.add(type=statistics_pb2.FeatureNameStatistics.FLOAT)
+            pixels.path.step.extend(["x", str(channel)])
+            numbers = pixels.num_stats
+            numbers.common_stats.num_non_missing = size
+            numbers.mean, numbers.std_dev = float(part.mean[channel]), float(part.std[channel])
+            numbers.min, numbers.max = float(part.low[channel]), float(part.high[channel])
+    return found
+
+
+def write(facts, parts, groups, folder: pathlib.Path) -> None:
+    """Writes the protos and, a row each, the examples whose input is there more than once."""
+    message = to_proto(facts, parts).SerializeToString()
+    write_atomically(folder / STATISTICS, lambda file: file.write(message))
+
+    def rows(file):
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["group", "split", "id"])
+        for number, group in enumerate(groups):
+            writer.writerows([number, split, name] for split, name in group)
+
+    write_atomically(folder / DUPLICATES, rows, mode="w")
+
+
+def read(folder: pathlib.Path) -> tuple[statistics_pb2.DatasetFeatureStatisticsList, list]:
+    """What `write` wrote.
+
+    Raises:
+        UserError: a file is missing or damaged.
+    """
+    try:
+        message = (folder / STATISTICS).read_bytes()
+        found = statistics_pb2.DatasetFeatureStatisticsList.FromString(message)
+        with open(folder / DUPLICATES, newline="") as file:
+            rows = list(csv.DictReader(file))
+        groups: dict[str, list] = collections.defaultdict(list)
+        for row in rows:
+            groups[row["group"]].append((row["split"], row["id"]))
+    except Exception as error:  # protobuf's own, and those of a damaged table
+        raise UserError(f"statistics in '{folder}' can not be read; allowed: as written") from error
+    return found, list(groups.values())

@@ -1,0 +1,94 @@
+"""Pages about what a pipeline's components found: the data, and its labels."""
+
+from __future__ import annotations
+
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from tf_mwnet.audit import Audit, outputs
+from tf_mwnet.data.statistics import Part
+from tf_mwnet.evaluation import Evaluation
+from tf_mwnet.reports import matrices, page, plots
+
+
+def class_counts(names: Sequence[str], parts: Mapping[str, Part]) -> Figure:
+    """Bars: share of each class in each split, on one axis."""
+    figure, axes = plots.new_axes("class", "% of the split", "Classes of each split")
+    place, width = np.arange(len(names)), 0.8 / max(len(parts), 1)
+    counts = {split: part.counts for split, part in parts.items()}
+    for number, (split, found, colour) in enumerate(plots.coloured(counts)):
+        share = 100 * found / max(found.sum(), 1)
+        label = f"{split} ({found.sum():,})"
+        axes.bar(place + (number + 0.5) * width - 0.4, share, width, label=label, color=colour)
+    axes.set_xticks(place, names, rotation=45 if max(map(len, names)) > 3 else 0, ha="center")
+    axes.legend(frameon=False)
+    return figure
+
+
+def of_data(
+    folder: pathlib.Path,
+    facts: Mapping[str, Any],
+    parts: Mapping[str, Part],
+    groups: Sequence[Sequence[tuple[str, str]]],
+) -> pathlib.Path:
+    """Writes the page about a data set as records; returns its path.
+
+    Args:
+        folder: an empty one.
+        facts: see `records.read_facts`.
+        parts: by split, see `statistics.merge`.
+        groups: equal inputs, see `statistics.duplicates_of`.
+    """
+    names = facts["classes"]
+    counts = pd.DataFrame({"class": names} | {split: p.counts for split, p in parts.items()})
+    rows = [
+        {"split": split, "channel": c, "mean": p.mean[c], "deviation": p.std[c],
+         "smallest": p.low[c], "largest": p.high[c]}
+        for split, p in parts.items() for c in range(len(p.total))
+    ]  # fmt: skip
+    twice = [
+        {"group": number, "split": split, "id": name}
+        for number, group in enumerate(groups)
+        for split, name in group
+    ]
+    tables = [
+        page.table(folder, "counts.csv", "Examples of each class", counts),
+        page.table(folder, "values.csv", "Values of the inputs", pd.DataFrame(rows)),
+    ]
+    lines = [f"{p.counts.sum():,} examples in {split}" for split, p in parts.items()]
+    lines.append(f"{len(groups)} inputs are there more than once")
+    if twice:
+        caption = "Inputs that are there more than once"
+        tables.append(page.table(folder, "duplicates.csv", caption, pd.DataFrame(twice), page.ISSUES))
+    figure = class_counts(names, parts)
+    images = [page.image(folder, "plots", "classes", "Classes of each split", figure)]
+    title = f"Data: {facts['name']}"
+    return page.write(folder, title, [page.Section(facts["name"], lines, tables, images)])
+
+
+def of_labels(folder: pathlib.Path, audit: Audit) -> pathlib.Path:
+    """Writes the page about a run's labels; returns its path."""
+    lines = [f"{name}: {value}" for name, value in outputs.lines(audit)]
+    caption = f"Labels, worst first (the first {min(page.ISSUES, len(audit.table))})"
+    tables = [page.table(folder, outputs.ISSUES, caption, audit.table, page.ISSUES)]
+    figure = outputs.picture(audit, 64)
+    about = "The labels of lowest quality"
+    images = [] if figure is None else [page.image(folder, "plots", "worst", about, figure)]
+    section = page.Section(f"By {audit.method}", lines, tables, images)
+    return page.write(folder, "Labels that look wrong", [section])
+
+
+def evaluation(found: Evaluation, names: Sequence[str]) -> Figure:
+    """The confusion matrix of the test set, with what was found above it."""
+    low, high = found.interval
+    verdict = "blessed" if found.blessed else "not blessed"
+    title = (
+        f"{100 * found.accuracy:.1f} % right ({100 * low:.1f} to {100 * high:.1f}), baseline"
+        f" {100 * found.baseline_accuracy:.1f} %: {verdict}"
+    )
+    return matrices.draw({title: found.confusion}, tuple(names), "predicted class", "true class")

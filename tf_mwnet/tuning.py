@@ -1,0 +1,122 @@
+"""A small search over settings, by KerasTuner, judged on trusted examples that were not learned from."""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+import shutil
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import keras
+import keras_tuner
+import numpy as np
+import pandas as pd
+from absl import logging
+
+from tf_mwnet.config import Experiment
+from tf_mwnet.data.bias import keep_counts
+from tf_mwnet.errors import UserError
+from tf_mwnet.experiment import run
+from tf_mwnet.types import Source
+
+
+def halves(source: Source, seed: int = 0) -> Source:
+    """A biased source whose meta set is cut in two by class: one half to learn from, one to judge by.
+
+    Raises:
+        UserError: there is no meta set, or a class has fewer than two examples in it.
+    """
+    if source.meta is None:
+        raise UserError(f"{source.name} has no meta set to judge by; allowed: data with one")
+    counts = np.bincount(source.meta.y, minlength=len(source.class_names))
+    if counts.min() < 2:
+        name = source.class_names[int(counts.argmin())]
+        raise UserError(
+            f"the meta set has {counts.min()} examples of class {name}; allowed: at least 2 to tune by"
+        )
+    rows = keep_counts(source.meta.y, counts // 2, np.random.default_rng(seed))
+    learned = np.zeros(len(source.meta), bool)
+    learned[rows] = True
+    return dataclasses.replace(source, meta=source.meta.take(learned), test=source.meta.take(~learned))
+
+
+class Tuner(keras_tuner.Tuner):
+    """Trials of an experiment; each trains from the start in a folder of its own.
+
+    Args:
+        experiment: what the trials share.
+        source: see `halves`.
+        search: field of `Experiment` -> values to try.
+        **kwargs: KerasTuner's.
+    """
+
+    def __init__(self, experiment: Experiment, source: Source, search: Mapping[str, Sequence], **kwargs):
+        self.experiment, self.source, self.search_space = experiment, source, search
+        super().__init__(**kwargs)
+
+    def run_trial(self, trial, *args, **kwargs):
+        settings = {
+            name: values[trial.hyperparameters.Choice(name, list(range(len(values))))]
+            for name, values in self.search_space.items()
+        }
+        folder = pathlib.Path(self.project_dir) / f"run_{trial.trial_id}"
+        config = dataclasses.replace(
+            self.experiment, **settings, run_dir=str(folder), compare="", auto_resume=True
+        )
+        result = run(config, self.source)
+        found = result.methods[config.method if config.method != "auto" else result.config.method]
+        logging.info("trial %s: %s: %.1f %%", trial.trial_id, settings, 100 * found["mean_last_5"])
+        shutil.rmtree(folder)
+        keras.backend.clear_session()
+        return {"accuracy": found["mean_last_5"]}
+
+
+def tune(
+    experiment: Experiment,
+    source: Source,
+    search: Mapping[str, Sequence[Any]],
+    folder: pathlib.Path,
+    trials: int = 10,
+) -> tuple[dict[str, Any], pd.DataFrame]:
+    """Tries settings at random, none twice, and continues a search that was cut off.
+
+    Each trial learns from one half of the meta set and is judged by accuracy on the other (mean of the
+    last five epochs), so that the test set stays unseen.
+
+    Args:
+        experiment: what the trials share.
+        source: biased data in memory with a meta set.
+        search: field of `Experiment` -> values.
+        folder: where the search keeps its state.
+        trials: at most; fewer where there are fewer combinations.
+
+    Returns:
+        The best settings, and a table with a row per trial: the settings and ``accuracy``.
+
+    Raises:
+        UserError: a setting does not fit, or the meta set is too small.
+    """
+    if not search:
+        raise UserError("search is empty; allowed: name=value,value for one setting or more")
+    for name, values in search.items():
+        for value in values:
+            dataclasses.replace(experiment, **{name: value})
+    count = int(np.prod([len(v) for v in search.values()]))
+    oracle = keras_tuner.oracles.RandomSearchOracle(
+        objective=keras_tuner.Objective("accuracy", "max"),
+        max_trials=min(trials, count),
+        seed=experiment.seed,
+        max_consecutive_failed_trials=1,
+    )
+    tuner = Tuner(
+        experiment, halves(source, experiment.data_seed), search, oracle=oracle,
+        directory=str(folder.parent), project_name=folder.name, overwrite=False,
+    )  # fmt: skip
+    tuner.search()
+    rows = []
+    for trial in tuner.oracle.get_best_trials(trials):
+        settings = {k: search[k][i] for k, i in trial.hyperparameters.values.items()}
+        rows.append(settings | {"accuracy": trial.score})
+    best = {k: v for k, v in rows[0].items() if k != "accuracy"}
+    return best, pd.DataFrame(rows)
