@@ -24,6 +24,9 @@ from tf_mwnet.serving import model_digest
 def define_flags() -> flags.FlagValues:
     values = console.new_flags()
     flags.DEFINE_string("home", "runs/pipeline", "the pipeline's folder", flag_values=values)
+    flags.DEFINE_string(
+        "model", "", "folder of the model; may be given without --model", flag_values=values
+    )
     flags.DEFINE_boolean("json", False, "print JSON", flag_values=values)
     return values
 
@@ -87,21 +90,22 @@ def _flat(metrics: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
     return found
 
 
-def run(values: flags.FlagValues, left: Sequence[str]) -> str:
+def run(values: flags.FlagValues) -> str:
     """Returns what the command prints."""
-    paths = [argument for argument in left if not argument.startswith("-")]
-    if len(paths) != 1 or len(left) != 1:
-        raise UserError(f"arguments are '{' '.join(left)}'; allowed: one folder of a pushed model")
+    if not values.model:
+        raise UserError("no model is given; allowed: saved_models/<name>/<version>")
     home = pathlib.Path(values.home)
     if not (home / NAME).is_file():
         raise UserError(f"home '{home}' has no {NAME}; allowed: the folder of a pipeline that has run")
-    tasks = trace(Store(home), pathlib.Path(paths[0]))
+    tasks = trace(Store(home), pathlib.Path(values.model))
     return json.dumps(tasks, indent=2) if values.json else text(tasks)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit code, see `console.command`."""
-    return console.command(__doc__, define_flags(), run, arguments, more=True)
+    given = sys.argv[1:] if arguments is None else arguments
+    named = [a if a.startswith("-") else f"--model={a}" for a in given]
+    return console.command(__doc__, define_flags(), run, named)
 
 
 if __name__ == "__main__":

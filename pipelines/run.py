@@ -56,12 +56,13 @@ class _Log(io.TextIOBase):
         return len(text)
 
     def _line(self, line: str) -> None:
+        # Not by logging, whose handlers the engine has taken away here.
         if found := BEGIN.search(line):
-            logging.info("%s ...", found[1])
+            print(f"tf_mwnet: {found[1]} ...", file=sys.stderr, flush=True)
         elif found := CACHED.search(line):
-            logging.info("%s: unchanged", found[1])
+            print(f"tf_mwnet: {found[1]}: unchanged", file=sys.stderr, flush=True)
         elif line.lstrip().startswith("tf_mwnet: "):
-            logging.info("  %s", line.lstrip().removeprefix("tf_mwnet: "))
+            print(f"    {line.lstrip().removeprefix('tf_mwnet: ')}", file=sys.stderr, flush=True)
 
 
 @contextlib.contextmanager
@@ -159,23 +160,26 @@ def run(found: options.Settings) -> str:
                 f"{last['component']}: {last['error'] or 'failed'}; see {home / 'log.txt'}; the same"
                 " command goes on from there"
             ) from error
-        return report(store, found, start)
+        return report(store, start)
 
 
-def report(store: Store, found: options.Settings, start: float) -> str:
+def report(store: Store, start: float) -> str:
     """What the command prints at its end."""
     from tf_mwnet.reports.tables import text
 
     ran = store.rows("SELECT * FROM tasks WHERE started > ? ORDER BY id", start)
-    rows = [[row["component"], f"{row['ended'] - row['started']:.0f}"] for row in ran]
-    lines = ["", text(["component", "seconds"], rows, numbers=(1,)), ""]
+    metrics = {row["id"]: json.loads(row["metrics"]) for row in ran}
+    rows = [
+        [row["component"], metrics[row["id"]].get("method", ""), f"{row['ended'] - row['started']:.0f}"]
+        for row in ran
+    ]
+    lines = ["", text(["component", "method", "seconds"], rows, numbers=(2,)), ""]
     for row in ran:
-        metrics = json.loads(row["metrics"])
         if row["component"] == "pusher":
-            name = json.loads(row["parameters"])["name"]
+            name, found = json.loads(row["parameters"])["name"], metrics[row["id"]]
             lines.append(
-                f"pushed        {metrics['pushed']}" if metrics["pushed"]
-                else f"not pushed    {name}: {metrics['reasons'][0]}"
+                f"pushed        {found['pushed']}" if found["pushed"]
+                else f"not pushed    {name}: {found['reasons'][0]}"
             )  # fmt: skip
     lines += [f"lineage       {store.path}", f"time          {time.time() - start:.0f} s"]
     return "\n".join(lines)

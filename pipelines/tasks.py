@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import inspect
 import json
+import logging as python_logging
 import os
 import pathlib
 import shutil
@@ -13,6 +15,7 @@ import sys
 import tempfile
 import threading
 import time
+import traceback
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -34,8 +37,10 @@ def perform(name: str, arguments: Mapping[str, Any]) -> None:
         arguments: of its function; artifacts have a ``uri`` and a ``path``.
     """
     _end_with(os.environ.get(LAUNCHER))
+    python_logging.getLogger().handlers.clear()  # the engine's, which would write each note again
     console.start_logging()
-    given = {k: v for k, v in arguments.items() if k in WORK[name].__code__.co_varnames}
+    takes = inspect.signature(WORK[name]).parameters
+    given = {k: v for k, v in arguments.items() if k in takes}
     artifacts = {k: v for k, v in arguments.items() if hasattr(v, "uri")}
     outputs = {k: v for k, v in artifacts.items() if k in OUTPUTS[name]}
     inputs = {k: v.uri for k, v in artifacts.items() if k not in outputs}
@@ -59,11 +64,15 @@ def perform(name: str, arguments: Mapping[str, Any]) -> None:
         if store:
             model = metrics.get("digest", "") if name == "pusher" else ""
             store.finish(task, made, metrics, model)
-    except (UserError, NotANumber, OSError, Interrupted) as error:
+    except (Exception, Interrupted) as error:
+        known = isinstance(error, UserError | NotANumber | OSError | Interrupted)
+        text = " ".join((str(error) if known else f"{type(error).__name__}: {error}").split())
         if store and task is not None:
             with contextlib.suppress(Exception):  # a full disk may not take this either
-                store.fail(task, " ".join(str(error).split()))
-        sys.exit(console.fail(error, 2))
+                store.fail(task, text[:500])
+        if not known:
+            traceback.print_exc()
+        sys.exit(console.fail(text[:500], 2))
 
 
 def _versions() -> dict[str, str]:
@@ -305,6 +314,7 @@ def trainer(biased, flags, home, code, run, model, best=None, weight_net=None) -
         shutil.copytree(state / config.method / "saved_models", out, dirs_exist_ok=True)
     with new_folder(pathlib.Path(run.path)) as out:
         shutil.copytree(state, out, dirs_exist_ok=True)
+    shutil.rmtree(state)
     found = {k: v for k, v in summaries[config.method].items() if isinstance(v, float | int)}
     run.metadata.update({"method": config.method})
     return {"method": config.method, "settings": json.loads(config.to_json())} | found

@@ -37,7 +37,7 @@ def test_quartiles():
 
 
 def test_command(tmp_path, capsys):
-    small = ["--network=mlp", "--batch=8", "--size=8", "--rounds=2", "--steps=4"]
+    small = ["--network=mlp", "--batch=8", "--size=8", "--rounds=2", "--steps=10"]
     files = [f"--csv={tmp_path / 'times.csv'}", f"--png={tmp_path / 'times.png'}"]
     assert benchmark.main([*small, *files, "--modes=exact,naive,fast", "--classes=3"]) == 0
     out = capsys.readouterr().out
@@ -75,7 +75,7 @@ def test_steps_on_two_replicas(two_replicas):
         ("--precision=float16", "unknown precision 'float16'"),
         ("--rounds=0", "rounds is 0; allowed: at least 1"),
         ("--batch=many", "batch"),
-        ("--steps=6", "steps is 6; allowed: a multiple of 4, after which mode 'fast' begins anew"),
+        ("--steps=6", "steps is 6; allowed: a multiple of 10, after which mode 'fast' begins anew"),
         ("--cache=none", "unknown cache 'none'; allowed: memory, disk"),
         ("--strategy=many", "unknown strategy 'many'; allowed: none, mirrored, multiworker"),
     ],

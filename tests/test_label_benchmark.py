@@ -1,9 +1,11 @@
 """How wrong labels are found, measured: figures by hand, beside cleanlab, and on finished runs."""
 
 import csv
+import json
 
 import numpy as np
 import pytest
+from runs import rows
 
 from tf_mwnet.benchmark import label_scores, labels
 
@@ -61,3 +63,31 @@ def test_bad_input(capsys, line, message):
     assert labels.main(line) == 2
     err = capsys.readouterr().err
     assert message in err
+
+
+def test_transfer_table(tmp_path, monkeypatch, capsys):
+    from tf_mwnet.benchmark import transfer
+
+    monkeypatch.setattr(transfer, "SETS", ("digits", "mnist"))
+    short = ("--network=small_cnn", "--epochs=1", "--steps_per_epoch=3", "--lr_drops=1")
+    monkeypatch.setattr(transfer, "SCHEDULE", short)
+
+    def digits_twice(name, bias, seed, data_dir, real=transfer.set_flags):
+        seen = [flag for flag in real("digits", bias, seed, data_dir) if "epochs=60" not in flag]
+        return (*seen, "--lr_drops=1", f"--noise_seed={name == 'mnist':d}")
+
+    monkeypatch.setattr(transfer, "set_flags", digits_twice)
+    line = ["--sets=digits,mnist", "--biases=flip2", "--seeds=0", f"--out={tmp_path}"]
+    assert transfer.main([*line, f"--csv={tmp_path / 'found.csv'}"]) == 0
+    found = rows(tmp_path / "found.csv")
+    assert [(r["target"], r["how"], r["source"]) for r in found] == [
+        ("digits", "plain", ""), ("digits", "learned anew", "digits"),
+        ("digits", "transferred", "mnist"),
+        ("mnist", "plain", ""), ("mnist", "learned anew", "mnist"), ("mnist", "transferred", "digits"),
+    ]  # fmt: skip
+    config = json.loads((tmp_path / "flip2_digits_0_from_mnist" / "config.json").read_text())
+    assert config["weight_net"].endswith("flip2_mnist_0_anew/mwnet/saved_models/weight_net/1")
+    assert config["meta_size"] == 0
+    assert "from mnist" in capsys.readouterr().out
+    assert transfer.main([*line, "--biases=tail"]) == 2
+    assert "unknown bias 'tail'" in capsys.readouterr().err

@@ -109,7 +109,7 @@ def test_fast(tmp_path, capsys):
     line = [*SHORT, "--speed=fast", "--meta_every=2", f"--run_dir={tmp_path / 'run'}"]
     assert main([*line, "--compare=l2rw"]) == 0  # which has no period
     config = json.loads((tmp_path / "run" / "config.json").read_text())
-    assert (config["meta_scope"], config["meta_batch_size"]) == ("last_stage", 25)
+    assert (config["meta_scope"], config["meta_batch_size"]) == ("all", 25)
     assert (config["meta_every"], config["meta_warmup"]) == (2, 1)  # the flag's; a tenth of 12 steps
     capsys.readouterr()
     assert main([*SHORT, "--speed=slow"]) == 2

@@ -133,8 +133,8 @@ class Experiment:
     )
     speed: str = option(
         "exact",
-        "exact; or fast, which stands for meta_scope=last_stage, meta_batch_size=25, meta_every=4 and a"
-        " meta_warmup of a tenth of all steps, where these are at their defaults",
+        "exact; or fast, which stands for meta_batch_size=25, meta_every=10 and a meta_warmup of a tenth"
+        " of all steps, where these are at their defaults",
     )
     precision: str = option("float32", "float32, mixed_bfloat16, or mixed_float16")
     jit_compile: bool = option(False, "compile the step with XLA")

@@ -29,7 +29,7 @@ from tf_mwnet.methods.base import Method
 SCOPES = ("all", "last_stage", "head")
 SPEEDS = ("exact", "fast")
 # What "fast" stands for, and the share of a run's steps at its start that all learn.
-FAST = {"meta_scope": "last_stage", "meta_batch_size": 25, "meta_every": 4}
+FAST = {"meta_batch_size": 25, "meta_every": 10}
 FAST_START = 0.1
 
 

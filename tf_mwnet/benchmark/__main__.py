@@ -47,7 +47,7 @@ def define_flags() -> flags.FlagValues:
         kind = {"str": flags.DEFINE_string, "int": flags.DEFINE_integer, "bool": flags.DEFINE_boolean}
         kind[field.type](field.name, field.default, ABOUT[field.name], **define)
     flags.DEFINE_integer("rounds", 7, "rounds in which each mode takes its steps", **define)
-    flags.DEFINE_integer("steps", 4, "steps of a mode in a round", **define)
+    flags.DEFINE_integer("steps", 10, "steps of a mode in a round", **define)
     flags.DEFINE_boolean("memory", True, "measure peak memory too", **define)
     flags.DEFINE_boolean("input_only", False, "measure the input stream alone", **define)
     flags.DEFINE_integer("examples", 10_000, "images that the input stream draws from", **define)

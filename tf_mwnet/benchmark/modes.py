@@ -65,7 +65,6 @@ MODES = {
     "fast": Mode(
         "mwnet",
         scopes.FAST["meta_batch_size"] / 100,
-        scope=scopes.FAST["meta_scope"],
         every=scopes.FAST["meta_every"],
         about="--speed=fast after its start",
     ),

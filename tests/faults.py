@@ -1,0 +1,115 @@
+"""Faults in each component of the digits pipeline in turn, and whether the same command then ends well.
+
+    python tests/faults.py <an empty folder>
+
+For each component: its process is killed as it puts its first output in place; the files it may write
+are limited to two kilobytes; and each file of its input is cut in half. After each fault all that was
+pushed must be whole, and in the end each model must have been pushed once.
+"""
+
+import json
+import os
+import pathlib
+import sqlite3
+import subprocess
+import sys
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+SHORT = ["--epochs=12", "--lr_drops=8,10", "--meta_size=50"]
+KINDS = ("killed", "full", "damaged")
+
+# Runs in each component's process before anything else, through Python's own hook for that.
+HOOK = """
+import importlib.abc, importlib.util, os, pathlib, resource, signal, sys
+
+TARGET, KIND = os.environ.get("FAULT", ":").split(":")
+
+def damage(arguments):
+    for name, artifact in arguments.items():
+        if hasattr(artifact, "path") and name not in sys.modules["pipelines.tasks"].OUTPUTS[TARGET]:
+            root = pathlib.Path(artifact.path)
+            for path in [root] if root.is_file() else root.rglob("*"):
+                if path.is_file():
+                    os.truncate(path, path.stat().st_size // 2)
+
+def wrap(work):
+    def faulty(**arguments):
+        if KIND == "killed":
+            os.replace = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+        elif KIND == "full":
+            resource.setrlimit(resource.RLIMIT_FSIZE, (2048, 2048))
+        else:
+            damage(arguments)
+        return work(**arguments)
+    faulty.__wrapped__ = work
+    return faulty
+
+class Finder(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        if name != "pipelines.tasks":
+            return None
+        sys.meta_path.remove(self)
+        spec = importlib.util.find_spec(name)
+        load = spec.loader.exec_module
+        def exec_module(module):
+            load(module)
+            module.WORK[TARGET] = wrap(module.WORK[TARGET])
+        spec.loader.exec_module = exec_module
+        return spec
+
+if KIND:
+    sys.meta_path.insert(0, Finder())
+"""
+
+
+def run(folder: pathlib.Path, fault: str = "") -> subprocess.CompletedProcess:
+    hooks = folder / "hooks"
+    hooks.mkdir(parents=True, exist_ok=True)
+    (hooks / "sitecustomize.py").write_text(HOOK)
+    environment = os.environ | {"FAULT": fault or ":", "PYTHONPATH": f"{hooks}{os.pathsep}{ROOT}"}
+    command = [sys.executable, "-m", "pipelines.run", "--name=digits", *SHORT]
+    command += [f"--home={folder / 'home'}", f"--push_to={folder / 'saved_models'}"]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=900)
+
+
+def check_pushed(folder: pathlib.Path) -> list[str]:
+    """Every version that is there is whole."""
+    sys.path.insert(0, str(ROOT))
+    from tf_mwnet.serving import model_digest
+
+    found = sorted((folder / "saved_models").glob("*/*"))
+    for path in found:
+        said = json.loads((path / "pushed.json").read_text())["digest"]
+        assert said == model_digest(path), f"{path} is half-written"
+    return [str(path.relative_to(folder / "saved_models")) for path in found]
+
+
+def components(folder: pathlib.Path) -> list[str]:
+    with sqlite3.connect(folder / "home" / "lineage.sqlite") as store:
+        rows = store.execute("SELECT component FROM tasks WHERE state = 'done' ORDER BY id").fetchall()
+    return list(dict.fromkeys(name for (name,) in rows))
+
+
+def main(folder: pathlib.Path) -> None:
+    first = run(folder / "whole")
+    assert first.returncode == 0, first.stderr
+    assert check_pushed(folder / "whole") == ["digits-classifier/1", "digits/1"], first.stdout
+    order, place = components(folder / "whole"), folder / "faults"
+    for component in order:
+        for kind in KINDS:
+            if (component, kind) == ("example_gen", "damaged"):  # it has no input of the pipeline's
+                continue
+            done = run(place, f"{component}:{kind}")
+            lines = done.stderr.strip().splitlines()
+            assert done.returncode == 2, (component, kind, done.stdout, done.stderr)
+            assert lines[-1].startswith(f"tf_mwnet: {component}: "), (component, kind, done.stderr)
+            pushed = check_pushed(place)
+            print(f"{component} {kind}: {lines[-1][:110]}; pushed: {pushed}", flush=True)
+    last = run(place)
+    assert last.returncode == 0, last.stderr
+    assert check_pushed(place) == ["digits-classifier/1", "digits/1"], last.stdout
+    print(f"{len(order)} components, {len(KINDS)} faults each: the last run ended well", flush=True)
+
+
+if __name__ == "__main__":
+    main(pathlib.Path(sys.argv[1]).resolve())

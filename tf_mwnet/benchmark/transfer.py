@@ -1,0 +1,168 @@
+"""``python -m tf_mwnet.benchmark.transfer``: weight nets learned on one data set, used on another.
+
+For each bias and seed: a weight net is learned on each data set (MW-Net); then, on each of the others,
+the same classifier trains with that function frozen and no meta set, beside plain training and a weight
+net learned anew. All with the seed, network and schedule of the target, and as many training examples.
+"""
+
+from __future__ import annotations
+
+import itertools
+import pathlib
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from tf_mwnet import console
+
+console.start()
+
+import pandas as pd  # noqa: E402
+from absl import flags  # noqa: E402
+
+from tf_mwnet.config import read_json  # noqa: E402
+from tf_mwnet.data.bias import long_tail_counts  # noqa: E402
+from tf_mwnet.errors import UserError, check_range, choose  # noqa: E402
+from tf_mwnet.files import write_csv  # noqa: E402
+from tf_mwnet.jobs import Job, execute  # noqa: E402
+from tf_mwnet.reports import tables  # noqa: E402
+from tf_mwnet.run_folder import RESULT  # noqa: E402
+
+BIASES = {
+    "flip2": ("--noise=flip2", "--noise_rate=0.4"),
+    "uniform": ("--noise=uniform", "--noise_rate=0.4"),
+    "longtail": ("--noise=none",),
+}
+SETS = ("digits", "mnist", "cifar10")
+TAIL = 100  # imbalance factor
+EACH = 1000  # training examples of each class of MNIST and CIFAR-10; of the first, under the long tail
+DIGITS = 110  # the same, of the digits' smallest class without test and meta set
+SCHEDULE = ("--network=small_cnn", "--epochs=20", "--lr_drops=14,18", "--augment=none")
+COLUMNS = ["bias", "target", "seed", "how", "source", "last", "mean_last_5", "best"]
+PLAIN, ANEW, TRANSFERRED = "plain", "learned anew", "transferred"
+
+
+def set_flags(name: str, bias: str, seed: int, data_dir: str) -> tuple[str, ...]:
+    """Flags of a run on a data set, but for the method."""
+    size = DIGITS if name == "digits" else EACH
+    counts = [size] * 10 if bias != "longtail" else long_tail_counts(size, TAIL, 10)
+    found = [f"--dataset={name}", *BIASES[bias], *SCHEDULE, f"--seed={seed}", f"--data_seed={seed}",
+             f"--class_counts={','.join(map(str, counts))}", "--compare="]  # fmt: skip
+    if name == "digits":
+        found += ["--epochs=60", "--lr_drops=40,50"]
+    elif data_dir:
+        found.append(f"--data_dir={data_dir}")
+    return tuple(found)
+
+
+def net_of(out: pathlib.Path, name: str, bias: str, seed: int) -> pathlib.Path:
+    """The weight net that `learning` has exported."""
+    return out / f"{bias}_{name}_{seed}_anew" / "mwnet" / "saved_models" / "weight_net" / "1"
+
+
+def learning(out, sets, biases, seeds, data_dir) -> list[Job]:
+    """The runs that learn a weight net, and plain ones."""
+    return [
+        Job(out / f"{bias}_{name}_{seed}_{kind}", bias, method, method,
+            (*set_flags(name, bias, seed, data_dir), f"--method={method}", f"--meta_size={size}"))
+        for seed, bias, name in itertools.product(seeds, biases, sets)
+        for kind, method, size in (("plain", "erm", 100), ("anew", "mwnet", 100))
+    ]  # fmt: skip
+
+
+def transferring(out, sets, biases, seeds, data_dir) -> list[Job]:
+    """The runs with another data set's weight net."""
+    return [
+        Job(out / f"{bias}_{name}_{seed}_from_{source}", bias, "mwnet", f"from {source}",
+            (*set_flags(name, bias, seed, data_dir), "--method=mwnet",
+             f"--weight_net={net_of(out, source, bias, seed)}"))
+        for seed, bias, name, source in itertools.product(seeds, biases, sets, sets)
+        if source != name
+    ]  # fmt: skip
+
+
+def rows(out, sets, biases, seeds) -> list[dict[str, Any]]:
+    """What the runs that have ended came to."""
+    found = []
+    for bias, target, seed in itertools.product(biases, sets, seeds):
+        kinds = [("plain", PLAIN, ""), ("anew", ANEW, target)]
+        kinds += [(f"from_{s}", TRANSFERRED, s) for s in sets if s != target]
+        for kind, how, source in kinds:
+            path = out / f"{bias}_{target}_{seed}_{kind}" / RESULT
+            if path.is_file():
+                (summary,) = read_json(path)["methods"].values()
+                keys = {"bias": bias, "target": target, "seed": seed, "how": how, "source": source}
+                found.append(keys | {k: summary[k] for k in ("last", "mean_last_5", "best")})
+    return found
+
+
+def table(found: Sequence[dict[str, Any]]) -> str:
+    """Test accuracy of the last epoch in percent, mean and deviation over seeds, a row per target."""
+    frame = pd.DataFrame(found)
+    frame["last"] *= 100
+    frame["kind"] = frame.how.where(frame.how != TRANSFERRED, "from " + frame.source)
+    grouped = frame.groupby(["bias", "target", "kind"], sort=False)["last"].agg(["mean", "std", "count"])
+    kinds = [PLAIN, ANEW, *(f"from {s}" for s in SETS if f"from {s}" in set(frame.kind))]
+    lines = []
+    for bias, target in dict.fromkeys(zip(frame.bias, frame.target, strict=True)):
+        cells = []
+        for kind in kinds:
+            if (bias, target, kind) not in grouped.index:
+                cells.append("")
+                continue
+            mean, std, count = grouped.loc[(bias, target, kind)]
+            cells.append(f"{mean:.1f}" + (f" ± {std:.1f}" if count > 1 else ""))
+        lines.append([bias, target, *cells])
+    numbers = tuple(range(2, 2 + len(kinds)))
+    return tables.text(["bias", "target", *kinds], lines, numbers=numbers)
+
+
+def define_flags() -> flags.FlagValues:
+    values = console.new_flags()
+    define = {"flag_values": values}
+    flags.DEFINE_list("sets", list(SETS), "data sets", **define)
+    flags.DEFINE_list("biases", list(BIASES), f"of {', '.join(BIASES)}", **define)
+    flags.DEFINE_list("seeds", ["0", "1", "2"], "each is seed and data_seed", **define)
+    flags.DEFINE_string("data_dir", "", "folder of TensorFlow Datasets", **define)
+    flags.DEFINE_string("out", "runs/transfer", "folder of the runs", **define)
+    flags.DEFINE_integer("jobs", 1, "runs at a time", **define)
+    flags.DEFINE_string("csv", "", "file for a row per run", **define)
+    return values
+
+
+def run(values: flags.FlagValues) -> str:
+    """Does the runs that are missing; returns the table."""
+    for name in values.sets:
+        choose("data set", name, dict.fromkeys(SETS))
+    for bias in values.biases:
+        choose("bias", bias, BIASES)
+    if len(values.sets) < 2:
+        raise UserError(f"sets are '{','.join(values.sets)}'; allowed: two or more")
+    check_range("jobs", values.jobs, 1)
+    try:
+        seeds = [int(seed) for seed in values.seeds]
+    except ValueError:
+        raise UserError(f"seeds are '{','.join(values.seeds)}'; allowed: integers") from None
+    out = pathlib.Path(values.out)
+    problems: dict[Job, str] = {}
+    for seed in seeds:  # each seed is whole before the next begins
+        for stage in (learning, transferring):
+            problems |= execute(
+                stage(out, values.sets, values.biases, [seed], values.data_dir), values.jobs
+            )
+    found = rows(out, values.sets, values.biases, seeds)
+    if not found:
+        raise UserError(f"no run has ended: {next(iter(problems.values()))}")
+    if values.csv:
+        write_csv(pathlib.Path(values.csv), found, COLUMNS)
+    left = [f"{job.folder.name} {problem}" for job, problem in problems.items()]
+    return "\n".join(["", table(found), *left])
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command line; returns the exit code, see `console.command`."""
+    return console.command(__doc__, define_flags(), run, arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
