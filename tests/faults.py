@@ -81,7 +81,7 @@ def check_pushed(folder: pathlib.Path) -> list[str]:
     for path in found:
         said = json.loads((path / "pushed.json").read_text())["digest"]
         assert said == model_digest(path), f"{path} is half-written"
-    return [str(path.relative_to(folder / "saved_models")) for path in found]
+    return sorted(str(path.relative_to(folder / "saved_models")) for path in found)
 
 
 def components(folder: pathlib.Path) -> list[str]:
