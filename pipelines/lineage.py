@@ -20,6 +20,8 @@ from tf_mwnet import console
 from tf_mwnet.errors import UserError
 from tf_mwnet.serving import model_digest
 
+WIDTH = 42  # of the names
+
 
 def define_flags() -> flags.FlagValues:
     values = console.new_flags()
@@ -74,7 +76,8 @@ def text(tasks: Sequence[dict[str, Any]]) -> str:
         for name, value in (("inputs", made), *row["parameters"].items(), *_flat(row["metrics"])):
             if value not in ("", [], None) and name not in ("home",):
                 shown = " ".join(map(str, value)) if isinstance(value, list) else value
-                lines.append(f"    {name:<22}{shown}")
+                shown = f"{shown:.4g}" if isinstance(shown, float) else shown
+                lines.append(f"    {name:<{WIDTH}}{shown}")
         lines.append("")
     versions = ", ".join(f"{k} {v}" for k, v in tasks[0]["versions"].items())
     return "\n".join([*lines, f"versions: {versions}"])

@@ -27,7 +27,7 @@ from absl import logging  # noqa: E402
 
 from pipelines import settings as options  # noqa: E402
 from pipelines.store import Store  # noqa: E402
-from pipelines.tasks import LAUNCHER  # noqa: E402
+from pipelines.tasks import FAILED, LAUNCHER  # noqa: E402
 from tf_mwnet.errors import Interrupted, UserError  # noqa: E402
 
 COLOUR = re.compile(r"\x1b\[\d+m")
@@ -45,7 +45,7 @@ class _Log(io.TextIOBase):
     """Where the engine writes: all to a file; what a person wants to know, to stderr."""
 
     def __init__(self, file):
-        self.file, self.rest = file, ""
+        self.file, self.rest, self.note = file, "", ""
 
     def write(self, text: str) -> int:
         self.file.write(COLOUR.sub("", text))
@@ -58,11 +58,15 @@ class _Log(io.TextIOBase):
     def _line(self, line: str) -> None:
         # Not by logging, whose handlers the engine has taken away here.
         if found := BEGIN.search(line):
+            self.note = ""
             print(f"tf_mwnet: {found[1]} ...", file=sys.stderr, flush=True)
         elif found := CACHED.search(line):
             print(f"tf_mwnet: {found[1]}: unchanged", file=sys.stderr, flush=True)
         elif line.lstrip().startswith("tf_mwnet: "):
-            print(f"    {line.lstrip().removeprefix('tf_mwnet: ')}", file=sys.stderr, flush=True)
+            note = line.lstrip().removeprefix("tf_mwnet: ")
+            if note.startswith(FAILED):
+                self.note = note.removeprefix(FAILED)
+            print(f"    {note}", file=sys.stderr, flush=True)
 
 
 @contextlib.contextmanager
@@ -128,8 +132,13 @@ def _execute(pipeline, home: pathlib.Path) -> None:
     roots = {str(pathlib.Path(sys.modules[m].__file__).parents[1]) for m in ("tf_mwnet", "pipelines")}
     os.environ["PYTHONPATH"] = os.pathsep.join([*sorted(roots), os.environ.get("PYTHONPATH", "")])
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    with open(home / "log.txt", "a") as file, contextlib.redirect_stdout(_Log(file)):
-        pipeline()
+    with open(home / "log.txt", "a") as file:
+        log = _Log(file)
+        try:
+            with contextlib.redirect_stdout(log):
+                pipeline()
+        except RuntimeError as error:  # the store may have no room for the reason
+            raise RuntimeError(log.note or str(error)) from error
 
 
 def run(found: options.Settings) -> str:
@@ -151,7 +160,7 @@ def run(found: options.Settings) -> str:
             with _components_end_too(store):
                 _execute(graph.build(found), home)
         except RuntimeError as error:
-            store.end_running()
+            store.end_running(str(error) if "finished with status" not in str(error) else "")
             failed = store.rows("SELECT * FROM tasks WHERE started > ? AND state = 'failed'", start)
             if not failed:
                 raise UserError(f"{error}; see {home / 'log.txt'}") from error

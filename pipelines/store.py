@@ -139,11 +139,15 @@ class Store:
                 (FAILED, time.time(), error, task),
             )
 
-    def end_running(self) -> list[str]:
-        """Marks tasks whose processes are gone; returns their components."""
+    def end_running(self, reason: str = "") -> list[str]:
+        """Marks tasks whose processes are gone; returns their components.
+
+        Args:
+            reason: the last that they said, if they said anything.
+        """
         gone = self.rows("SELECT * FROM tasks WHERE state = ?", RUNNING)
         for row in gone:
-            self.fail(row["id"], "its process was killed")
+            self.fail(row["id"], reason or "its process was killed")
         return [row["component"] for row in gone]
 
     def damaged(self, below: pathlib.Path) -> list[str]:

@@ -27,6 +27,7 @@ from tf_mwnet.files import new_folder, write_atomically
 
 LAUNCHER = "TF_MWNET_LAUNCHER"  # process that started the component, which must not outlive it
 FACTS = "facts.json"
+FAILED = "failed: "  # begins the last line of a component that has failed
 
 
 def perform(name: str, arguments: Mapping[str, Any]) -> None:
@@ -72,7 +73,7 @@ def perform(name: str, arguments: Mapping[str, Any]) -> None:
                 store.fail(task, text[:500])
         if not known:
             traceback.print_exc()
-        sys.exit(console.fail(text[:500], 2))
+        sys.exit(console.fail(f"{FAILED}{text[:500]}", 2))
 
 
 def _versions() -> dict[str, str]:

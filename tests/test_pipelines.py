@@ -334,7 +334,7 @@ def test_lineage(models, tmp_path, capsys):
     assert lineage.main([str(target), f"--home={tmp_path / 'home'}"]) == 0
     text = capsys.readouterr().out
     for part in ("pusher #3", "trainer #2", "example_gen #1", "--seed=3", "--dataset=digits", "keras 3",
-                 "examples.train        7", "model from #2"):  # fmt: skip
+                 f"{'examples.train':<42}7", "model from #2"):  # fmt: skip
         assert part in text, text
     copied = tmp_path / "elsewhere"
     os.rename(target, copied)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -26,8 +27,14 @@ def class_counts(names: Sequence[str], parts: Mapping[str, Part]) -> Figure:
         label = f"{split} ({found.sum():,})"
         axes.bar(place + (number + 0.5) * width - 0.4, share, width, label=label, color=colour)
     axes.set_xticks(place, names, rotation=45 if max(map(len, names)) > 3 else 0, ha="center")
-    axes.legend(frameon=False)
+    axes.margins(y=0.25)
+    axes.legend(frameon=False, ncols=len(parts))
     return figure
+
+
+def _alone(table: page.Table) -> page.Table:
+    """A table of a page that is kept without its other files."""
+    return dataclasses.replace(table, path="")
 
 
 def of_data(
@@ -68,7 +75,8 @@ def of_data(
     figure = class_counts(names, parts)
     images = [page.image(folder, "plots", "classes", "Classes of each split", figure)]
     title = f"Data: {facts['name']}"
-    return page.write(folder, title, [page.Section(facts["name"], lines, tables, images)])
+    section = page.Section(facts["name"], lines, [_alone(t) for t in tables], images)
+    return page.write(folder, title, [section])
 
 
 def of_labels(folder: pathlib.Path, audit: Audit) -> pathlib.Path:
@@ -79,7 +87,7 @@ def of_labels(folder: pathlib.Path, audit: Audit) -> pathlib.Path:
     figure = outputs.picture(audit, 64)
     about = "The labels of lowest quality"
     images = [] if figure is None else [page.image(folder, "plots", "worst", about, figure)]
-    section = page.Section(f"By {audit.method}", lines, tables, images)
+    section = page.Section(f"By {audit.method}", lines, [_alone(t) for t in tables], images)
     return page.write(folder, "Labels that look wrong", [section])
 
 
