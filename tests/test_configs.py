@@ -9,7 +9,8 @@ from tf_mwnet import UserError, main
 from tf_mwnet.flagfiles import expand
 
 CONFIGS = pathlib.Path(__file__).resolve().parents[1] / "configs"
-FILES = sorted(p.name for p in CONFIGS.glob("*.cfg"))
+PIPELINES = sorted(CONFIGS.glob("*_pipeline.cfg"))
+FILES = sorted({p.name for p in CONFIGS.glob("*.cfg")} - {p.name for p in PIPELINES})
 BIAS = re.compile(r"(cifar100?)_(longtail|uniform|flip)(?:_(\d+))?\.cfg")
 
 
@@ -45,6 +46,19 @@ def test_flagfile_says_what_it_reproduces(name, monkeypatch, tmp_path):
     config = parse(f"--flagfile={CONFIGS / name}")
     assert config.run_dir == f"runs/{name.removesuffix('.cfg')}"
     assert config.compare == "erm"
+
+
+@pytest.mark.parametrize("path", PIPELINES, ids=lambda path: path.name)
+def test_flagfile_of_a_pipeline(path, monkeypatch, tmp_path):
+    from pipelines import settings
+    from tf_mwnet import console
+
+    monkeypatch.chdir(tmp_path)
+    assert f"# Command: python -m pipelines.run --flagfile=configs/{path.name}" in path.read_text()
+    values = settings.define_flags()
+    found = settings.read(values, console.read_flags(values, expand([f"--flagfile={path}"]), more=True))
+    assert found.home == str(tmp_path / "runs" / path.stem)
+    assert found.run.method != found.baseline
 
 
 @pytest.mark.parametrize("name", [n for n in FILES if BIAS.fullmatch(n)])
