@@ -240,7 +240,8 @@ def test_frozen_weights_on_other_data(trained, line):
     made = found("trainer", flags=flags, weight_net=dsl.Model(name="net", uri=str(net)))
     assert made["method"] == "mwnet"
     assert made["settings"]["weight_net"] == str(net)
-    assert not (found.path("model") / "other").exists()
+    found("label_audit")
+    assert (found.path("issues") / "worst.png").stat().st_size > 5000  # its data is found again
     empty = dsl.Model(name="net", uri=str(line.home / "none"))
     with pytest.raises(UserError, match="holds no weight net: none was pushed"):
         found("trainer", flags=flags, weight_net=empty)

@@ -92,19 +92,21 @@ def resolve_bias(config: Experiment, source: Source) -> Experiment:
 
 
 def _take_bias(config: Experiment, source: Source) -> Experiment:
-    """The configuration with what has been done to the source already.
+    """The configuration with what has been done to the source already; a meta_size of 0 leaves its
+    meta set out.
 
     Raises:
         UserError: the configuration asks for something else.
     """
-    for name, done in source.bias.items():
+    apart = {"early_stopping"} | ({"meta_size"} if config.meta_size == 0 else set())
+    taken = {k: v for k, v in source.bias.items() if k not in apart}
+    for name, done in taken.items():
         asked = getattr(config, name)
-        if name != "early_stopping" and asked not in (done, DEFAULTS[name], "auto"):
+        if asked not in (done, DEFAULTS[name], "auto"):
             raise UserError(
                 f"{name} is {asked!r} with data that was biased before with {done!r}; allowed: the same"
             )
-    done = {k: v for k, v in source.bias.items() if k != "early_stopping"}
-    return dataclasses.replace(config, **done)
+    return dataclasses.replace(config, **taken)
 
 
 def resolve(config: Experiment, splits: Splits) -> Experiment:
