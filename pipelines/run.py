@@ -10,6 +10,7 @@ import contextlib
 import fcntl
 import io
 import json
+import logging as python_logging
 import os
 import pathlib
 import re
@@ -60,13 +61,32 @@ class _Log(io.TextIOBase):
         if found := BEGIN.search(line):
             self.note = ""
             print(f"tf_mwnet: {found[1]} ...", file=sys.stderr, flush=True)
-        elif found := CACHED.search(line):
-            print(f"tf_mwnet: {found[1]}: unchanged", file=sys.stderr, flush=True)
         elif line.lstrip().startswith("tf_mwnet: "):
             note = line.lstrip().removeprefix("tf_mwnet: ")
             if note.startswith(FAILED):
                 self.note = note.removeprefix(FAILED)
             print(f"    {note}", file=sys.stderr, flush=True)
+
+
+class _Unchanged(python_logging.Handler):
+    """Says what the engine has not done again, of which it tells its root logger alone."""
+
+    def emit(self, record: python_logging.LogRecord) -> None:
+        if found := CACHED.search(record.getMessage()):
+            print(f"tf_mwnet: {found[1]}: unchanged", file=sys.stderr, flush=True)
+
+
+@contextlib.contextmanager
+def _notes_of_cache():
+    root, handler = python_logging.getLogger(), _Unchanged()
+    level = root.level
+    root.addHandler(handler)
+    root.setLevel(python_logging.INFO)
+    try:
+        yield
+    finally:
+        root.removeHandler(handler)
+        root.setLevel(level)
 
 
 @contextlib.contextmanager
@@ -135,7 +155,7 @@ def _execute(pipeline, home: pathlib.Path) -> None:
     with open(home / "log.txt", "a") as file:
         log = _Log(file)
         try:
-            with contextlib.redirect_stdout(log):
+            with contextlib.redirect_stdout(log), _notes_of_cache():
                 pipeline()
         except RuntimeError as error:  # the store may have no room for the reason
             raise RuntimeError(log.note or str(error)) from error

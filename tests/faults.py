@@ -1,6 +1,6 @@
 """Faults in each component of the digits pipeline in turn, and whether the same command then ends well.
 
-    python tests/faults.py <an empty folder>
+    python tests/faults.py <an empty folder> [component ...]
 
 For each component: its process is killed as it puts its first output in place; the files it may write
 are limited to two kilobytes; and each file of its input is cut in half. After each fault all that was
@@ -92,11 +92,12 @@ def components(folder: pathlib.Path) -> list[str]:
     return list(dict.fromkeys(name for (name,) in rows))
 
 
-def main(folder: pathlib.Path) -> None:
+def main(folder: pathlib.Path, only: list[str]) -> None:
     first = run(folder / "whole")
     assert first.returncode == 0, first.stderr
     assert check_pushed(folder / "whole") == ["digits-classifier/1", "digits/1"], first.stdout
     order, place = components(folder / "whole"), folder / "faults"
+    order = [name for name in order if name in only or not only]
     for component in order:
         for kind in KINDS:
             if (component, kind) == ("example_gen", "damaged"):  # it has no input of the pipeline's
@@ -118,4 +119,4 @@ def main(folder: pathlib.Path) -> None:
 
 
 if __name__ == "__main__":
-    main(pathlib.Path(sys.argv[1]).resolve())
+    main(pathlib.Path(sys.argv[1]).resolve(), sys.argv[2:])
