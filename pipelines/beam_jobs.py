@@ -66,10 +66,6 @@ class _Look(beam.DoFn):
             yield beam.pvalue.TaggedOutput("digests", (digest, tuple(place)))
 
 
-def _merge(parts) -> list:
-    return list(statistics.merge(parts).values())
-
-
 def look(folder: pathlib.Path, settings: PipelineOptions, out: pathlib.Path):
     """Statistics of a data set as records: parts by split, and groups of equal inputs.
 
@@ -100,7 +96,7 @@ def look(folder: pathlib.Path, settings: PipelineOptions, out: pathlib.Path):
             | "write groups" >> beam.Map(_keep, str(out), "group")
         )
     parts = {part.split: part for part in _kept(out, "part")}
-    order = [split for split, _ in dict.fromkeys((s, None) for s, _ in tasks)]
+    order = dict.fromkeys(split for split, _ in tasks)
     return {split: parts[split] for split in order}, sorted(_kept(out, "group"))
 
 

@@ -28,18 +28,12 @@ from absl import logging  # noqa: E402
 
 from pipelines import settings as options  # noqa: E402
 from pipelines.store import Store  # noqa: E402
-from pipelines.tasks import FAILED, LAUNCHER  # noqa: E402
-from tf_mwnet.errors import Interrupted, UserError  # noqa: E402
+from pipelines.tasks import FAILED, LAUNCHER, interruptible  # noqa: E402
+from tf_mwnet.errors import UserError  # noqa: E402
 
 COLOUR = re.compile(r"\x1b\[\d+m")
-BEGIN, CACHED, END = (
-    re.compile(text)
-    for text in (
-        r"Executing task '([\w-]+)'",
-        r"Task ([\w-]+) cache hit",
-        r"Task '([\w-]+)' finished with",
-    )
-)
+BEGIN = re.compile(r"Executing task '([\w-]+)'")
+CACHED = re.compile(r"Task ([\w-]+) cache hit")
 
 
 class _Log(io.TextIOBase):
@@ -105,32 +99,21 @@ def _tidy(store: Store, home: pathlib.Path) -> None:
     """Removes what cut-off tasks left, and artifacts that are not as they were made."""
     for component in store.end_running():
         logging.info("%s was killed; going on from there", component)
-    for uri in store.damaged(home):
+    for uri in store.damaged(home / "artifacts"):  # what was pushed is never removed
         logging.warning("'%s' is not as it was made; making it anew", uri)
         path = pathlib.Path(uri)
         shutil.rmtree(path) if path.is_dir() else path.unlink()
     kept = {pathlib.Path(row["uri"]).parent for row in store.rows("SELECT uri FROM artifacts")}
     for folder in (home / "artifacts").glob("*/*"):
-        if folder.is_dir() and folder not in kept and folder.parent.name != ".kfp_cache":
+        if folder.is_dir() and folder not in kept:
             shutil.rmtree(folder)
 
 
-@contextlib.contextmanager
-def _components_end_too(store: Store):
-    """Passes a signal that ends this process on to the component that the engine waits for."""
-
-    def ended(number, frame):
-        for row in store.rows("SELECT pid FROM tasks WHERE state = 'running'"):
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(row["pid"], signal.SIGTERM)
-        raise Interrupted(number, f"stopped by {signal.Signals(number).name}; the same command goes on")
-
-    before = {number: signal.signal(number, ended) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+def _end_components(store: Store) -> None:
+    """Ends the component that the engine waits for, whatever happens to this process."""
+    for row in store.rows("SELECT pid FROM tasks WHERE state = 'running'"):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(row["pid"], signal.SIGTERM)
 
 
 def _execute(pipeline, home: pathlib.Path) -> None:
@@ -177,7 +160,7 @@ def run(found: options.Settings) -> str:
         store = Store(home)
         _tidy(store, home)
         try:
-            with _components_end_too(store):
+            with interruptible("; the same command goes on", lambda: _end_components(store)):
                 _execute(graph.build(found), home)
         except RuntimeError as error:
             store.end_running(str(error) if "finished with status" not in str(error) else "")

@@ -167,13 +167,14 @@ def flags_of(config: Experiment, component: str) -> list[str]:
         names = BIAS
     else:
         names = tuple(k for k in DEFAULTS if k not in (*DATA, *BIAS, *ABOUT_THE_FOLDER, "compare"))
-    found = []
-    for name in names:
-        value = getattr(config, name)
-        if value != DEFAULTS[name]:
-            shown = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
-            found.append(f"--{name}={shown}")
-    return found
+    return [
+        flag(name, getattr(config, name)) for name in names if getattr(config, name) != DEFAULTS[name]
+    ]
+
+
+def flag(name: str, value: object) -> str:
+    """``--name=value`` for a field of an `Experiment`."""
+    return f"--{name}={','.join(map(str, value)) if isinstance(value, tuple) else value}"
 
 
 def code() -> str:

@@ -59,7 +59,7 @@ def perform(name: str, arguments: Mapping[str, Any]) -> None:
             task = store.begin(name, parameters, _versions(), inputs)
         for output in outputs.values():
             pathlib.Path(output.path).parent.mkdir(parents=True, exist_ok=True)
-        with _interrupted():
+        with interruptible():
             metrics = WORK[name](**given) or {}
         made = {k: v.uri for k, v in outputs.items()}
         if store:
@@ -83,9 +83,17 @@ def _versions() -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def _interrupted():
+def interruptible(hint: str = "", before_it: Callable[[], None] = lambda: None):
+    """Raises ``Interrupted`` on SIGTERM and SIGINT.
+
+    Args:
+        hint: follows the name of the signal in the message.
+        before_it: is called first.
+    """
+
     def ended(number, frame):
-        raise Interrupted(number, f"stopped by {signal.Signals(number).name}")
+        before_it()
+        raise Interrupted(number, f"stopped by {signal.Signals(number).name}{hint}")
 
     before = {number: signal.signal(number, ended) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
@@ -145,10 +153,9 @@ def _records(artifact, flags=()):
 def _bias(config):
     import dataclasses
 
-    from tf_mwnet.data import BiasConfig
+    from tf_mwnet.experiment import bias_of
 
-    fields = {f.name: getattr(config, f.name) for f in dataclasses.fields(BiasConfig)}
-    return BiasConfig(**fields | {"early_stopping": 0})
+    return dataclasses.replace(bias_of(config), early_stopping=0)
 
 
 # -------------------------------------------------------------------- data
@@ -269,6 +276,7 @@ def _state(home: str, output, *key: Any) -> pathlib.Path:
 
 
 def tuner(biased, flags, search, trials, home, best, code) -> dict[str, Any]:
+    from pipelines.settings import flag
     from tf_mwnet import tuning
     from tf_mwnet.sweep import axes_of
 
@@ -278,7 +286,7 @@ def tuner(biased, flags, search, trials, home, best, code) -> dict[str, Any]:
     asked = _flags(flags, dataset="records", data_dir=biased.path)
     found, table = tuning.tune(asked, source, values, state, int(trials))
     with new_folder(pathlib.Path(best.path)) as out:
-        _write_json(out / "flags.json", [f"--{k}={_shown(v)}" for k, v in found.items()])
+        _write_json(out / "flags.json", [flag(k, v) for k, v in found.items()])
         table.to_csv(out / "trials.csv", index=False)
     shutil.rmtree(state, ignore_errors=True)
     return {"best": found, "trials": len(table)}
@@ -286,10 +294,6 @@ def tuner(biased, flags, search, trials, home, best, code) -> dict[str, Any]:
 
 def _values(name: str, texts) -> list[Any]:
     return [getattr(_flags([f"--{name}={text}"]), name) for text in texts]
-
-
-def _shown(value: Any) -> str:
-    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
 def trainer(biased, flags, home, code, run, model, best=None, weight_net=None) -> dict[str, Any]:
@@ -377,7 +381,7 @@ def infra_validator(model, biased, max_latency_ms, blessing) -> dict[str, Any]:
     return {"blessed": blessed, "models": found}
 
 
-def pusher(model, evaluation, blessing, what, name, push_to, home, pushed) -> dict[str, Any]:
+def pusher(model, evaluation, blessing, what, name, push_to, pushed) -> dict[str, Any]:
     from tf_mwnet import serving
 
     judged = _read_json(pathlib.Path(evaluation.path) / FACTS)
@@ -391,12 +395,11 @@ def pusher(model, evaluation, blessing, what, name, push_to, home, pushed) -> di
             _write_json(out / FACTS, {"pushed": None, "reasons": reasons})
         return {"pushed": None, "reasons": reasons}
     source = there[max(there)]
-    store = str(pathlib.Path(home).absolute()) if home else ""
     facts = {"what": what, "accuracy": judged["accuracy"], "baseline": judged["baseline_accuracy"]}
     target = serving.push(source, pathlib.Path(push_to) / name, facts)
     pushed.uri = str(target.absolute())
     logging.info("pushed: %s", target)
-    return {"pushed": str(target), "digest": serving.model_digest(target), "home": store}
+    return {"pushed": str(target), "digest": serving.model_digest(target)}
 
 
 WORK: dict[str, Callable[..., dict[str, Any] | None]] = {

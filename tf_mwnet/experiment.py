@@ -160,6 +160,13 @@ def _export(config, splits, name, folder, model, summary) -> None:
 # -------------------------------------------------------------------- the whole
 
 
+def bias_of(config: Experiment) -> data.BiasConfig:
+    """The part of a configuration that says what is done to the data."""
+    return data.BiasConfig(
+        **{f.name: getattr(config, f.name) for f in dataclasses.fields(data.BiasConfig)}
+    )
+
+
 def load(config: Experiment, source: Source | None = None) -> tuple[Experiment, Source, Splits]:
     """The data of a run: the resolved configuration, the source, and the splits made of it.
 
@@ -181,8 +188,7 @@ def load(config: Experiment, source: Source | None = None) -> tuple[Experiment, 
         config.cache_dir,
     )
     config = resolve_bias(config, source)
-    fields = {f.name for f in dataclasses.fields(data.BiasConfig)}
-    bias = data.BiasConfig(**{k: getattr(config, k) for k in fields})
+    bias = bias_of(config)
     if config.weight_net:
         bias = dataclasses.replace(bias, meta_size=0)
     splits = data.make_splits(source, bias)
