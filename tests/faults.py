@@ -26,7 +26,7 @@ TARGET, KIND = os.environ.get("FAULT", ":").split(":")
 
 def damage(arguments):
     for name, artifact in arguments.items():
-        if hasattr(artifact, "path") and name not in sys.modules["pipelines.tasks"].OUTPUTS[TARGET]:
+        if hasattr(artifact, "path") and name not in sys.modules["pipelines.work"].OUTPUTS[TARGET]:
             root = pathlib.Path(artifact.path)
             for path in [root] if root.is_file() else root.rglob("*"):
                 if path.is_file():
@@ -46,7 +46,7 @@ def wrap(work):
 
 class Finder(importlib.abc.MetaPathFinder):
     def find_spec(self, name, path, target=None):
-        if name != "pipelines.tasks":
+        if name != "pipelines.work":
             return None
         sys.meta_path.remove(self)
         spec = importlib.util.find_spec(name)
@@ -78,7 +78,7 @@ def check_pushed(folder: pathlib.Path) -> list[str]:
     sys.path.insert(0, str(ROOT))
     from tf_mwnet.serving import model_digest
 
-    # A name that begins with a dot is no version: that of a push which was killed.
+    # A name that begins with a dot is no version: a lock, or what a push that was killed has left.
     found = [p for p in (folder / "saved_models").glob("*/*") if not p.name.startswith(".")]
     for path in found:
         said = json.loads((path / "pushed.json").read_text())["digest"]
@@ -115,6 +115,8 @@ def main(folder: pathlib.Path, only: list[str]) -> None:
         pushed.append(check_pushed(place))
     assert pushed[0] == pushed[1], pushed
     assert {"digits-classifier/1", "digits/1"} <= set(pushed[0])
+    left = [path for path in (place / "saved_models").glob("*/.*") if path.is_dir()]
+    assert not left, left
     print(f"{len(order)} components, {len(KINDS)} faults each: the last run ended well", flush=True)
 
 

@@ -72,11 +72,15 @@ def test_transfer_table(tmp_path, monkeypatch, capsys):
     short = ("--network=small_cnn", "--epochs=1", "--steps_per_epoch=3", "--lr_drops=1")
     monkeypatch.setattr(transfer, "SCHEDULE", short)
 
-    def digits_twice(name, bias, seed, data_dir, real=transfer.set_flags):
-        seen = [flag for flag in real("digits", bias, seed, data_dir) if "epochs=60" not in flag]
-        return (*seen, "--lr_drops=1", f"--noise_seed={name == 'mnist':d}")
+    monkeypatch.setattr(transfer, "DIGITS_SCHEDULE", ())
 
-    monkeypatch.setattr(transfer, "set_flags", digits_twice)
+    def digits_twice(out, name, bias, seed, data_dir, real=transfer.write_data):
+        if name == "digits":
+            return real(out, name, bias, seed, data_dir)
+        real(out, "digits", bias, seed + 1, data_dir)
+        transfer.data_of(out, "digits", bias, seed + 1).rename(transfer.data_of(out, name, bias, seed))
+
+    monkeypatch.setattr(transfer, "write_data", digits_twice)
     line = ["--sets=digits,mnist", "--biases=flip2", "--seeds=0", f"--out={tmp_path}"]
     assert transfer.main([*line, f"--csv={tmp_path / 'found.csv'}"]) == 0
     found = rows(tmp_path / "found.csv")
@@ -88,6 +92,11 @@ def test_transfer_table(tmp_path, monkeypatch, capsys):
     config = json.loads((tmp_path / "flip2_digits_0_from_mnist" / "config.json").read_text())
     assert config["weight_net"].endswith("flip2_mnist_0_anew/mwnet/saved_models/weight_net/1")
     assert config["meta_size"] == 0
+    runs = [tmp_path / f"flip2_digits_0_{kind}" for kind in ("plain", "anew", "from_mnist")]
+    labels = [np.load(run / "split.npz") for run in runs]
+    for field in ("train_ids", "train_y", "test_ids"):  # whatever the method: the same data
+        np.testing.assert_array_equal(labels[0][field], labels[1][field])
+        np.testing.assert_array_equal(labels[0][field], labels[2][field])
     assert "from mnist" in capsys.readouterr().out
     assert transfer.main([*line, "--biases=tail"]) == 2
     assert "unknown bias 'tail'" in capsys.readouterr().err

@@ -1,10 +1,14 @@
 """The pipeline's parts in this process: data, statistics, anomalies, judgement, pushing, lineage."""
 
+import concurrent.futures
 import dataclasses
+import inspect
 import json
 import os
 import pathlib
 import sqlite3
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -15,10 +19,10 @@ from runs import SHORT
 
 import tf_mwnet
 from pipelines import compile as compiling
-from pipelines import lineage, settings, tasks
+from pipelines import lineage, settings, work
 from pipelines import run as running
 from pipelines.store import Store
-from tf_mwnet import UserError, data, evaluation, serving, tuning
+from tf_mwnet import UserError, data, evaluation, loading, serving, tuning
 from tf_mwnet.data import records, statistics, validation
 from tf_mwnet.main import parse
 
@@ -36,16 +40,16 @@ class Line:
 
     def __call__(self, component, /, **parameters):
         kinds = {"model": dsl.Model, "metrics": dsl.Metrics}
-        for output in tasks.OUTPUTS[component]:
+        for output in work.OUTPUTS[component]:
             uri = str(self.home / component / output)
             self.made[output] = kinds.get(output, dsl.Artifact)(name=output, uri=uri)
             pathlib.Path(uri).parent.mkdir(parents=True, exist_ok=True)
-        takes = tasks.inspect.signature(tasks.WORK[component]).parameters
+        takes = inspect.signature(work.WORK[component]).parameters
         given = {
             k: v for k, v in self.made.items() if k in takes and k not in OPTIONAL.get(component, ())
         }
         more = {"home": str(self.home), "code": "", "runner": "DirectRunner", "beam_options": []}
-        return tasks.WORK[component](
+        return work.WORK[component](
             **given, **{k: v for k, v in more.items() if k in takes}, **parameters
         )
 
@@ -67,7 +71,7 @@ def line(tmp_path_factory):
 
 
 def test_examples_are_those_of_the_command(line):
-    config, _, splits = tf_mwnet.experiment.load(parse(FLAGS))
+    config, _, splits = loading.load(parse(FLAGS))
     assert config.noise == "flip2"
     made = data.load("records", str(line.path("biased")))
     for part in ("train", "meta", "test"):
@@ -303,10 +307,34 @@ def test_push(models, tmp_path):
     (base / "7" / "mine").write_text("")
     (base / "notes").mkdir()
     assert serving.push(models[1], base, {}) == base / "8"
-    assert [p.name for p in base.iterdir() if p.name.startswith(".")] == []
+    assert [p.name for p in base.iterdir() if p.is_dir() and p.name.startswith(".")] == []
     assert json.loads((first / "pushed.json").read_text())["digest"] == serving.model_digest(models[0])
     with pytest.raises(UserError, match="is no SavedModel"):
         serving.push(tmp_path, base, {})
+
+
+def test_a_push_that_was_killed_leaves_nothing(models, tmp_path):
+    base = tmp_path / "saved_models" / "net"
+    kill = "import os, shutil, sys, pathlib; from tf_mwnet import serving\n"
+    kill += "os.replace = lambda *_: os._exit(9)\n"
+    kill += "serving.push(pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2]), {})"
+    done = subprocess.run([sys.executable, "-c", kill, str(models[0]), str(base)])
+    assert done.returncode == 9
+    assert serving.versions(base) == {}
+    (left,) = base.glob(".pushing.*")
+    assert (left / "saved_model.pb").is_file()
+    assert serving.push(models[0], base, {}) == base / "1"
+    assert not list(base.glob(".pushing.*"))
+
+
+def test_pushes_at_the_same_time(models, tmp_path):
+    base = tmp_path / "net"
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        found = list(pool.map(lambda k: serving.push(models[k % 2], base, {}), range(6)))
+    assert set(found) <= set(serving.versions(base).values())
+    for path in found:
+        said = json.loads((path / "pushed.json").read_text())["digest"]
+        assert said == serving.model_digest(path)
 
 
 def test_a_model_that_can_not_be_served(models):
@@ -368,6 +396,23 @@ def test_store_finds_what_was_damaged_or_killed(tmp_path):
         Store(tmp_path)
     with pytest.raises(sqlite3.DatabaseError):
         sqlite3.connect(tmp_path / "lineage.sqlite").execute("SELECT 1 FROM tasks")
+
+
+def test_what_was_pushed_is_never_removed(models, tmp_path):
+    home = tmp_path / "home"
+    store = Store(home)
+    made = home / "artifacts" / "run-1" / "trainer" / "model"
+    made.mkdir(parents=True)
+    (made / "weights").write_text("1,2")
+    store.finish(store.begin("trainer", {}, {}, {}), {"model": str(made)}, {})
+    pushed = serving.push(models[0], home / "saved_models" / "net", {})
+    store.finish(store.begin("pusher", {}, {}, {}), {"pushed": str(pushed)}, {})
+    (pushed / "model_card.json").write_text("{}")
+    (pushed / "pushed.json").write_text("{}")  # edited by hand
+    (made / "weights").write_text("1,")
+    running._tidy(store, home)
+    assert (pushed / "saved_model.pb").is_file()
+    assert not made.exists()
 
 
 # -------------------------------------------------------------------- commands

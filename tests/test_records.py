@@ -11,7 +11,7 @@ from runs import SHORT
 from tf_mwnet import UserError, data
 from tf_mwnet.data import records
 from tf_mwnet.data.images import LazyImages
-from tf_mwnet.experiment import load
+from tf_mwnet.loading import load
 from tf_mwnet.main import main, parse
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from tf_mwnet.audit.evidence import classify
 from tf_mwnet.errors import check_range
 from tf_mwnet.reports import matrices
-from tf_mwnet.run_folder import finished
+from tf_mwnet.run_folder import exported, finished
 from tf_mwnet.types import LabelledSet
 
 NORMAL = statistics.NormalDist()
@@ -125,11 +125,6 @@ def judge(
     )
 
 
-def classifier_of(run: pathlib.Path, method: str) -> pathlib.Path:
-    """The classifier that a run has exported."""
-    return run / method / "saved_models" / "classifier" / "1"
-
-
 def evaluate(run: pathlib.Path, baseline: pathlib.Path, test: LabelledSet, num_classes: int, **limits):
     """Judges a run's exported classifier by a baseline's on a test set, see `judge`.
 
@@ -145,7 +140,7 @@ def evaluate(run: pathlib.Path, baseline: pathlib.Path, test: LabelledSet, num_c
     found = []
     for folder in (run, baseline):
         method = finished(folder)[0].method
-        found.append(classify(classifier_of(folder, method), test.x).argmax(axis=1))
+        found.append(classify(exported(folder, method, "classifier"), test.x).argmax(axis=1))
     config, summaries = finished(run)
     auc = summaries[config.method].get("auc_weight")
     return judge(*found, test.true_y, num_classes, noise_auc=auc, **limits)

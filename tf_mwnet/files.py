@@ -36,14 +36,15 @@ def write_atomically(path: pathlib.Path, write: Callable[[IO], None], mode: str 
 
 
 @contextlib.contextmanager
-def new_folder(path: pathlib.Path) -> Iterator[pathlib.Path]:
+def new_folder(path: pathlib.Path, prefix: str = "") -> Iterator[pathlib.Path]:
     """A folder to write into, beside ``path``; renamed to it at the end, or removed if that fails.
 
     Args:
         path: what it will be: not there yet, or an empty folder.
+        prefix: of its name until then; a killed process leaves it. By default of ``path``'s name.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = pathlib.Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
+    beside = pathlib.Path(tempfile.mkdtemp(dir=path.parent, prefix=prefix or f".{path.name}."))
     try:
         yield beside
         os.chmod(beside, 0o755)

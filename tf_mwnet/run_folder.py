@@ -55,6 +55,11 @@ def check(config: Experiment) -> pathlib.Path:
     return folder
 
 
+def exported(run: pathlib.Path, method: str, what: str) -> pathlib.Path:
+    """Where a run's "classifier" or "weight_net" is, as a SavedModel."""
+    return run / method / "saved_models" / what / "1"
+
+
 def finished(folder: pathlib.Path) -> tuple[Experiment, dict]:
     """Configuration of a finished run, and the summary of each method it trained.
 

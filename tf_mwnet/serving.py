@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import hashlib
 import json
 import pathlib
@@ -21,6 +23,7 @@ from tf_mwnet.files import new_folder, write_atomically
 TIMEOUT = 300  # seconds for a model to load and answer
 VERSION = re.compile(r"[1-9]\d*")
 PUSHED = "pushed.json"
+UNFINISHED = ".pushing."  # begins the name of a version that is not whole
 
 # Runs without this package and without Keras, as a server does.
 CLIENT = """
@@ -156,22 +159,27 @@ def push(model: pathlib.Path, base: pathlib.Path, facts: dict[str, Any]) -> path
     if base.exists() and not base.is_dir():
         raise UserError(f"'{base}' is a file; allowed: a folder of versions")
     own = model_digest(model)
-    there = versions(base)
-    if there:
-        newest = there[max(there)]
-        if model_digest(newest) == own:
-            logging.info("%s is the newest version already", newest)
-            return newest
-    number = max(there, default=0) + 1
-    while True:
-        target = base / str(number)
-        try:
-            with new_folder(target) as beside:
-                shutil.copytree(model, beside, dirs_exist_ok=True)
-                text = json.dumps({"digest": own} | facts, indent=2) + "\n"
-                write_atomically(beside / PUSHED, lambda file, text=text: file.write(text), mode="w")
-            return target
-        except OSError:
-            if not target.exists():
-                raise
-            number += 1  # somebody else was quicker
+    with _one_at_a_time(base):
+        there = versions(base)
+        if there:
+            newest = there[max(there)]
+            if model_digest(newest) == own:
+                logging.info("%s is the newest version already", newest)
+                return newest
+        for left in base.glob(f"{UNFINISHED}*"):  # of a push that was killed
+            shutil.rmtree(left)
+        target = base / str(max(there, default=0) + 1)
+        with new_folder(target, UNFINISHED) as beside:
+            shutil.copytree(model, beside, dirs_exist_ok=True)
+            text = json.dumps({"digest": own} | facts, indent=2) + "\n"
+            write_atomically(beside / PUSHED, lambda file: file.write(text), mode="w")
+        return target
+
+
+@contextlib.contextmanager
+def _one_at_a_time(base: pathlib.Path):
+    """Waits until no other process pushes to a folder."""
+    base.mkdir(parents=True, exist_ok=True)
+    with open(base / ".lock", "w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from absl import logging
 
-from tf_mwnet import experiment, run_folder
+from tf_mwnet import loading, run_folder
 from tf_mwnet.audit import evidence, scoring
 from tf_mwnet.config import Experiment
 from tf_mwnet.errors import UserError, choose
@@ -83,7 +83,7 @@ def examine(
     found = evidence.recorded(folder / method / "examples", arrays["train_y"], len(names))
     sets = {"train": (found, arrays["train_ids"], arrays["train_true_y"])}
     for name, part in _held_out(source, splits, config).items():
-        x = evidence.classify(folder / method / "saved_models" / "classifier" / "1", part.x)
+        x = evidence.classify(run_folder.exported(folder, method, "classifier"), part.x)
         sets[name] = (evidence.predicted(x, part.y), part.ids, part.true_y)
     table, estimate = _table(sets, names, truth)
     examples = None if splits is None else _joined(splits, list(sets))
@@ -94,7 +94,7 @@ def examine(
 def _data(folder, config, source, arrays):
     """The run's data, or Nones where it can not be loaded; a warning says why."""
     try:
-        _, source, splits = experiment.load(config, source)
+        _, source, splits = loading.load(config, source)
     except UserError as error:
         logging.warning("no pictures and no held-out examples, since the data is not there: %s", error)
         return None, None

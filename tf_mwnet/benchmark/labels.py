@@ -29,7 +29,7 @@ from scipy.special import softmax  # noqa: E402
 from sklearn.metrics import average_precision_score, roc_auc_score  # noqa: E402
 from sklearn.model_selection import StratifiedKFold  # noqa: E402
 
-from tf_mwnet import experiment, heads  # noqa: E402
+from tf_mwnet import experiment, heads, loading  # noqa: E402
 from tf_mwnet import main as command_line  # noqa: E402
 from tf_mwnet.audit.defaults import METHOD  # noqa: E402
 from tf_mwnet.audit.examine import examine  # noqa: E402
@@ -163,7 +163,7 @@ def run(values: flags.FlagValues) -> str:
     if path and path.is_file():
         with path.open(newline="") as file:
             rows = list(csv.DictReader(file))
-    source = experiment.load(Experiment(**fields))[1]
+    source = loading.load(Experiment(**fields))[1]
     for seed in values.seeds:
         for kind, rate in noises:
             seeds = {"seed": int(seed), "data_seed": int(seed)}
@@ -193,7 +193,7 @@ def _measure(config, source, values, rows) -> None:
         for finder in (f for f in todo if f not in done):
             shutil.rmtree(config.run_dir, ignore_errors=True)
             if finder == "cleanlab":
-                splits = experiment.load(dataclasses.replace(config, method="erm"), source)[2]
+                splits = loading.load(dataclasses.replace(config, method="erm"), source)[2]
                 found = by_cleanlab(config, splits, values.folds)
             else:
                 found = by_audit(dataclasses.replace(longer, method=finder), source)

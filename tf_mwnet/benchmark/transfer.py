@@ -2,7 +2,7 @@
 
 For each bias and seed: a weight net is learned on each data set (MW-Net); then, on each of the others,
 the same classifier trains with that function frozen and no meta set, beside plain training and a weight
-net learned anew. All with the seed, network and schedule of the target, and as many training examples.
+net learned anew. All with the same biased examples, seed, network and schedule of the target.
 """
 
 from __future__ import annotations
@@ -20,13 +20,16 @@ console.start()
 import pandas as pd  # noqa: E402
 from absl import flags  # noqa: E402
 
+from tf_mwnet import loading  # noqa: E402
 from tf_mwnet.config import read_json  # noqa: E402
+from tf_mwnet.data import biased_source, records  # noqa: E402
 from tf_mwnet.data.bias import long_tail_counts  # noqa: E402
 from tf_mwnet.errors import UserError, check_range, choose  # noqa: E402
 from tf_mwnet.files import write_csv  # noqa: E402
 from tf_mwnet.jobs import Job, execute  # noqa: E402
+from tf_mwnet.main import parse  # noqa: E402
 from tf_mwnet.reports import tables  # noqa: E402
-from tf_mwnet.run_folder import RESULT  # noqa: E402
+from tf_mwnet.run_folder import RESULT, exported  # noqa: E402
 
 BIASES = {
     "flip2": ("--noise=flip2", "--noise_rate=0.4"),
@@ -37,44 +40,65 @@ SETS = ("digits", "mnist", "cifar10")
 TAIL = 100  # imbalance factor
 EACH = 1000  # training examples of each class of MNIST and CIFAR-10; of the first, under the long tail
 DIGITS = 110  # the same, of the digits' smallest class without test and meta set
+META = 100  # examples in the meta set, as many of each class
 SCHEDULE = ("--network=small_cnn", "--epochs=20", "--lr_drops=14,18", "--augment=none")
+DIGITS_SCHEDULE = ("--epochs=60", "--lr_drops=40,50")
 COLUMNS = ["bias", "target", "seed", "how", "source", "last", "mean_last_5", "best"]
 PLAIN, ANEW, TRANSFERRED = "plain", "learned anew", "transferred"
 
 
-def set_flags(name: str, bias: str, seed: int, data_dir: str) -> tuple[str, ...]:
-    """Flags of a run on a data set, but for the method."""
+def data_of(out: pathlib.Path, name: str, bias: str, seed: int) -> pathlib.Path:
+    """Where `write_data` has left a data set."""
+    return out / "data" / f"{bias}_{name}_{seed}"
+
+
+def write_data(out: pathlib.Path, name: str, bias: str, seed: int, data_dir: str) -> None:
+    """Writes a data set with its bias as records, unless it is there: all runs on it have the same."""
+    folder = data_of(out, name, bias, seed)
+    if folder.is_dir():
+        return
     size = DIGITS if name == "digits" else EACH
     counts = [size] * 10 if bias != "longtail" else long_tail_counts(size, TAIL, 10)
-    found = [f"--dataset={name}", *BIASES[bias], *SCHEDULE, f"--seed={seed}", f"--data_seed={seed}",
-             f"--class_counts={','.join(map(str, counts))}", "--compare="]  # fmt: skip
-    if name == "digits":
-        found += ["--epochs=60", "--lr_drops=40,50"]
-    elif data_dir:
-        found.append(f"--data_dir={data_dir}")
-    return tuple(found)
+    line = [f"--dataset={name}", *BIASES[bias], f"--data_seed={seed}", "--method=mwnet",
+            f"--meta_size={META}", f"--class_counts={','.join(map(str, counts))}"]  # fmt: skip
+    if data_dir and name != "digits":
+        line.append(f"--data_dir={data_dir}")
+    config, source, splits = loading.load(parse(line))
+    records.write(biased_source(source, splits, loading.bias_of(config)), folder)
+
+
+def run_flags(out: pathlib.Path, name: str, bias: str, seed: int) -> tuple[str, ...]:
+    """Flags of a run on a data set, but for the method."""
+    found = ("--dataset=records", f"--data_dir={data_of(out, name, bias, seed)}", *SCHEDULE,
+             f"--seed={seed}", f"--data_seed={seed}", "--compare=")  # fmt: skip
+    return (*found, *DIGITS_SCHEDULE) if name == "digits" else found
+
+
+def folder_of(out: pathlib.Path, name: str, bias: str, seed: int, kind: str) -> pathlib.Path:
+    """The run of a kind ("plain", "anew", "from_mnist") on a data set."""
+    return out / f"{bias}_{name}_{seed}_{kind}"
 
 
 def net_of(out: pathlib.Path, name: str, bias: str, seed: int) -> pathlib.Path:
-    """The weight net that `learning` has exported."""
-    return out / f"{bias}_{name}_{seed}_anew" / "mwnet" / "saved_models" / "weight_net" / "1"
+    """The weight net that a run of `learning` has exported."""
+    return exported(folder_of(out, name, bias, seed, "anew"), "mwnet", "weight_net")
 
 
-def learning(out, sets, biases, seeds, data_dir) -> list[Job]:
+def learning(out, sets, biases, seeds) -> list[Job]:
     """The runs that learn a weight net, and plain ones."""
     return [
-        Job(out / f"{bias}_{name}_{seed}_{kind}", bias, method, method,
-            (*set_flags(name, bias, seed, data_dir), f"--method={method}", f"--meta_size={size}"))
+        Job(folder_of(out, name, bias, seed, kind), bias, method, method,
+            (*run_flags(out, name, bias, seed), f"--method={method}"))
         for seed, bias, name in itertools.product(seeds, biases, sets)
-        for kind, method, size in (("plain", "erm", 100), ("anew", "mwnet", 100))
+        for kind, method in (("plain", "erm"), ("anew", "mwnet"))
     ]  # fmt: skip
 
 
-def transferring(out, sets, biases, seeds, data_dir) -> list[Job]:
+def transferring(out, sets, biases, seeds) -> list[Job]:
     """The runs with another data set's weight net."""
     return [
-        Job(out / f"{bias}_{name}_{seed}_from_{source}", bias, "mwnet", f"from {source}",
-            (*set_flags(name, bias, seed, data_dir), "--method=mwnet",
+        Job(folder_of(out, name, bias, seed, f"from_{source}"), bias, "mwnet", f"from {source}",
+            (*run_flags(out, name, bias, seed), "--method=mwnet",
              f"--weight_net={net_of(out, source, bias, seed)}"))
         for seed, bias, name, source in itertools.product(seeds, biases, sets, sets)
         if source != name
@@ -88,7 +112,7 @@ def rows(out, sets, biases, seeds) -> list[dict[str, Any]]:
         kinds = [("plain", PLAIN, ""), ("anew", ANEW, target)]
         kinds += [(f"from_{s}", TRANSFERRED, s) for s in sets if s != target]
         for kind, how, source in kinds:
-            path = out / f"{bias}_{target}_{seed}_{kind}" / RESULT
+            path = folder_of(out, target, bias, seed, kind) / RESULT
             if path.is_file():
                 (summary,) = read_json(path)["methods"].values()
                 keys = {"bias": bias, "target": target, "seed": seed, "how": how, "source": source}
@@ -146,10 +170,10 @@ def run(values: flags.FlagValues) -> str:
     out = pathlib.Path(values.out)
     problems: dict[Job, str] = {}
     for seed in seeds:  # each seed is whole before the next begins
+        for bias, name in itertools.product(values.biases, values.sets):
+            write_data(out, name, bias, seed, values.data_dir)
         for stage in (learning, transferring):
-            problems |= execute(
-                stage(out, values.sets, values.biases, [seed], values.data_dir), values.jobs
-            )
+            problems |= execute(stage(out, values.sets, values.biases, [seed]), values.jobs)
     found = rows(out, values.sets, values.biases, seeds)
     if not found:
         raise UserError(f"no run has ended: {next(iter(problems.values()))}")
