@@ -5,6 +5,7 @@ from __future__ import annotations
 import pathlib
 import pickle
 import time
+import zlib
 from collections.abc import Sequence
 
 import apache_beam as beam
@@ -38,15 +39,21 @@ def options(runner: str, extra: Sequence[str] = ()) -> PipelineOptions:
     return PipelineOptions([f"--runner={name}", *extra])
 
 
-def _write(task: tuple) -> int:
-    return records.write_shard(*task)
+def _packed(task: tuple) -> bytes:
+    # Names of files are alike, and Beam keeps what it is given more than once.
+    return zlib.compress(pickle.dumps(task), 1)
+
+
+def _write(task: bytes) -> int:
+    return records.write_shard(*pickle.loads(zlib.decompress(task)))
 
 
 def write_shards(tasks: list[tuple], settings: PipelineOptions) -> None:
     """Does `records.write_shard` for each of ``tasks``."""
     start = time.perf_counter()
     with beam.Pipeline(options=settings) as pipeline:
-        _ = pipeline | beam.Create(tasks) | beam.Reshuffle() | beam.Map(_write)
+        packed = [_packed(task) for task in tasks]
+        _ = pipeline | beam.Create(packed) | beam.Reshuffle() | beam.Map(_write)
     size = sum(len(task[0]) for task in tasks)
     seconds = time.perf_counter() - start
     logging.info("%d examples written in %.0f s, %.0f a second", size, seconds, size / seconds)

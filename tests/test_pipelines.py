@@ -18,6 +18,7 @@ from kfp import dsl
 from runs import SHORT
 
 import tf_mwnet
+from pipelines import benchmark as scale
 from pipelines import compile as compiling
 from pipelines import lineage, settings, work
 from pipelines import run as running
@@ -478,3 +479,21 @@ def test_flags_go_to_the_components_they_matter_to():
     }  # fmt: skip
     assert "--noise=flip" in settings.flags_of(config, "bias_gen")
     assert set(settings.flags_of(config, "trainer")) == {"--lr=0.2", "--method=rmnw"}
+
+
+def test_scale(tmp_path, capsys):
+    images = tmp_path / "images"
+    scale.make_images(images, 400, 8)
+    made = [scale.own_work(name, images, tmp_path / "out", []) for name in scale.COMPONENTS]
+    assert all(found["seconds"] > 0 and found["peak_mb"] > 100 for found in made)
+    facts = records.read_facts(tmp_path / "out" / "examples")
+    assert {split: v["examples"] for split, v in facts["splits"].items()} == {"train": 360, "test": 40}
+    _, groups = statistics.read(tmp_path / "out" / "statistics")
+    assert groups == []  # the images are different ones
+    for flag, message in (
+        ("--sizes=many", "sizes are 'many'; allowed: integers"),
+        ("--sizes=7", "a size in sizes is 7; allowed: at least 200"),
+        ("--measure=trainer", "unknown component 'trainer'"),
+    ):
+        assert scale.main([flag]) == 2
+        assert message in capsys.readouterr().err

@@ -1,0 +1,154 @@
+"""``python -m pipelines.benchmark``: how fast data is read into a pipeline, and in how much memory.
+
+Makes folders of small synthetic images and runs ExampleGen and StatisticsGen on each, as the pipeline
+does, in a process of its own. A tenth of the images is the test set.
+"""
+
+from __future__ import annotations
+
+import json
+import pathlib
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from tf_mwnet import console
+
+console.start()
+
+import numpy as np  # noqa: E402
+from absl import flags, logging  # noqa: E402
+from tqdm import tqdm  # noqa: E402
+
+from pipelines import work  # noqa: E402
+from tf_mwnet.benchmark.measure import resident_peak  # noqa: E402
+from tf_mwnet.errors import UserError, check_range, choose  # noqa: E402
+from tf_mwnet.files import new_folder, write_csv  # noqa: E402
+from tf_mwnet.reports import tables  # noqa: E402
+
+COMPONENTS = ("example_gen", "statistics_gen")
+COLUMNS = ["images", "component", "seconds", "images_per_second", "peak_mb"]
+CLASSES = 10
+TILE = 4  # each random value is a square of so many pixels, so that files have the size of photographs
+
+
+def make_images(folder: pathlib.Path, count: int, size: int) -> None:
+    """Writes ``count`` different RGB images as PNG files, unless the folder is there."""
+    if folder.is_dir():
+        return
+    from PIL import Image
+
+    rng = np.random.default_rng(0)
+    with new_folder(folder) as beside:
+        for split in ("train", "test"):
+            for label in range(CLASSES):
+                (beside / split / str(label)).mkdir(parents=True)
+        for number in tqdm(range(count), f"making {count:,} images"):
+            tiles = rng.integers(0, 256, (-(-size // TILE),) * 2 + (3,), np.uint8)
+            image = tiles.repeat(TILE, 0).repeat(TILE, 1)[:size, :size]
+            split = "test" if number // CLASSES % 10 == 0 else "train"
+            path = beside / split / str(number % CLASSES) / f"{number:07d}.png"
+            Image.fromarray(image).save(path, compress_level=1)
+
+
+def own_work(component: str, images: pathlib.Path, out: pathlib.Path, beam: Sequence[str]) -> dict:
+    """Does a component's work in this process; returns seconds, and the peak of memory in MB.
+
+    Args:
+        component: of `COMPONENTS`, the first one before the second.
+        images: see `make_images`.
+        out: folder of what is made.
+        beam: options of Beam's runner here.
+    """
+    from kfp import dsl
+
+    out.mkdir(parents=True, exist_ok=True)
+    made = {
+        name: dsl.Artifact(name=name, uri=str(out / name))
+        for name in ("examples", *work.OUTPUTS["statistics_gen"])
+    }
+    given: dict[str, Any] = {"runner": "DirectRunner", "beam_options": [f"--{o}" for o in beam]}
+    given |= {name: made[name] for name in work.OUTPUTS[component]}
+    if component == "example_gen":
+        given["flags"] = ["--dataset=folder", f"--data_dir={images}", "--noise=none", "--method=rmnw"]
+    else:
+        given["examples"] = made["examples"]
+    start = time.perf_counter()
+    work.WORK[component](**given)
+    return {"seconds": time.perf_counter() - start, "peak_mb": resident_peak() / 1e6}
+
+
+def measure(count: int, size: int, out: pathlib.Path, beam: Sequence[str]) -> list[dict[str, Any]]:
+    """A row per component for a folder of ``count`` images.
+
+    Raises:
+        UserError: a component fails.
+    """
+    images, place = out / f"images-{count}-{size}", out / f"work-{count}-{size}-{time.time_ns()}"
+    make_images(images, count, size)
+    rows = []
+    for component in COMPONENTS:
+        line = [sys.executable, "-m", "pipelines.benchmark", f"--measure={component}"]
+        line += [f"--images={images}", f"--out={place}", *(f"--beam={option}" for option in beam)]
+        done = subprocess.run(line, capture_output=True, text=True)
+        if done.returncode:
+            last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+            raise UserError(f"{component} can not be measured: {last}")
+        found = json.loads(done.stdout.strip().splitlines()[-1])
+        speed = count / found["seconds"]
+        rows.append({"images": count, "component": component, "images_per_second": speed} | found)
+        logging.info("%d images, %s: %.0f a second", count, component, speed)
+    return rows
+
+
+def define_flags() -> flags.FlagValues:
+    values = console.new_flags()
+    define = {"flag_values": values}
+    flags.DEFINE_list("sizes", ["10000", "100000"], "images in a folder", **define)
+    flags.DEFINE_integer("pixels", 32, "side of an image", **define)
+    flags.DEFINE_string("out", "runs/beam", "folder of images and results", **define)
+    flags.DEFINE_multi_string("beam", [], "an option of Beam's runner here, as name=value", **define)
+    flags.DEFINE_string("csv", "", "file for a row per size and component", **define)
+    flags.DEFINE_string("measure", "", "measure one component in this process, and end", **define)
+    flags.DEFINE_string("images", "", "folder of images for --measure", **define)
+    return values
+
+
+def run(values: flags.FlagValues) -> str:
+    """Measures what the flags ask for; returns the table.
+
+    Raises:
+        UserError: a flag is not allowed, or a component fails.
+    """
+    out = pathlib.Path(values.out)
+    if values.measure:
+        choose("component", values.measure, dict.fromkeys(COMPONENTS))
+        return json.dumps(own_work(values.measure, pathlib.Path(values.images), out, values.beam))
+    try:
+        sizes = [int(size) for size in values.sizes]
+    except ValueError:
+        raise UserError(f"sizes are '{','.join(values.sizes)}'; allowed: integers") from None
+    for size in sizes:
+        check_range("a size in sizes", size, 20 * CLASSES)
+    check_range("pixels", values.pixels, 8)
+    rows = [row for size in sizes for row in measure(size, values.pixels, out, values.beam)]
+    if values.csv:
+        write_csv(pathlib.Path(values.csv), rows, COLUMNS)
+    cells = [
+        [f"{r['images']:,}", r["component"], f"{r['seconds']:.0f}", f"{r['images_per_second']:.0f}",
+         f"{r['peak_mb']:.0f}"]
+        for r in rows
+    ]  # fmt: skip
+    header = ["images", "component", "seconds", "images a second", "peak memory, MB"]
+    return "\n" + tables.text(header, cells, numbers=(0, 2, 3, 4))
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command line; returns the exit code, see `console.command`."""
+    return console.command(__doc__, define_flags(), run, arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
