@@ -10,6 +10,7 @@ import pytest
 import tensorflow as tf
 
 from tf_mwnet import ReweightedModel, UserError, WeightFunction, export, methods, networks
+from tf_mwnet.networks.course import Course
 from tf_mwnet.types import DataSpec
 
 CARD = {"normalised": False}
@@ -92,6 +93,37 @@ def test_bad_weight_nets(tmp_path, weight_net):
     (path / "saved_model.pb").write_bytes(b"broken")
     with pytest.raises(UserError, match="can not be loaded"):
         WeightFunction(path)
+
+
+@pytest.mark.parametrize("groups", [(), (3,)], ids=["one", "groups"])
+def test_course_of_a_weight_net(groups, tmp_path):
+    rng = np.random.default_rng(0)
+    losses, table = np.linspace(0, 2, 5, dtype=np.float32), rng.random((4, 5, *groups), np.float32)
+    net = networks.weight_net((10,), seed=4, outputs=groups[0] if groups else 1)
+    path = export.export_weight_net(net, tmp_path / "1", CARD, Course(losses, table))
+    function = WeightFunction(path)
+    for epoch in range(4):
+        found = function(tf.constant(losses), (epoch + 1) / 4)
+        np.testing.assert_allclose(found, table[epoch], atol=1e-6)
+    np.testing.assert_allclose(function(tf.constant(losses), 0.0), table[0], atol=1e-6)
+    half = function(tf.constant([0.25, 99.0]), 2.5 / 4)
+    mean = (table[1] + table[2]) / 2
+    np.testing.assert_allclose(half, [(mean[0] + mean[1]) / 2, mean[-1]], atol=1e-6)
+    strange = function(tf.constant([np.nan, np.inf, 0.0]), 1.0).numpy()
+    assert np.isnan(strange[0]).all()
+    np.testing.assert_allclose(strange[1:], [table[3, -1], table[3, 0]], atol=1e-6)
+    at_the_end = function(tf.constant(losses))
+    np.testing.assert_allclose(at_the_end, np.squeeze(net(losses[:, None])), atol=1e-6)
+
+
+def test_a_course_that_is_none():
+    for losses, weights, message in (
+        ([0.0, 1.0], np.zeros((3, 4)), "allowed: \\[E, P\\]"),
+        ([0.0, 1.0, 3.0], np.zeros((2, 3)), "equally far apart"),
+        ([1.0, 2.0], np.zeros((2, 2)), "from 0"),
+    ):
+        with pytest.raises(UserError, match=message):
+            Course(np.array(losses), weights)
 
 
 @pytest.mark.parametrize("jit_compile", [False, True])

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from runs import rows
 
+from tf_mwnet import WeightFunction
 from tf_mwnet.benchmark import label_scores, labels
 
 
@@ -66,7 +67,7 @@ def test_bad_input(capsys, line, message):
 
 
 def test_transfer_table(tmp_path, monkeypatch, capsys):
-    from tf_mwnet.benchmark import transfer
+    from tf_mwnet.benchmark import transfer, zoo
 
     monkeypatch.setattr(transfer, "SETS", ("digits", "mnist"))
     short = ("--network=small_cnn", "--epochs=1", "--steps_per_epoch=3", "--lr_drops=1")
@@ -86,17 +87,35 @@ def test_transfer_table(tmp_path, monkeypatch, capsys):
     found = rows(tmp_path / "found.csv")
     assert [(r["target"], r["how"], r["source"]) for r in found] == [
         ("digits", "plain", ""), ("digits", "learned anew", "digits"),
-        ("digits", "transferred", "mnist"),
-        ("mnist", "plain", ""), ("mnist", "learned anew", "mnist"), ("mnist", "transferred", "digits"),
+        ("digits", "from", "mnist"), ("digits", "end of", "mnist"),
+        ("mnist", "plain", ""), ("mnist", "learned anew", "mnist"), ("mnist", "from", "digits"),
+        ("mnist", "end of", "digits"),
     ]  # fmt: skip
     config = json.loads((tmp_path / "flip2_digits_0_from_mnist" / "config.json").read_text())
     assert config["weight_net"].endswith("flip2_mnist_0_anew/mwnet/saved_models/weight_net/1")
     assert config["meta_size"] == 0
-    runs = [tmp_path / f"flip2_digits_0_{kind}" for kind in ("plain", "anew", "from_mnist")]
+    runs = [
+        tmp_path / f"flip2_digits_0_{kind}" for kind in ("plain", "anew", "from_mnist", "end_of_mnist")
+    ]
     labels = [np.load(run / "split.npz") for run in runs]
     for field in ("train_ids", "train_y", "test_ids"):  # whatever the method: the same data
-        np.testing.assert_array_equal(labels[0][field], labels[1][field])
-        np.testing.assert_array_equal(labels[0][field], labels[2][field])
+        for other in labels[1:]:
+            np.testing.assert_array_equal(labels[0][field], other[field])
     assert "from mnist" in capsys.readouterr().out
+    taken = ["--sets=mnist", "--biases=flip2", "--seeds=0", f"--out={tmp_path / 'zoo'}"]
+    assert zoo.main([f"--runs={tmp_path}", *taken]) == 0
+    net = tmp_path / "zoo" / "mnist_flip2" / "1"
+    assert WeightFunction(net).has_course
+    accuracy = WeightFunction(net).card["transfer"]["test_accuracy"]
+    assert {k: list(v) for k, v in accuracy.items()} == {
+        "digits": ["plain", "learned anew", "from", "end of"],
+        "home": ["plain", "learned anew"],
+    }
+    assert accuracy["digits"]["from"] == {
+        "mean": pytest.approx(float(found[2]["last"]), abs=1e-5), "std": None, "seeds": 1,
+    }  # fmt: skip
+    assert (net / "weight_function.png").stat().st_size > 5000
+    assert zoo.main([f"--runs={tmp_path / 'none'}", *taken]) == 2
+    assert "holds no finished run; allowed" in capsys.readouterr().err
     assert transfer.main([*line, "--biases=tail"]) == 2
     assert "unknown bias 'tail'" in capsys.readouterr().err

@@ -125,6 +125,18 @@ def test_transfer_of_the_weight_net(finished, tmp_path, capsys):
     found = rows(tmp_path / "run" / "mwnet" / "metrics.csv")
     assert "meta_loss" not in found[0]
     assert float(found[-1]["loss"]) < float(found[0]["loss"])
+    # In the middle of an epoch the function is half-way between those of the two epochs' ends.
+    home, here = curves(finished), curves(tmp_path / "run")
+    before = home[[0, 0, 1]]
+    np.testing.assert_allclose(here, (before + home) / 2, atol=1e-6)
+    assert main([*SHORT, *arguments, "--noweight_net_replay", f"--run_dir={tmp_path / 'last'}"]) == 0
+    np.testing.assert_allclose(curves(tmp_path / "last"), home[[2, 2, 2]], atol=1e-6)
+
+
+def curves(run):
+    """The weight function at the end of each epoch, [E, 121]."""
+    files = sorted((run / "mwnet" / "examples").glob("epoch_*.npz"))
+    return np.stack([np.load(path)["function_weight"] for path in files])
 
 
 def test_transfer_of_a_net_with_groups(tmp_path, capfd):

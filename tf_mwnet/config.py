@@ -92,6 +92,11 @@ class Experiment:
     )
     eta: float = option(100.0, "gdw's step size of class-level weights; 1000 for 100 classes")
     weight_net: str = option("", "a SavedModel weight function to use as it is; no meta set is used")
+    weight_net_replay: bool = option(
+        True,
+        "use it as it was at the same point of its own training, where the file has that; else as it was"
+        " at the end",
+    )
     early_stopping: int = option(
         0, "training examples held out, labels as they are, to pick the best epoch by; 0 for none"
     )

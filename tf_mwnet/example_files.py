@@ -11,6 +11,19 @@ import numpy as np
 from tf_mwnet import record, scores
 from tf_mwnet.files import load_arrays, write_atomically
 from tf_mwnet.methods.base import weight_curve
+from tf_mwnet.networks.course import Course
+
+
+def course(folder: pathlib.Path) -> Course | None:
+    """The weight function at the end of each epoch of a run; None where some epoch has none.
+
+    Args:
+        folder: with the files.
+    """
+    found = [load_arrays(path) for path in sorted(folder.glob("epoch_*.npz"))]
+    if not found or any("function_weight" not in arrays for arrays in found):
+        return None
+    return Course(found[0]["function_loss"], np.stack([a["function_weight"] for a in found]))
 
 
 class ExampleRecord(keras.callbacks.Callback):

@@ -14,6 +14,7 @@ from absl import logging
 
 from tf_mwnet import (
     callbacks,
+    example_files,
     heads,
     methods,
     parts,
@@ -76,7 +77,7 @@ def _export(config, splits, name, folder, model, summary) -> None:
         if what == "classifier":
             export_classifier(part, splits.spec, path, card)
         else:
-            export_weight_net(part, path, card)
+            export_weight_net(part, path, card, example_files.course(folder / name / "examples"))
 
 
 # -------------------------------------------------------------------- the whole

@@ -14,6 +14,7 @@ import tensorflow as tf
 from tf_mwnet.data.streams import normalise
 from tf_mwnet.errors import UserError
 from tf_mwnet.files import new_folder
+from tf_mwnet.networks.course import Course
 from tf_mwnet.networks.weight_function import CARD
 from tf_mwnet.types import DataSpec
 
@@ -31,7 +32,7 @@ def versions() -> dict[str, str]:
     }
 
 
-def _save(module: tf.Module, function, path: pathlib.Path, card: dict[str, Any]) -> pathlib.Path:
+def _save(module: tf.Module, path: pathlib.Path, card: dict[str, Any], **signatures) -> pathlib.Path:
     path = pathlib.Path(path)
     if path.exists():
         raise UserError(f"'{path}' is there already; allowed: a version that is not")
@@ -39,24 +40,29 @@ def _save(module: tf.Module, function, path: pathlib.Path, card: dict[str, Any])
         raise UserError(f"'{path}' does not end in a version; allowed: <name>/<version number>")
     # Renamed when it is whole: a server that watches the folder never sees half a version.
     with new_folder(path) as beside:
-        tf.saved_model.save(module, str(beside), signatures={"serving_default": function})
+        tf.saved_model.save(module, str(beside), signatures=signatures)
         (beside / CARD).write_text(json.dumps(card, indent=2) + "\n")
     return path
 
 
 def export_weight_net(
-    weight_net: keras.Model, path: str | pathlib.Path, card: dict[str, Any]
+    weight_net: keras.Model,
+    path: str | pathlib.Path,
+    card: dict[str, Any],
+    course: Course | None = None,
 ) -> pathlib.Path:
     """Writes a weight function as a SavedModel that plain TensorFlow can load and serve.
 
     ``serving_default`` maps ``loss`` float32 ``[batch, 1]`` to ``weight`` float32 ``[batch, 1]``:
     the unnormalised weight, 0 to 1. A net with G groups of classes gives ``[batch, G]``, the group of
-    the smallest classes first.
+    the smallest classes first. With a course there is the signature ``at_progress`` too, which takes
+    ``progress`` float32 ``[batch, 1]``, 0 to 1, beside the loss.
 
     Args:
         weight_net: Keras model ``[B, 1] -> [B, 1]``, or ``[B, G]``.
         path: ``<name>/<version number>``, the layout that TensorFlow Serving mounts.
         card: content of ``model_card.json`` beside it; "normalised" says how the weights are used.
+        course: of the function over its training, which another one can follow.
 
     Raises:
         UserError: ``path`` exists, or does not end in a number.
@@ -69,7 +75,17 @@ def export_weight_net(
     def weigh(loss):
         return {"weight": tf.cast(weight_net(tf.cast(loss, dtype)), tf.float32)}
 
-    return _save(module, weigh, path, card)
+    if course is None:
+        return _save(module, path, card, serving_default=weigh)
+    module.course = course
+    column = tf.TensorSpec([None, 1], tf.float32)
+
+    @tf.function
+    def weigh_at(loss, progress):
+        return {"weight": course(loss, progress)}
+
+    at_progress = weigh_at.get_concrete_function(loss=column, progress=column)
+    return _save(module, path, card, serving_default=weigh, at_progress=at_progress)
 
 
 def export_classifier(
@@ -97,7 +113,7 @@ def export_classifier(
         logits = classifier(normalise(image, spec), training=False)
         return {"probabilities": tf.nn.softmax(tf.cast(logits, tf.float32))}
 
-    return _save(module, classify, path, card)
+    return _save(module, path, card, serving_default=classify)
 
 
 def model_card(

@@ -144,7 +144,8 @@ def make_method(
     kind = methods.METHODS[name]
     if is_frozen(config, name):
         sizes = class_sizes(config, splits, make)
-        return methods.FrozenWeights(config.weight_net, class_sizes=sizes)
+        replay = config.weight_net_replay
+        return methods.FrozenWeights(config.weight_net, replay=replay, class_sizes=sizes)
     return kind(**arguments_of(config, name, splits, make), **estimated)
 
 

@@ -1,8 +1,9 @@
 """``python -m tf_mwnet.benchmark.transfer``: weight nets learned on one data set, used on another.
 
 For each bias and seed: a weight net is learned on each data set (MW-Net); then, on each of the others,
-the same classifier trains with that function frozen and no meta set, beside plain training and a weight
-net learned anew. All with the same biased examples, seed, network and schedule of the target.
+the same classifier trains with that function and no meta set, beside plain training and a weight net
+learned anew: with the function over its training ("from"), and with that of its end ("end of"). All with
+the same biased examples, seed, network and schedule of the target.
 """
 
 from __future__ import annotations
@@ -44,7 +45,8 @@ META = 100  # examples in the meta set, as many of each class
 SCHEDULE = ("--network=small_cnn", "--epochs=20", "--lr_drops=14,18", "--augment=none")
 DIGITS_SCHEDULE = ("--epochs=60", "--lr_drops=40,50")
 COLUMNS = ["bias", "target", "seed", "how", "source", "last", "mean_last_5", "best"]
-PLAIN, ANEW, TRANSFERRED = "plain", "learned anew", "transferred"
+PLAIN, ANEW = "plain", "learned anew"
+TRANSFERRED = {"from": "--weight_net_replay", "end of": "--noweight_net_replay"}
 
 
 def data_of(out: pathlib.Path, name: str, bias: str, seed: int) -> pathlib.Path:
@@ -75,8 +77,8 @@ def run_flags(out: pathlib.Path, name: str, bias: str, seed: int) -> tuple[str, 
 
 
 def folder_of(out: pathlib.Path, name: str, bias: str, seed: int, kind: str) -> pathlib.Path:
-    """The run of a kind ("plain", "anew", "from_mnist") on a data set."""
-    return out / f"{bias}_{name}_{seed}_{kind}"
+    """The run of a kind ("plain", "anew", "from mnist") on a data set."""
+    return out / f"{bias}_{name}_{seed}_{kind.replace(' ', '_')}"
 
 
 def net_of(out: pathlib.Path, name: str, bias: str, seed: int) -> pathlib.Path:
@@ -97,10 +99,11 @@ def learning(out, sets, biases, seeds) -> list[Job]:
 def transferring(out, sets, biases, seeds) -> list[Job]:
     """The runs with another data set's weight net."""
     return [
-        Job(folder_of(out, name, bias, seed, f"from_{source}"), bias, "mwnet", f"from {source}",
-            (*run_flags(out, name, bias, seed), "--method=mwnet",
+        Job(folder_of(out, name, bias, seed, f"{how} {source}"), bias, "mwnet", f"{how} {source}",
+            (*run_flags(out, name, bias, seed), "--method=mwnet", flag,
              f"--weight_net={net_of(out, source, bias, seed)}"))
-        for seed, bias, name, source in itertools.product(seeds, biases, sets, sets)
+        for seed, (how, flag), bias, name, source in itertools.product(
+            seeds, TRANSFERRED.items(), biases, sets, sets)
         if source != name
     ]  # fmt: skip
 
@@ -110,7 +113,7 @@ def rows(out, sets, biases, seeds) -> list[dict[str, Any]]:
     found = []
     for bias, target, seed in itertools.product(biases, sets, seeds):
         kinds = [("plain", PLAIN, ""), ("anew", ANEW, target)]
-        kinds += [(f"from_{s}", TRANSFERRED, s) for s in sets if s != target]
+        kinds += [(f"{how} {s}", how, s) for how in TRANSFERRED for s in sets if s != target]
         for kind, how, source in kinds:
             path = folder_of(out, target, bias, seed, kind) / RESULT
             if path.is_file():
@@ -124,9 +127,10 @@ def table(found: Sequence[dict[str, Any]]) -> str:
     """Test accuracy of the last epoch in percent, mean and deviation over seeds, a row per target."""
     frame = pd.DataFrame(found)
     frame["last"] *= 100
-    frame["kind"] = frame.how.where(frame.how != TRANSFERRED, "from " + frame.source)
+    frame["kind"] = frame.how.where(~frame.how.isin(list(TRANSFERRED)), frame.how + " " + frame.source)
     grouped = frame.groupby(["bias", "target", "kind"], sort=False)["last"].agg(["mean", "std", "count"])
-    kinds = [PLAIN, ANEW, *(f"from {s}" for s in SETS if f"from {s}" in set(frame.kind))]
+    known = [PLAIN, ANEW, *(f"{how} {s}" for how in TRANSFERRED for s in SETS)]
+    kinds = [kind for kind in known if kind in set(frame.kind)]
     lines = []
     for bias, target in dict.fromkeys(zip(frame.bias, frame.target, strict=True)):
         cells = []
@@ -139,6 +143,14 @@ def table(found: Sequence[dict[str, Any]]) -> str:
         lines.append([bias, target, *cells])
     numbers = tuple(range(2, 2 + len(kinds)))
     return tables.text(["bias", "target", *kinds], lines, numbers=numbers)
+
+
+def integers(seeds: Sequence[str]) -> list[int]:
+    """Seeds as numbers; raises ``UserError`` where one is none."""
+    try:
+        return [int(seed) for seed in seeds]
+    except ValueError:
+        raise UserError(f"seeds are '{','.join(seeds)}'; allowed: integers") from None
 
 
 def define_flags() -> flags.FlagValues:
@@ -163,10 +175,7 @@ def run(values: flags.FlagValues) -> str:
     if len(values.sets) < 2:
         raise UserError(f"sets are '{','.join(values.sets)}'; allowed: two or more")
     check_range("jobs", values.jobs, 1)
-    try:
-        seeds = [int(seed) for seed in values.seeds]
-    except ValueError:
-        raise UserError(f"seeds are '{','.join(values.seeds)}'; allowed: integers") from None
+    seeds = integers(values.seeds)
     out = pathlib.Path(values.out)
     problems: dict[Job, str] = {}
     for seed in seeds:  # each seed is whole before the next begins

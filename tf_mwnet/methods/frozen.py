@@ -19,12 +19,17 @@ from tf_mwnet.types import Examples
 class FrozenWeights(Method):
     """``weight_i = V(loss_i)`` with V from a SavedModel; no meta set, nothing is learned.
 
+    MW-Net's paper does not say which V: the one at the end of its training is right for the losses there
+    and can starve a training of its examples at the start, where all losses are large. Here V follows
+    its own training where the file has that: at the same share of the epochs it is what it was there.
+
     Args:
         path: a version folder written by `tf_mwnet.export.export_weight_net`, or any SavedModel
             whose ``serving_default`` maps ``loss [n, 1]`` float32 to ``weight [n, 1]`` float32, or to
             ``[n, G]`` for G groups of classes; also the folder above it, whose highest version is taken.
         normalise: as in `MWNet`; by default what the model card beside the SavedModel says, and
             True where there is no card.
+        replay: follow V's own training, where the file has its course; else V is that of its end.
         class_sizes: training examples of each class, ``[K]``, for a function with groups: the classes
             of the new data are clustered as `CMWNet` does it. Else not used.
 
@@ -37,6 +42,7 @@ class FrozenWeights(Method):
         self,
         path: str,
         normalise: bool | None = None,
+        replay: bool = True,
         class_sizes: Sequence[int] | None = None,
         **kwargs,
     ):
@@ -45,6 +51,10 @@ class FrozenWeights(Method):
         # Held in a tuple: the function's variables are constants, not part of a checkpoint.
         self._function = (WeightFunction(self.saved_model),)
         self.normalise = self._function[0].normalised if normalise is None else bool(normalise)
+        self.replay = bool(replay)
+        self.progress = None
+        if self.replay and self._function[0].has_course:
+            self.progress = self.add_state((), "float32", "progress")
         self.class_sizes = None if class_sizes is None else [int(n) for n in class_sizes]
         groups = self._function[0].groups
         if groups > 1:
@@ -52,8 +62,13 @@ class FrozenWeights(Method):
                 raise UserError(f"weight net '{path}' has {groups} groups; allowed: with class_sizes")
             self.group_of_class = scale_groups(self.class_sizes, groups)
 
+    def begin_epoch(self, epoch: int, epochs: int) -> None:
+        if self.progress is not None:
+            self.progress.assign((epoch + 0.5) / epochs)
+
     def weight_function(self, loss: tf.Tensor) -> tf.Tensor:
-        return tf.cast(self._function[0](tf.cast(loss, tf.float32)), loss.dtype)
+        progress = None if self.progress is None else self.progress.value
+        return tf.cast(self._function[0](tf.cast(loss, tf.float32), progress), loss.dtype)
 
     def example_weights(self, examples: Examples) -> tf.Tensor:
         values = self.weight_function(examples.losses)
@@ -65,5 +80,6 @@ class FrozenWeights(Method):
         return super().get_config() | {
             "path": self.saved_model,
             "normalise": self.normalise,
+            "replay": self.replay,
             "class_sizes": self.class_sizes,
         }

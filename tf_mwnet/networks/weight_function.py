@@ -38,6 +38,7 @@ class WeightFunction:
     Attributes:
         path: the version folder.
         groups: G.
+        has_course: whether the file has the function over its training, see `course.Course`.
         card: the model card's content, empty without one.
         normalised: whether training divided the weights by their batch sum.
     """
@@ -54,6 +55,8 @@ class WeightFunction:
         self._keep = loaded
         self._function = loaded.signatures.get("serving_default")
         self._check_signature()
+        self._at_progress = loaded.signatures.get("at_progress")
+        self.has_course = self._at_progress is not None
         self.normalised = bool(self.card.get("normalised", True))
 
     def _check_signature(self):
@@ -75,6 +78,18 @@ class WeightFunction:
             )
         self.groups = int(found[1][1].shape[1])
 
-    def __call__(self, loss: tf.Tensor) -> tf.Tensor:
-        weight = self._function(loss=loss[:, None])["weight"]
+    def __call__(self, loss: tf.Tensor, progress: tf.Tensor | None = None) -> tf.Tensor:
+        """Weights of losses.
+
+        Args:
+            loss: ``[n]``.
+            progress: share of a training that is done, 0 to 1, a scalar: the function as it was at that
+                point of its own, where the file has its course. None: as it was at the end.
+        """
+        loss = loss[:, None]
+        if progress is None or not self.has_course:
+            weight = self._function(loss=loss)["weight"]
+        else:
+            progress = tf.fill(tf.shape(loss), tf.cast(progress, tf.float32))
+            weight = self._at_progress(loss=loss, progress=progress)["weight"]
         return weight[:, 0] if self.groups == 1 else weight
