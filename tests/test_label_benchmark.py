@@ -83,7 +83,9 @@ def test_transfer_table(tmp_path, monkeypatch, capsys):
 
     monkeypatch.setattr(transfer, "write_data", digits_twice)
     line = ["--sets=digits,mnist", "--biases=flip2", "--seeds=0", f"--out={tmp_path}"]
-    assert transfer.main([*line, f"--csv={tmp_path / 'found.csv'}"]) == 0
+    png = tmp_path / "gains.png"
+    assert transfer.main([*line, f"--csv={tmp_path / 'found.csv'}", f"--png={png}"]) == 0
+    assert png.stat().st_size > 5000
     found = rows(tmp_path / "found.csv")
     assert [(r["target"], r["how"], r["source"]) for r in found] == [
         ("digits", "plain", ""), ("digits", "learned anew", "digits"),

@@ -29,7 +29,7 @@ from tf_mwnet.errors import UserError, check_range, choose  # noqa: E402
 from tf_mwnet.files import write_csv  # noqa: E402
 from tf_mwnet.jobs import Job, execute  # noqa: E402
 from tf_mwnet.main import parse  # noqa: E402
-from tf_mwnet.reports import tables  # noqa: E402
+from tf_mwnet.reports import plots, tables  # noqa: E402
 from tf_mwnet.run_folder import RESULT, exported  # noqa: E402
 
 BIASES = {
@@ -123,14 +123,36 @@ def rows(out, sets, biases, seeds) -> list[dict[str, Any]]:
     return found
 
 
-def table(found: Sequence[dict[str, Any]]) -> str:
-    """Test accuracy of the last epoch in percent, mean and deviation over seeds, a row per target."""
+KINDS = [PLAIN, ANEW, *(f"{how} {s}" for how in TRANSFERRED for s in SETS)]
+
+
+def _frame(found: Sequence[dict[str, Any]]) -> pd.DataFrame:
+    """A row per run, "last" in percent, with its "kind"."""
     frame = pd.DataFrame(found)
     frame["last"] *= 100
     frame["kind"] = frame.how.where(~frame.how.isin(list(TRANSFERRED)), frame.how + " " + frame.source)
+    return frame
+
+
+def picture(found: Sequence[dict[str, Any]]):
+    """Gains on plain training with the same seed, a panel per bias, see `plots.methods`."""
+    frame = _frame(found)
+    panels: dict[str, dict[str, list[float]]] = {}
+    for (bias, target), part in frame.groupby(["bias", "target"], sort=False):
+        gains = part.pivot(index="seed", columns="kind", values="last")
+        gains = gains.sub(gains[PLAIN], axis=0)
+        panel = panels.setdefault(bias, {PLAIN: [0.0]})
+        for kind in [k for k in KINDS if k in gains and k != PLAIN]:
+            panel[f"{target}: {kind}"] = gains[kind].dropna().tolist()
+    xlabel = "points of test accuracy above plain training (last epoch), mean and deviation over seeds"
+    return plots.methods(panels, PLAIN, xlabel)
+
+
+def table(found: Sequence[dict[str, Any]]) -> str:
+    """Test accuracy of the last epoch in percent, mean and deviation over seeds, a row per target."""
+    frame = _frame(found)
     grouped = frame.groupby(["bias", "target", "kind"], sort=False)["last"].agg(["mean", "std", "count"])
-    known = [PLAIN, ANEW, *(f"{how} {s}" for how in TRANSFERRED for s in SETS)]
-    kinds = [kind for kind in known if kind in set(frame.kind)]
+    kinds = [kind for kind in KINDS if kind in set(frame.kind)]
     lines = []
     for bias, target in dict.fromkeys(zip(frame.bias, frame.target, strict=True)):
         cells = []
@@ -163,6 +185,7 @@ def define_flags() -> flags.FlagValues:
     flags.DEFINE_string("out", "runs/transfer", "folder of the runs", **define)
     flags.DEFINE_integer("jobs", 1, "runs at a time", **define)
     flags.DEFINE_string("csv", "", "file for a row per run", **define)
+    flags.DEFINE_string("png", "", "file for a picture of the gains on plain training", **define)
     return values
 
 
@@ -188,6 +211,8 @@ def run(values: flags.FlagValues) -> str:
         raise UserError(f"no run has ended: {next(iter(problems.values()))}")
     if values.csv:
         write_csv(pathlib.Path(values.csv), found, COLUMNS)
+    if values.png:
+        plots.save(picture(found), pathlib.Path(values.png))
     left = [f"{job.folder.name} {problem}" for job, problem in problems.items()]
     return "\n".join(["", table(found), *left])
 

@@ -181,12 +181,17 @@ def errors(lines: Mapping[str, Mapping[float, Sequence[float]]], xlabel: str) ->
     return figure
 
 
-def methods(panels: Mapping[str, Mapping[str, Sequence[float]]], reference: str = "erm") -> Figure:
+def methods(
+    panels: Mapping[str, Mapping[str, Sequence[float]]],
+    reference: str = "erm",
+    xlabel: str = "test accuracy at the last epoch (%), mean and deviation over seeds",
+) -> Figure:
     """Test accuracy of many methods, a panel per setting; a line where plain training is.
 
     Args:
         panels: setting -> method -> test accuracy in percent of each run.
         reference: the method whose mean is drawn as a line.
+        xlabel: what the numbers are.
     """
     names = list(dict.fromkeys(name for panel in panels.values() for name in panel))
     size = (3.0 * len(panels) + 1.4, 0.19 * len(names) + 1.2)
@@ -208,7 +213,7 @@ def methods(panels: Mapping[str, Mapping[str, Sequence[float]]], reference: str 
         axes.spines[["top", "right"]].set_visible(False)
     row[0].set_yticks(range(len(names)), names, fontsize=8)
     row[0].set_ylim(len(names) - 0.5, -0.5)
-    figure.supxlabel("test accuracy at the last epoch (%), mean and deviation over seeds", fontsize=9)
+    figure.supxlabel(xlabel, fontsize=9)
     return figure
 
 
