@@ -58,6 +58,7 @@ def test_flagfile_of_a_pipeline(path, monkeypatch, tmp_path):
     values = settings.define_flags()
     found = settings.read(values, console.read_flags(values, expand([f"--flagfile={path}"]), more=True))
     assert found.home == str(tmp_path / "runs" / path.stem)
+    assert (found.transfer is not None) == ("transfer=" in path.read_text())  # found from anywhere
     assert found.run.method != found.baseline
 
 

@@ -8,11 +8,16 @@ from collections.abc import Sequence
 from tf_mwnet.errors import UserError
 
 
+# Flags, beside --flagfile, whose value is a flagfile.
+NAMING = ("transfer",)
+
+
 def expand(arguments: Sequence[str]) -> list[str]:
     """Replaces each ``--flagfile=path`` by the flags in that file, in place, so that later ones win.
 
     As absl's own flagfiles (a flag per line; ``#`` and ``//`` start comments), but the path of a
-    nested flagfile is taken from the folder of the file that names it, not from the working folder.
+    nested flagfile is taken from the folder of the file that names it, not from the working folder; the
+    same for the flags in `NAMING`.
 
     Args:
         arguments: the command line after the program's name.
@@ -28,6 +33,8 @@ def _expand(arguments: list[str], folder: pathlib.Path, within: tuple[pathlib.Pa
     rest = iter(arguments)
     for argument in rest:
         name, equals, value = argument.lstrip("-").partition("=")
+        if within and name in NAMING and value:
+            argument = f"--{name}={(folder / value).resolve()}"
         if not argument.startswith("-") or name != "flagfile":
             out.append(argument)
             continue
