@@ -33,6 +33,7 @@ from tf_mwnet.errors import UserError  # noqa: E402
 
 COLOUR = re.compile(r"\x1b\[\d+m")
 BEGIN = re.compile(r"Executing task '([\w-]+)'")
+BAR = re.compile(r"\s+[\w+ ]+: +\d+%\|")  # a line of progress
 CACHED = re.compile(r"Task ([\w-]+) cache hit")
 
 
@@ -60,6 +61,8 @@ class _Log(io.TextIOBase):
             if note.startswith(FAILED):
                 self.note = note.removeprefix(FAILED)
             print(f"    {note}", file=sys.stderr, flush=True)
+        elif BAR.match(line):
+            print(f"    {line.strip()}", file=sys.stderr, flush=True)
 
 
 class _Unchanged(python_logging.Handler):

@@ -64,12 +64,15 @@ def _without_notes():
 
 
 class _Ours(python_logging.Filter):
-    """Notes of this package; from elsewhere only errors."""
+    """Notes of this project's packages; from elsewhere only errors."""
 
-    folder = str(pathlib.Path(__file__).parent)
+    def __init__(self):
+        super().__init__()
+        root = pathlib.Path(__file__).parents[1]
+        self.folders = tuple(f"{root / name}{os.sep}" for name in ("tf_mwnet", "pipelines"))
 
     def filter(self, record: python_logging.LogRecord) -> bool:
-        return record.pathname.startswith(self.folder) or record.levelno >= python_logging.ERROR
+        return record.pathname.startswith(self.folders) or record.levelno >= python_logging.ERROR
 
 
 def start_logging() -> None:

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 
 from tf_mwnet.errors import UserError
 
-
 # Flags, beside --flagfile, whose value is a flagfile.
 NAMING = ("transfer",)
 
