@@ -399,6 +399,24 @@ def test_store_finds_what_was_damaged_or_killed(tmp_path):
         sqlite3.connect(tmp_path / "lineage.sqlite").execute("SELECT 1 FROM tasks")
 
 
+def test_pages_are_where_people_find_them(tmp_path):
+    store = Store(tmp_path)
+    for number in (1, 2):
+        path = tmp_path / "artifacts" / f"page{number}"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(f"<p>{number}</p>")
+        store.finish(store.begin("statistics_gen", {}, {}, {}), {"page": str(path)}, {})
+    store.fail(store.begin("label_audit", {}, {}, {}), "no labels")
+    text = running.report(store, 0.0, tmp_path / "pages")
+    found = sorted((tmp_path / "pages").iterdir())
+    assert [p.read_text() for p in found] == ["<p>2</p>", "<p>1</p>"]
+    assert [p.name for p in found] == ["data-2.html", "data.html"]
+    assert all(f"page          {p}" in text for p in found)
+    assert not running.keep_pages(
+        store, store.rows("SELECT max(started) AS t FROM tasks")[0]["t"], tmp_path
+    )
+
+
 def test_what_was_pushed_is_never_removed(models, tmp_path):
     home = tmp_path / "home"
     store = Store(home)
