@@ -3,18 +3,42 @@
 import json
 import pathlib
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from tf_mwnet import WeightFunction
+from tf_mwnet.benchmark import zoo
 
 ROOT = pathlib.Path(__file__).resolve().parents[1] / "saved_models"
 SHIPPED = sorted(p.parent for p in ROOT.glob("*/*/saved_model.pb"))
 
 
-def test_one_learned_on_cifar10_is_there():
-    assert any("cifar10" in p.parent.name for p in SHIPPED)
+def test_the_zoo_is_whole():
+    named = {p.parent.name for p in SHIPPED}
+    biases = ("flip2", "uniform", "longtail")
+    assert {f"{name}_{bias}" for name in ("mnist", "cifar10") for bias in biases} <= named
+
+
+def test_the_page_says_what_the_cards_say():
+    text = (ROOT / "README.md").read_text()
+    for line in zoo.markdown(ROOT).splitlines():
+        assert line in text, line
+
+
+@pytest.mark.parametrize("name", ["mnist_flip2", "cifar10_longtail"])
+def test_a_function_that_another_training_can_follow(name):
+    function = WeightFunction(ROOT / name)
+    losses = tf.constant(np.linspace(0, 5, 51, dtype=np.float32))
+    # Its table is linear between losses 0.1 apart, and ends with the function itself.
+    np.testing.assert_allclose(function(losses, 1.0), function(losses), atol=1e-5)
+    assert np.ptp(function(losses, 0.0)) < np.ptp(function(losses, 1.0))
+    accuracy = function.card["transfer"]["test_accuracy"]
+    assert len(accuracy) == 3
+    assert all(kind["seeds"] == 3 for kinds in accuracy.values() for kind in kinds.values())
+    picture = plt.imread(function.path / zoo.PICTURE)
+    assert picture.std() > 0.05
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda p: p.parent.name)

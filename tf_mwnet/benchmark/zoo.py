@@ -31,6 +31,7 @@ from tf_mwnet.networks.weight_function import CARD  # noqa: E402
 from tf_mwnet.run_folder import RESULT  # noqa: E402
 
 PICTURE = "weight_function.png"
+SHOWN = (transfer.PLAIN, transfer.ANEW, *transfer.TRANSFERRED)
 NOTE = "A short run of a small network, not a published result."
 
 
@@ -76,6 +77,28 @@ def put(out: pathlib.Path, runs: pathlib.Path, name: str, bias: str, seed: int, 
         return serving.push(model, out / f"{name}_{bias}", {"what": "weight_net"})
 
 
+HEADER = ["weight net", "used on", "plain training", "learned anew", "this one", "as at its end"]
+
+
+def markdown(out: pathlib.Path) -> str:
+    """What the cards of the newest weight nets in a folder say: accuracies in percent, as a table."""
+    lines = [HEADER, ["---"] * len(HEADER)]
+    for base in sorted(path for path in out.iterdir() if serving.versions(path)):
+        versions = serving.versions(base)
+        card = read_json(versions[max(versions)] / CARD)
+        for target, kinds in card.get("transfer", {}).get("test_accuracy", {}).items():
+            where = f"{card['data_set']}, at home" if target == "home" else target
+            lines.append([f"`{base.name}`", where, *(_percent(kinds.get(kind)) for kind in SHOWN)])
+    return "".join("| " + " | ".join(line) + " |\n" for line in lines)
+
+
+def _percent(found: dict[str, Any] | None) -> str:
+    if found is None:
+        return ""
+    spread = "" if found["std"] is None else f" ± {100 * found['std']:.1f}"
+    return f"{100 * found['mean']:.1f}{spread}"
+
+
 def define_flags() -> flags.FlagValues:
     values = console.new_flags()
     define = {"flag_values": values}
@@ -96,12 +119,10 @@ def run(values: flags.FlagValues) -> str:
     for bias in values.biases:
         choose("bias", bias, transfer.BIASES)
     found = transfer.rows(runs, transfer.SETS, values.biases, transfer.integers(values.seeds))
-    lines = []
     for name in values.sets:
         for bias in values.biases:
-            path = put(out, runs, name, bias, values.seed, found)
-            lines.append(f"weight_net    {path}")
-    return "\n".join(lines)
+            put(out, runs, name, bias, values.seed, found)
+    return f"\n{markdown(out)}"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
