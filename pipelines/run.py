@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import io
-import json
 import logging as python_logging
 import os
 import pathlib
@@ -26,11 +25,11 @@ console.start()
 
 from absl import logging  # noqa: E402
 
+from pipelines import outcome  # noqa: E402
 from pipelines import settings as options  # noqa: E402
 from pipelines.store import Store  # noqa: E402
 from pipelines.tasks import FAILED, LAUNCHER, interruptible  # noqa: E402
 from tf_mwnet.errors import UserError  # noqa: E402
-from tf_mwnet.files import write_atomically  # noqa: E402
 
 COLOUR = re.compile(r"\x1b\[\d+m")
 BEGIN = re.compile(r"Executing task '([\w-]+)'")
@@ -176,56 +175,7 @@ def run(found: options.Settings) -> str:
                 f"{last['component']}: {last['error'] or 'failed'}; see {home / 'log.txt'}; the same"
                 " command goes on from there"
             ) from error
-        return report(store, start, home / "pages")
-
-
-# Component, what it gives, the file in it if that is a folder, and the name of a copy for people.
-PAGES = (
-    ("statistics_gen", "page", "", "data.html"),
-    ("label_audit", "page", "", "labels.html"),
-    ("evaluator", "evaluation", "evaluation.png", "evaluation.png"),
-)
-
-
-def keep_pages(store: Store, start: float, folder: pathlib.Path) -> list[pathlib.Path]:
-    """Copies what was made for people to look at since ``start`` to where they find it."""
-    copies = []
-    for component, artifact, file, name in PAGES:
-        made = store.rows(
-            "SELECT uri FROM artifacts JOIN tasks ON tasks.id = artifacts.task"
-            " WHERE component = ? AND name = ? AND started > ? AND state = 'done' ORDER BY tasks.id",
-            component, artifact, start,
-        )  # fmt: skip
-        for number, row in enumerate(made, 1):
-            path = folder / (name if number == 1 else name.replace(".", f"-{number}."))
-            content = (pathlib.Path(row["uri"]) / file).read_bytes()
-            folder.mkdir(parents=True, exist_ok=True)
-            write_atomically(path, lambda target, content=content: target.write(content))
-            copies.append(path)
-    return copies
-
-
-def report(store: Store, start: float, pages: pathlib.Path) -> str:
-    """What the command prints at its end."""
-    from tf_mwnet.reports.tables import text
-
-    ran = store.rows("SELECT * FROM tasks WHERE started > ? ORDER BY id", start)
-    metrics = {row["id"]: json.loads(row["metrics"]) for row in ran}
-    rows = [
-        [row["component"], metrics[row["id"]].get("method", ""), f"{row['ended'] - row['started']:.0f}"]
-        for row in ran
-    ]
-    lines = ["", text(["component", "method", "seconds"], rows, numbers=(2,)), ""]
-    for row in ran:
-        if row["component"] == "pusher":
-            name, found = json.loads(row["parameters"])["name"], metrics[row["id"]]
-            lines.append(
-                f"pushed        {found['pushed']}" if found["pushed"]
-                else f"not pushed    {name}: {found['reasons'][0]}"
-            )  # fmt: skip
-    lines += [f"page          {path}" for path in keep_pages(store, start, pages)]
-    lines += [f"lineage       {store.path}", f"time          {time.time() - start:.0f} s"]
-    return "\n".join(lines)
+        return outcome.report(store, start, home / "pages")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

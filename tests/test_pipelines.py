@@ -20,7 +20,7 @@ from runs import SHORT
 import tf_mwnet
 from pipelines import benchmark as scale
 from pipelines import compile as compiling
-from pipelines import lineage, settings, work
+from pipelines import lineage, outcome, settings, work
 from pipelines import run as running
 from pipelines.store import Store
 from tf_mwnet import UserError, data, evaluation, loading, serving, tuning
@@ -407,12 +407,12 @@ def test_pages_are_where_people_find_them(tmp_path):
         path.write_text(f"<p>{number}</p>")
         store.finish(store.begin("statistics_gen", {}, {}, {}), {"page": str(path)}, {})
     store.fail(store.begin("label_audit", {}, {}, {}), "no labels")
-    text = running.report(store, 0.0, tmp_path / "pages")
+    text = outcome.report(store, 0.0, tmp_path / "pages")
     found = sorted((tmp_path / "pages").iterdir())
     assert [p.read_text() for p in found] == ["<p>2</p>", "<p>1</p>"]
     assert [p.name for p in found] == ["data-2.html", "data.html"]
     assert all(f"page          {p}" in text for p in found)
-    assert not running.keep_pages(
+    assert not outcome.keep_pages(
         store, store.rows("SELECT max(started) AS t FROM tasks")[0]["t"], tmp_path
     )
 

@@ -1,0 +1,33 @@
+"""What the components do: calls into `tf_mwnet`, each under its component's name.
+
+Imports are in the functions, so that a component's process loads no more than it needs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from pipelines.work.data import bias_gen, example_gen, example_validator, schema_gen, statistics_gen
+from pipelines.work.models import evaluator, infra_validator, label_audit, pusher, trainer, tuner
+
+WORK: dict[str, Callable[..., dict[str, Any] | None]] = {
+    f.__name__: f
+    for f in (
+        example_gen, statistics_gen, schema_gen, example_validator, bias_gen, tuner, trainer,
+        evaluator, label_audit, infra_validator, pusher,
+    )
+}  # fmt: skip
+OUTPUTS = {
+    "example_gen": ("examples",),
+    "statistics_gen": ("statistics", "page"),
+    "schema_gen": ("schema",),
+    "example_validator": ("anomalies",),
+    "bias_gen": ("biased", "matrices"),
+    "tuner": ("best",),
+    "trainer": ("run", "model"),
+    "evaluator": ("evaluation", "metrics"),
+    "label_audit": ("issues", "page"),
+    "infra_validator": ("blessing",),
+    "pusher": ("pushed",),
+}

@@ -1,0 +1,151 @@
+"""From biased examples to pushed models."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import pathlib
+import shutil
+from typing import Any
+
+from absl import logging
+
+from pipelines.work.shared import FACTS, experiment_of, keep_page, records_of, write_json
+from tf_mwnet.config import read_json
+from tf_mwnet.errors import UserError
+from tf_mwnet.files import new_folder
+
+
+def _state(home: str, output, *key: Any) -> pathlib.Path:
+    """A folder that the same work finds again after it was cut off."""
+    if not home:
+        return pathlib.Path(output.path).parent / "work"
+    name = hashlib.sha256(json.dumps(key).encode()).hexdigest()[:16]
+    return pathlib.Path(home).absolute() / "work" / name
+
+
+def tuner(biased, flags, search, trials, home, best, code) -> dict[str, Any]:
+    from pipelines.settings import flag
+    from tf_mwnet import tuning
+    from tf_mwnet.sweep import axes_of
+
+    values = {k: _values(k, v) for k, v in axes_of(search, "search").items()}
+    state = _state(home, best, "tuner", biased.uri, list(flags), list(search), trials, code)
+    _, source = records_of(biased, flags)
+    asked = experiment_of(flags, dataset="records", data_dir=biased.path)
+    found, table = tuning.tune(asked, source, values, state, int(trials))
+    with new_folder(pathlib.Path(best.path)) as out:
+        write_json(out / "flags.json", [flag(k, v) for k, v in found.items()])
+        table.to_csv(out / "trials.csv", index=False)
+    shutil.rmtree(state, ignore_errors=True)
+    return {"best": found, "trials": len(table)}
+
+
+def _values(name: str, texts) -> list[Any]:
+    return [getattr(experiment_of([f"--{name}={text}"]), name) for text in texts]
+
+
+def trainer(biased, flags, home, code, run, model, best=None, weight_net=None) -> dict[str, Any]:
+    from tf_mwnet.experiment import run as train
+    from tf_mwnet.run_folder import RESULT, finished
+
+    flags = list(flags)
+    if best is not None:
+        flags += read_json(pathlib.Path(best.path) / "flags.json")
+    if weight_net is not None:
+        net = pathlib.Path(weight_net.path)
+        if not (net / "saved_model.pb").is_file():
+            raise UserError(f"'{net}' holds no weight net: none was pushed; allowed: a blessed one")
+        flags.append(f"--weight_net={net}")
+    state = _state(home, run, "trainer", biased.uri, flags, code)
+    config = experiment_of(
+        flags, dataset="records", data_dir=biased.path, run_dir=state, auto_resume="true", compare=""
+    )
+    if not (state / RESULT).is_file():
+        train(config)
+    config, summaries = finished(state)
+    with new_folder(pathlib.Path(model.path)) as out:
+        shutil.copytree(state / config.method / "saved_models", out, dirs_exist_ok=True)
+    with new_folder(pathlib.Path(run.path)) as out:
+        shutil.copytree(state, out, dirs_exist_ok=True)
+    shutil.rmtree(state)
+    found = {k: v for k, v in summaries[config.method].items() if isinstance(v, float | int)}
+    run.metadata.update({"method": config.method})
+    return {"method": config.method, "settings": json.loads(config.to_json())} | found
+
+
+def evaluator(run, baseline, biased, margin, min_recall, confidence, evaluation, metrics):
+    from tf_mwnet import evaluation as evaluations
+    from tf_mwnet.data import load
+    from tf_mwnet.reports import pipeline_pages, plots
+
+    source = load("records", biased.path)
+    found = evaluations.evaluate(
+        pathlib.Path(run.path), pathlib.Path(baseline.path), source.test, len(source.class_names),
+        margin=margin, min_recall=min_recall, confidence=confidence,
+    )  # fmt: skip
+    content = found.to_dict()
+    with new_folder(pathlib.Path(evaluation.path)) as out:
+        write_json(out / FACTS, content)
+        plots.save(pipeline_pages.evaluation(found, source.class_names), out / "evaluation.png")
+    numbers = {k: content[k] for k in ("accuracy", "baseline_accuracy", "difference")}
+    for key, value in numbers.items():
+        metrics.log_metric(key, value)
+    write_json(pathlib.Path(metrics.path), numbers)
+    for reason in found.reasons:
+        logging.warning("not blessed: %s", reason)
+    return content
+
+
+def label_audit(run, biased, issues, page) -> dict[str, Any]:
+    from tf_mwnet.audit import examine, outputs
+    from tf_mwnet.reports import pipeline_pages
+
+    found = examine(run.path, data_dir=biased.path)
+    with new_folder(pathlib.Path(issues.path)) as out:
+        outputs.write(found, outputs.picture(found, 64), out)
+    keep_page(page, lambda out: pipeline_pages.of_labels(out, found))
+    return outputs.facts(found)
+
+
+def infra_validator(model, biased, max_latency_ms, blessing) -> dict[str, Any]:
+    import numpy as np
+
+    from tf_mwnet import serving
+    from tf_mwnet.data import load
+    from tf_mwnet.data.images import rows_of
+
+    test = load("records", biased.path).test
+    images = rows_of(test.x, np.arange(min(100, len(test))))
+    losses = np.linspace(0, 10, 100, dtype=np.float32)[:, None]
+    found = {}
+    for name, request in (("classifier", images), ("weight_net", losses)):
+        for folder in serving.versions(pathlib.Path(model.path) / name).values():
+            found[name] = serving.check(folder, request, max_latency_ms)
+            for problem in found[name]["problems"]:
+                logging.warning("not blessed: %s: %s", name, problem)
+    blessed = "classifier" in found and not any(f["problems"] for f in found.values())
+    with new_folder(pathlib.Path(blessing.path)) as out:
+        write_json(out / FACTS, {"blessed": blessed, "models": found})
+    return {"blessed": blessed, "models": found}
+
+
+def pusher(model, evaluation, blessing, what, name, push_to, pushed) -> dict[str, Any]:
+    from tf_mwnet import serving
+
+    judged = read_json(pathlib.Path(evaluation.path) / FACTS)
+    served = read_json(pathlib.Path(blessing.path) / FACTS)
+    there = serving.versions(pathlib.Path(model.path) / what)
+    problems = [p for m in served["models"].values() for p in m["problems"]]
+    reasons = [*judged["reasons"], *problems] or ([] if there else [f"the method has no {what}"])
+    if reasons:
+        logging.warning("%s is not pushed: %s", name, reasons[0])
+        with new_folder(pathlib.Path(pushed.path)) as out:
+            write_json(out / FACTS, {"pushed": None, "reasons": reasons})
+        return {"pushed": None, "reasons": reasons}
+    source = there[max(there)]
+    facts = {"what": what, "accuracy": judged["accuracy"], "baseline": judged["baseline_accuracy"]}
+    target = serving.push(source, pathlib.Path(push_to) / name, facts)
+    pushed.uri = str(target.absolute())
+    logging.info("pushed: %s", target)
+    return {"pushed": str(target), "digest": serving.model_digest(target)}
