@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import pathlib
 import pickle
 import time
@@ -27,7 +29,7 @@ def options(runner: str, extra: Sequence[str] = ()) -> PipelineOptions:
         extra: the runner's own, as ``--name=value``.
 
     Raises:
-        UserError: Beam does not know the runner.
+        UserError: Beam does not know the runner, or an option or its value.
     """
     try:
         beam.runners.create_runner(runner)
@@ -36,7 +38,17 @@ def options(runner: str, extra: Sequence[str] = ()) -> PipelineOptions:
             f"unknown runner '{runner}'; allowed: DirectRunner, FlinkRunner, SparkRunner, DataflowRunner"
         ) from error
     name = HERE if runner == "DirectRunner" else runner
-    return PipelineOptions([f"--runner={name}", *extra])
+    try:
+        with contextlib.redirect_stderr(io.StringIO()) as said:  # its usage, of a hundred lines
+            found = PipelineOptions([f"--runner={name}", *extra])
+            given = found.get_all_options(drop_default=True, retain_unknown_options=True)
+            known = found.get_all_options(retain_unknown_options=False)
+    except SystemExit:
+        reason = said.getvalue().strip().rpartition("error: ")[2]
+        raise UserError(f"beam has a bad value: {reason}; allowed: as Beam's options have it") from None
+    if unknown := sorted(set(given) - set(known)):
+        raise UserError(f"beam has the option '{unknown[0]}'; allowed: those of Apache Beam's runners")
+    return found
 
 
 def _packed(task: tuple) -> bytes:

@@ -22,7 +22,8 @@ import numpy as np  # noqa: E402
 from absl import flags, logging  # noqa: E402
 from tqdm import tqdm  # noqa: E402
 
-from pipelines import work  # noqa: E402
+from pipelines import beam_jobs, work  # noqa: E402
+from pipelines.settings import beam_options  # noqa: E402
 from tf_mwnet.benchmark.measure import resident_peak  # noqa: E402
 from tf_mwnet.errors import UserError, check_range, choose  # noqa: E402
 from tf_mwnet.files import new_folder, write_csv  # noqa: E402
@@ -69,7 +70,7 @@ def own_work(component: str, images: pathlib.Path, out: pathlib.Path, beam: Sequ
         name: dsl.Artifact(name=name, uri=str(out / name))
         for name in ("examples", *work.OUTPUTS["statistics_gen"])
     }
-    given: dict[str, Any] = {"runner": "DirectRunner", "beam_options": [f"--{o}" for o in beam]}
+    given: dict[str, Any] = {"runner": "DirectRunner", "beam_options": beam_options(beam)}
     given |= {name: made[name] for name in work.OUTPUTS[component]}
     if component == "example_gen":
         given["flags"] = ["--dataset=folder", f"--data_dir={images}", "--noise=none", "--method=rmnw"]
@@ -133,6 +134,7 @@ def run(values: flags.FlagValues) -> str:
     for size in sizes:
         check_range("a size in sizes", size, 20 * CLASSES)
     check_range("pixels", values.pixels, 8)
+    beam_jobs.options("DirectRunner", beam_options(values.beam))
     rows = [row for size in sizes for row in measure(size, values.pixels, out, values.beam)]
     if values.csv:
         write_csv(pathlib.Path(values.csv), rows, COLUMNS)

@@ -108,6 +108,10 @@ def read(values: flags.FlagValues, run_flags: Sequence[str], local: bool = True)
         raise UserError(f"confidence is {values.confidence:g}; allowed: between 0 and 1")
     check_range("trials", values.trials, 1)
     check_range("max_latency_ms", values.max_latency_ms, 0)
+    if values.runner != values["runner"].default or values.beam:
+        from pipelines import beam_jobs  # takes a second
+
+        beam_jobs.options(values.runner, beam_options(values.beam))
     for name, texts in axes_of(values.search, "search").items():
         if name not in DEFAULTS or name in (*DATA, *BIAS, *ABOUT_THE_FOLDER, "weight_net", "compare"):
             raise UserError(f"search has '{name}'; allowed: flags of method, classifier and schedule")
@@ -127,11 +131,16 @@ def read(values: flags.FlagValues, run_flags: Sequence[str], local: bool = True)
         name=name,
         push_to=place(values.push_to),
         search=tuple(values.search),
-        beam_options=tuple(f"--{option.lstrip('-')}" for option in values.beam),
+        beam_options=beam_options(values.beam),
         code=code(),
         **{k: values[k].value for k in ("baseline", "margin", "min_recall", "confidence",
            "max_duplicates", "max_latency_ms", "trials", "runner")},
     )  # fmt: skip
+
+
+def beam_options(given: Sequence[str]) -> tuple[str, ...]:
+    """Options of Beam, given as name=value, as it takes them."""
+    return tuple(f"--{option.lstrip('-')}" for option in given)
 
 
 def _experiment(given: Sequence[str]) -> Experiment:
