@@ -18,7 +18,7 @@ SHIPPED = sorted(p.parent for p in ROOT.glob("*/*/saved_model.pb"))
 def test_the_zoo_is_whole():
     named = {p.parent.name for p in SHIPPED}
     biases = ("flip2", "uniform", "longtail")
-    assert {f"{name}_{bias}" for name in ("mnist", "cifar10") for bias in biases} <= named
+    assert {f"{name}_{bias}" for name in ("digits", "mnist", "cifar10") for bias in biases} <= named
 
 
 def test_the_page_says_what_the_cards_say():
@@ -33,7 +33,8 @@ def test_a_function_that_another_training_can_follow(name):
     losses = tf.constant(np.linspace(0, 5, 51, dtype=np.float32))
     # Its table is linear between losses 0.1 apart, and ends with the function itself.
     np.testing.assert_allclose(function(losses, 1.0), function(losses), atol=1e-5)
-    assert np.ptp(function(losses, 0.0)) < np.ptp(function(losses, 1.0))
+    first, last = (np.asarray(function(losses, progress)) for progress in (0.0, 1.0))
+    assert np.abs(first / first.max() - last / last.max()).max() > 0.2
     accuracy = function.card["transfer"]["test_accuracy"]
     assert len(accuracy) == 3
     assert all(kind["seeds"] == 3 for kinds in accuracy.values() for kind in kinds.values())
@@ -47,7 +48,8 @@ def test_shipped_weight_net(path):
     low, high = (function.card["loss_range_seen"][k] for k in ("min", "max"))
     weights = function(tf.constant(np.linspace(low, high, 50, dtype=np.float32))).numpy()
     assert ((weights >= 0) & (weights <= 1)).all()
-    assert np.ptp(weights) > 0.05  # it has learned to tell losses apart
+    # It has learned to tell losses apart. Their size says nothing where they are divided by their sum.
+    assert np.ptp(weights) > 0.1 * weights.max()
     card = json.loads((path / "model_card.json").read_text())
     for key in (
         "data_set",

@@ -86,7 +86,8 @@ def markdown(out: pathlib.Path) -> str:
     for base in sorted(path for path in out.iterdir() if serving.versions(path)):
         versions = serving.versions(base)
         card = read_json(versions[max(versions)] / CARD)
-        for target, kinds in card.get("transfer", {}).get("test_accuracy", {}).items():
+        found = card.get("transfer", {}).get("test_accuracy", {})
+        for target, kinds in sorted(found.items(), key=lambda item: item[0] != "home"):
             where = f"{card['data_set']}, at home" if target == "home" else target
             lines.append([f"`{base.name}`", where, *(_percent(kinds.get(kind)) for kind in SHOWN)])
     return "".join("| " + " | ".join(line) + " |\n" for line in lines)
@@ -103,7 +104,7 @@ def define_flags() -> flags.FlagValues:
     values = console.new_flags()
     define = {"flag_values": values}
     flags.DEFINE_string("runs", "runs/transfer", "folder of the transfer benchmark's runs", **define)
-    flags.DEFINE_list("sets", ["mnist", "cifar10"], "data sets whose weight nets are taken", **define)
+    flags.DEFINE_list("sets", list(transfer.SETS), "data sets whose weight nets are taken", **define)
     flags.DEFINE_list("biases", list(transfer.BIASES), "biases they were learned under", **define)
     flags.DEFINE_integer("seed", 0, "whose weight net is taken", **define)
     flags.DEFINE_list("seeds", ["0", "1", "2"], "what the card's accuracies are means of", **define)
