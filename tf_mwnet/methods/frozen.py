@@ -19,9 +19,9 @@ from tf_mwnet.types import Examples
 class FrozenWeights(Method):
     """``weight_i = V(loss_i)`` with V from a SavedModel; no meta set, nothing is learned.
 
-    MW-Net's paper does not say which V: the one at the end of its training is right for the losses there
-    and can starve a training of its examples at the start, where all losses are large. Here V follows
-    its own training where the file has that: at the same share of the epochs it is what it was there.
+    A departure where the file has V's course: V then follows its own training, at the same share of the
+    epochs what it was there. The V of the end is right for the losses there and can starve a training of
+    its examples at the start, where all losses are large (docs/results.md, "Transfer").
 
     Args:
         path: a version folder written by `tf_mwnet.export.export_weight_net`, or any SavedModel
