@@ -25,7 +25,7 @@ from tqdm import tqdm  # noqa: E402
 from pipelines import beam_jobs, work  # noqa: E402
 from pipelines.settings import beam_options  # noqa: E402
 from tf_mwnet.benchmark.measure import resident_peak  # noqa: E402
-from tf_mwnet.errors import UserError, check_range, choose  # noqa: E402
+from tf_mwnet.errors import UserError, check_range, choose, integers  # noqa: E402
 from tf_mwnet.files import new_folder, write_csv  # noqa: E402
 from tf_mwnet.reports import tables  # noqa: E402
 
@@ -127,10 +127,7 @@ def run(values: flags.FlagValues) -> str:
     if values.measure:
         choose("component", values.measure, dict.fromkeys(COMPONENTS))
         return json.dumps(own_work(values.measure, pathlib.Path(values.images), out, values.beam))
-    try:
-        sizes = [int(size) for size in values.sizes]
-    except ValueError:
-        raise UserError(f"sizes are '{','.join(values.sizes)}'; allowed: integers") from None
+    sizes = integers("sizes", values.sizes)
     for size in sizes:
         check_range("a size in sizes", size, 20 * CLASSES)
     check_range("pixels", values.pixels, 8)

@@ -7,7 +7,6 @@ What is unchanged is not done again; after a failure or a kill, the same command
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import io
 import logging as python_logging
 import os
@@ -30,6 +29,7 @@ from pipelines import settings as options  # noqa: E402
 from pipelines.store import Store  # noqa: E402
 from pipelines.tasks import FAILED, LAUNCHER, interruptible  # noqa: E402
 from tf_mwnet.errors import UserError  # noqa: E402
+from tf_mwnet.files import locked  # noqa: E402
 
 COLOUR = re.compile(r"\x1b\[\d+m")
 BEGIN = re.compile(r"Executing task '([\w-]+)'")
@@ -89,11 +89,10 @@ def _notes_of_cache():
 @contextlib.contextmanager
 def _alone(home: pathlib.Path):
     """Keeps other runs out of a home folder."""
-    home.mkdir(parents=True, exist_ok=True)
-    with open(home / ".lock", "w") as file:
+    with contextlib.ExitStack() as stack:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+            stack.enter_context(locked(home, wait=False))
+        except BlockingIOError:
             raise UserError(f"another run is at work in home '{home}'; allowed: one at a time") from None
         yield
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -52,6 +52,14 @@ def choose(kind: str, name: str, table: Mapping[str, T]) -> T:
     close = difflib.get_close_matches(name, list(table), n=1)
     hint = f" (did you mean '{close[0]}'?)" if close else ""
     raise UserError(f"unknown {kind} '{name}'{hint}; allowed: {quoted(table)}")
+
+
+def integers(name: str, texts: Sequence[str]) -> list[int]:
+    """Numbers from a list of texts; raises ``UserError`` where one is none."""
+    try:
+        return [int(text) for text in texts]
+    except ValueError:
+        raise UserError(f"{name} are '{','.join(texts)}'; allowed: integers") from None
 
 
 def check_range(name: str, value: float, low: float, high: float = float("inf")) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import pathlib
+from collections.abc import Sequence
 
 import keras
 import numpy as np
@@ -20,10 +21,19 @@ def course(folder: pathlib.Path) -> Course | None:
     Args:
         folder: with the files.
     """
-    found = [load_arrays(path) for path in sorted(folder.glob("epoch_*.npz"))]
-    if not found or any("function_weight" not in arrays for arrays in found):
+    found = functions(sorted(folder.glob("epoch_*.npz")))
+    return None if found is None else Course(*found)
+
+
+def functions(records: Sequence[pathlib.Path]) -> tuple[np.ndarray, np.ndarray] | None:
+    """Losses ``[P]`` and the weight function at them in each of E files, ``[E, P]`` or ``[E, P, G]``.
+
+    None where there is no file, or one has no function.
+    """
+    found = [load_arrays(path, ("function_loss", "function_weight")) for path in records]
+    if not all(found) or not found:
         return None
-    return Course(found[0]["function_loss"], np.stack([a["function_weight"] for a in found]))
+    return found[0]["function_loss"], np.stack([arrays["function_weight"] for arrays in found])
 
 
 class ExampleRecord(keras.callbacks.Callback):

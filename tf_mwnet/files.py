@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import fcntl
 import os
 import pathlib
 import shutil
@@ -54,6 +55,23 @@ def new_folder(path: pathlib.Path, prefix: str = "") -> Iterator[pathlib.Path]:
         raise
 
 
+@contextlib.contextmanager
+def locked(folder: pathlib.Path, wait: bool) -> Iterator[None]:
+    """Keeps other processes that ask for it out of a folder, which is made.
+
+    Args:
+        folder: where the file ``.lock`` lies.
+        wait: until it is free.
+
+    Raises:
+        BlockingIOError: it is not free, and ``wait`` is False.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / ".lock", "w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        yield
+
+
 def write_csv(
     path: pathlib.Path, rows: Iterable[Mapping[str, Any]], columns: Sequence[str], digits: int = 6
 ) -> None:
@@ -77,14 +95,18 @@ def write_csv(
     write_atomically(path, write, mode="w")
 
 
-def load_arrays(path: pathlib.Path) -> dict[str, np.ndarray]:
+def load_arrays(path: pathlib.Path, names: Sequence[str] | None = None) -> dict[str, np.ndarray]:
     """The arrays of a ``.npz`` file that a run wrote.
+
+    Args:
+        path: the file.
+        names: of those to read, as far as they are there; by default all.
 
     Raises:
         UserError: the file is missing or damaged.
     """
     try:
         with np.load(path) as arrays:
-            return dict(arrays)
+            return {k: arrays[k] for k in arrays.files if names is None or k in names}
     except Exception as error:  # zip and header errors of a damaged file
         raise UserError(f"'{path}' can not be read; allowed: as the run wrote it") from error

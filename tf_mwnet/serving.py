@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import hashlib
 import json
 import pathlib
@@ -18,7 +16,7 @@ import numpy as np
 from absl import logging
 
 from tf_mwnet.errors import UserError, check_range
-from tf_mwnet.files import new_folder, write_atomically
+from tf_mwnet.files import locked, new_folder, write_atomically
 
 TIMEOUT = 300  # seconds for a model to load and answer
 VERSION = re.compile(r"[1-9]\d*")
@@ -159,7 +157,7 @@ def push(model: pathlib.Path, base: pathlib.Path, facts: dict[str, Any]) -> path
     if base.exists() and not base.is_dir():
         raise UserError(f"'{base}' is a file; allowed: a folder of versions")
     own = model_digest(model)
-    with _one_at_a_time(base):
+    with locked(base, wait=True):
         there = versions(base)
         if there:
             newest = there[max(there)]
@@ -174,12 +172,3 @@ def push(model: pathlib.Path, base: pathlib.Path, facts: dict[str, Any]) -> path
             text = json.dumps({"digest": own} | facts, indent=2) + "\n"
             write_atomically(beside / PUSHED, lambda file: file.write(text), mode="w")
         return target
-
-
-@contextlib.contextmanager
-def _one_at_a_time(base: pathlib.Path):
-    """Waits until no other process pushes to a folder."""
-    base.mkdir(parents=True, exist_ok=True)
-    with open(base / ".lock", "w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield

@@ -25,11 +25,11 @@ from tf_mwnet import loading  # noqa: E402
 from tf_mwnet.config import read_json  # noqa: E402
 from tf_mwnet.data import biased_source, records  # noqa: E402
 from tf_mwnet.data.bias import long_tail_counts  # noqa: E402
-from tf_mwnet.errors import UserError, check_range, choose  # noqa: E402
+from tf_mwnet.errors import UserError, check_range, choose, integers  # noqa: E402
 from tf_mwnet.files import write_csv  # noqa: E402
 from tf_mwnet.jobs import Job, execute  # noqa: E402
 from tf_mwnet.main import parse  # noqa: E402
-from tf_mwnet.reports import plots, tables  # noqa: E402
+from tf_mwnet.reports import compare, plots, tables  # noqa: E402
 from tf_mwnet.run_folder import RESULT, exported  # noqa: E402
 
 BIASES = {
@@ -151,28 +151,14 @@ def picture(found: Sequence[dict[str, Any]]):
 def table(found: Sequence[dict[str, Any]]) -> str:
     """Test accuracy of the last epoch in percent, mean and deviation over seeds, a row per target."""
     frame = _frame(found)
-    grouped = frame.groupby(["bias", "target", "kind"], sort=False)["last"].agg(["mean", "std", "count"])
+    grouped = frame.groupby(["bias", "target", "kind"], sort=False)["last"].apply(list).to_dict()
     kinds = [kind for kind in KINDS if kind in set(frame.kind)]
     lines = []
     for bias, target in dict.fromkeys(zip(frame.bias, frame.target, strict=True)):
-        cells = []
-        for kind in kinds:
-            if (bias, target, kind) not in grouped.index:
-                cells.append("")
-                continue
-            mean, std, count = grouped.loc[(bias, target, kind)]
-            cells.append(f"{mean:.1f}" + (f" ± {std:.1f}" if count > 1 else ""))
+        cells = [compare.shown(grouped.get((bias, target, kind), ()), 1) for kind in kinds]
         lines.append([bias, target, *cells])
     numbers = tuple(range(2, 2 + len(kinds)))
     return tables.text(["bias", "target", *kinds], lines, numbers=numbers)
-
-
-def integers(seeds: Sequence[str]) -> list[int]:
-    """Seeds as numbers; raises ``UserError`` where one is none."""
-    try:
-        return [int(seed) for seed in seeds]
-    except ValueError:
-        raise UserError(f"seeds are '{','.join(seeds)}'; allowed: integers") from None
 
 
 def define_flags() -> flags.FlagValues:
@@ -198,7 +184,7 @@ def run(values: flags.FlagValues) -> str:
     if len(values.sets) < 2:
         raise UserError(f"sets are '{','.join(values.sets)}'; allowed: two or more")
     check_range("jobs", values.jobs, 1)
-    seeds = integers(values.seeds)
+    seeds = integers("seeds", values.seeds)
     out = pathlib.Path(values.out)
     problems: dict[Job, str] = {}
     for seed in seeds:  # each seed is whole before the next begins

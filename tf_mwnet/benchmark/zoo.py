@@ -26,8 +26,9 @@ from absl import flags  # noqa: E402
 from tf_mwnet import serving  # noqa: E402
 from tf_mwnet.benchmark import transfer  # noqa: E402
 from tf_mwnet.config import read_json  # noqa: E402
-from tf_mwnet.errors import UserError, choose  # noqa: E402
+from tf_mwnet.errors import UserError, choose, integers  # noqa: E402
 from tf_mwnet.networks.weight_function import CARD  # noqa: E402
+from tf_mwnet.reports import compare  # noqa: E402
 from tf_mwnet.run_folder import RESULT  # noqa: E402
 
 PICTURE = "weight_function.png"
@@ -96,8 +97,8 @@ def markdown(out: pathlib.Path) -> str:
 def _percent(found: dict[str, Any] | None) -> str:
     if found is None:
         return ""
-    spread = "" if found["std"] is None else f" ± {100 * found['std']:.1f}"
-    return f"{100 * found['mean']:.1f}{spread}"
+    deviation = None if found["std"] is None else 100 * found["std"]
+    return compare.with_deviation(100 * found["mean"], deviation, 1)
 
 
 def define_flags() -> flags.FlagValues:
@@ -119,7 +120,7 @@ def run(values: flags.FlagValues) -> str:
         choose("data set", name, dict.fromkeys(transfer.SETS))
     for bias in values.biases:
         choose("bias", bias, transfer.BIASES)
-    found = transfer.rows(runs, transfer.SETS, values.biases, transfer.integers(values.seeds))
+    found = transfer.rows(runs, transfer.SETS, values.biases, integers("seeds", values.seeds))
     for name in values.sets:
         for bias in values.biases:
             put(out, runs, name, bias, values.seed, found)

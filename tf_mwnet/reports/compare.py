@@ -71,7 +71,12 @@ def shown(values: Sequence[float], digits: int) -> str:
     if not values:
         return ""
     mean, deviation = mean_and_deviation(values)
-    return f"{mean:.{digits}f}" + (f" ± {deviation:.{digits}f}" if len(values) > 1 else "")
+    return with_deviation(mean, deviation if len(values) > 1 else None, digits)
+
+
+def with_deviation(mean: float, deviation: float | None, digits: int) -> str:
+    """ "90.6 ± 3.1", or without a deviation "90.6"."""
+    return f"{mean:.{digits}f}" + ("" if deviation is None else f" ± {deviation:.{digits}f}")
 
 
 def cells(runs: Sequence[Mapping[str, Any]], digits: int = 2) -> list[str]:

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from matplotlib.figure import Figure
 
+from tf_mwnet import example_files
 from tf_mwnet.files import load_arrays
 from tf_mwnet.reports import curves, matrices, plots
 from tf_mwnet.reports.run_data import RunData
@@ -101,11 +102,8 @@ def weight_curves(records: Sequence[pathlib.Path], count: int = CURVES):
     None where the method has no weight function.
     """
     picked = sorted({int(i) for i in np.linspace(0, len(records) - 1, count).round()})
-    found = {}
-    for path in (records[i] for i in picked):
-        arrays = load_arrays(path)
-        if "function_loss" not in arrays:
-            return None
-        grid = arrays["function_loss"]
-        found[int(path.stem.split("_")[1])] = arrays["function_weight"]
-    return grid, found
+    paths = [records[i] for i in picked]
+    if (found := example_files.functions(paths)) is None:
+        return None
+    epochs = (int(path.stem.split("_")[1]) for path in paths)
+    return found[0], dict(zip(epochs, found[1], strict=True))
