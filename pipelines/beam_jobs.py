@@ -14,7 +14,8 @@ import apache_beam as beam
 from absl import logging
 from apache_beam.options.pipeline_options import PipelineOptions
 
-from tf_mwnet.data import records, statistics
+from pipelines.work import statistics
+from tf_mwnet.data import records
 from tf_mwnet.errors import UserError
 
 # What "DirectRunner" means here: Beam's own class of that name first tries to download another program.

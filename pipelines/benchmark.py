@@ -14,7 +14,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from tf_mwnet import console
+from tf_mwnet.cli import console
 
 console.start()
 
@@ -26,8 +26,8 @@ from pipelines import beam_jobs, work  # noqa: E402
 from pipelines.settings import beam_options  # noqa: E402
 from tf_mwnet.benchmark.measure import resident_peak  # noqa: E402
 from tf_mwnet.errors import UserError, check_range, choose, integers  # noqa: E402
+from tf_mwnet.figures import tables  # noqa: E402
 from tf_mwnet.files import new_folder, write_csv  # noqa: E402
-from tf_mwnet.reports import tables  # noqa: E402
 
 COMPONENTS = ("example_gen", "statistics_gen")
 COLUMNS = ["images", "component", "seconds", "images_per_second", "peak_mb"]

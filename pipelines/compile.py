@@ -12,7 +12,7 @@ import pathlib
 import sys
 from collections.abc import Sequence
 
-from tf_mwnet import console
+from tf_mwnet.cli import console
 
 console.start()
 

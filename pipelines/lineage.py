@@ -16,9 +16,9 @@ from typing import Any
 from absl import flags
 
 from pipelines.store import NAME, Store
-from tf_mwnet import console
+from tf_mwnet.cli import console
 from tf_mwnet.errors import UserError
-from tf_mwnet.serving import model_digest
+from tf_mwnet.export.serving import model_digest
 
 WIDTH = 42  # of the names
 

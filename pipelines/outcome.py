@@ -7,8 +7,8 @@ import pathlib
 import time
 
 from pipelines.store import Store
+from tf_mwnet.figures.tables import text
 from tf_mwnet.files import write_atomically
-from tf_mwnet.reports.tables import text
 
 # Component, what it gives, the file in it if that is a folder, and the name of a copy for people.
 PAGES = (

@@ -18,7 +18,7 @@ import sys
 import time
 from collections.abc import Sequence
 
-from tf_mwnet import console
+from tf_mwnet.cli import console
 
 console.start()
 

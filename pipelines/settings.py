@@ -12,13 +12,12 @@ from collections.abc import Sequence
 
 from absl import flags
 
-from tf_mwnet import console, flagfiles
+from tf_mwnet.cli import console, flagfiles
+from tf_mwnet.cli.flags import axes_of, parse
 from tf_mwnet.config import ABOUT_THE_FOLDER, DEFAULTS, Experiment
 from tf_mwnet.data import BiasConfig
 from tf_mwnet.errors import UserError, check_range, choose
-from tf_mwnet.main import parse
 from tf_mwnet.methods import METHODS
-from tf_mwnet.sweep import axes_of
 
 DATA = ("dataset", "data_dir", "label_key", "clean_label_key", "resize", "center_crop", "classes",
         "test_fraction", "meta_size", "meta_labels", "data_seed")  # fmt: skip

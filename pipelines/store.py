@@ -20,7 +20,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from tf_mwnet.errors import UserError
-from tf_mwnet.serving import digest, digests
+from tf_mwnet.export.serving import digest, digests
 
 NAME = "lineage.sqlite"
 RUNNING, DONE, FAILED = "running", "done", "failed"

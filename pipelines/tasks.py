@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from pipelines.work import OUTPUTS, WORK
-from tf_mwnet import console
+from tf_mwnet.cli import console
 from tf_mwnet.errors import Interrupted, NotANumber, UserError
 
 LAUNCHER = "TF_MWNET_LAUNCHER"  # process that started the component, which must not outlive it
@@ -70,7 +70,7 @@ def perform(name: str, arguments: Mapping[str, Any]) -> None:
 
 
 def _versions() -> dict[str, str]:
-    from tf_mwnet.export import versions
+    from tf_mwnet.export.saved_models import versions
 
     return versions()
 

@@ -76,7 +76,7 @@ def run(folder: pathlib.Path, fault: str = "") -> subprocess.CompletedProcess:
 def check_pushed(folder: pathlib.Path) -> list[str]:
     """Every version that is there is whole."""
     sys.path.insert(0, str(ROOT))
-    from tf_mwnet.serving import model_digest
+    from tf_mwnet.export.serving import model_digest
 
     # A name that begins with a dot is no version: a lock, or what a push that was killed has left.
     found = [p for p in (folder / "saved_models").glob("*/*") if not p.name.startswith(".")]

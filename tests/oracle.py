@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from tf_mwnet import losses, methods, optimizers
 from tf_mwnet.meta import dense, weight_gradient
-from tf_mwnet.model import ReweightedModel
+from tf_mwnet.model.reweighted import ReweightedModel
 from tf_mwnet.networks import weight_net
 from tf_mwnet.types import Batch
 

@@ -5,8 +5,9 @@ import numpy as np
 import small
 import tensorflow as tf
 
-from tf_mwnet import ReweightedModel, fitting, methods, networks, optimizers
+from tf_mwnet import ReweightedModel, methods, networks, optimizers
 from tf_mwnet.data import shares
+from tf_mwnet.model import inputs
 from tf_mwnet.types import DataSpec
 
 FACTS = {
@@ -63,7 +64,7 @@ def take_steps(build, method, strategy, jit_compile=False):
     x, y, x_meta, y_meta = data()
     with strategy.scope():
         model = make(build, method)
-        pairs, steps, size = fitting.pairs(model.method, x, y, (x_meta, y_meta), 12, 7, True, 0)
+        pairs, steps, size = inputs.pairs(model.method, x, y, (x_meta, y_meta), 12, 7, True, 0)
         model.record_examples(size)
     replicas = strategy.num_replicas_in_sync
 

@@ -12,7 +12,8 @@ from runs import SHORT
 import tf_mwnet
 from tf_mwnet import Experiment, UserError, data, run
 from tf_mwnet.audit import __main__ as command
-from tf_mwnet.audit import cleaned, defaults, evidence, examine, scoring
+from tf_mwnet.audit import cleaned, defaults, evidence, scoring
+from tf_mwnet.audit.examine import examine
 
 COLUMNS = ["id", "set", "given_label", "predicted_label", "label_quality", "is_label_issue", "weight",
            "loss", "probability", "is_correct"]  # fmt: skip

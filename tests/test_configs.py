@@ -5,8 +5,9 @@ import re
 
 import pytest
 
-from tf_mwnet import UserError, main
-from tf_mwnet.flagfiles import expand
+from tf_mwnet import UserError
+from tf_mwnet.cli.flagfiles import expand
+from tf_mwnet.cli.flags import parse as parse_flags
 
 CONFIGS = pathlib.Path(__file__).resolve().parents[1] / "configs"
 PIPELINES = sorted(CONFIGS.glob("*_pipeline.cfg"))
@@ -15,7 +16,7 @@ BIAS = re.compile(r"(cifar100?)_(longtail|uniform|flip)(?:_(\d+))?\.cfg")
 
 
 def parse(*arguments):
-    return main.parse(arguments)
+    return parse_flags(arguments)
 
 
 def test_every_cifar_column_of_tables_1_to_3_is_there():
@@ -51,7 +52,7 @@ def test_flagfile_says_what_it_reproduces(name, monkeypatch, tmp_path):
 @pytest.mark.parametrize("path", PIPELINES, ids=lambda path: path.name)
 def test_flagfile_of_a_pipeline(path, monkeypatch, tmp_path):
     from pipelines import settings
-    from tf_mwnet import console
+    from tf_mwnet.cli import console
 
     monkeypatch.chdir(tmp_path)
     assert f"# Command: python -m pipelines.run --flagfile=configs/{path.name}" in path.read_text()

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tf_mwnet import ReweightedModel, UserError, WeightFunction, export, methods, networks
+from tf_mwnet import ReweightedModel, UserError, WeightFunction, methods, networks
+from tf_mwnet.export import saved_models
 from tf_mwnet.networks.course import Course
 from tf_mwnet.types import DataSpec
 
@@ -25,7 +26,7 @@ def weight_net():
 
 
 def test_weight_net_round_trip(weight_net, tmp_path):
-    path = export.export_weight_net(weight_net, tmp_path / "net" / "3", CARD)
+    path = saved_models.export_weight_net(weight_net, tmp_path / "net" / "3", CARD)
     loss = np.linspace(0, 8, 20, dtype=np.float32)
     expected = weight_net(loss[:, None]).numpy()[:, 0]
     for place in (path, tmp_path / "net"):
@@ -37,7 +38,7 @@ def test_weight_net_round_trip(weight_net, tmp_path):
 
 
 def test_plain_tensorflow_is_enough(weight_net, tmp_path):
-    path = export.export_weight_net(weight_net, tmp_path / "net" / "1", CARD)
+    path = saved_models.export_weight_net(weight_net, tmp_path / "net" / "1", CARD)
     expected = float(weight_net(np.array([[1.5]], np.float32))[0, 0])
     code = f"""
 import sys
@@ -59,22 +60,22 @@ print(float(serve(loss=tf.constant([[1.5]]))["weight"][0, 0]))
 
 def test_highest_version_is_taken(weight_net, tmp_path):
     for version in ("2", "10"):
-        export.export_weight_net(weight_net, tmp_path / version, CARD)
+        saved_models.export_weight_net(weight_net, tmp_path / version, CARD)
     assert WeightFunction(tmp_path).path.name == "10"
 
 
 def test_nothing_is_overwritten(weight_net, tmp_path):
-    export.export_weight_net(weight_net, tmp_path / "1", CARD)
+    saved_models.export_weight_net(weight_net, tmp_path / "1", CARD)
     with pytest.raises(UserError, match="there already"):
-        export.export_weight_net(weight_net, tmp_path / "1", CARD)
+        saved_models.export_weight_net(weight_net, tmp_path / "1", CARD)
     with pytest.raises(UserError, match="version"):
-        export.export_weight_net(weight_net, tmp_path / "latest", CARD)
+        saved_models.export_weight_net(weight_net, tmp_path / "latest", CARD)
 
 
 def test_classifier_takes_raw_pixels(tmp_path):
     model = networks.small_cnn(SPEC, seed=0)
     images = np.random.default_rng(0).integers(0, 255, size=(5, 6, 6, 1)).astype(np.uint8)
-    path = export.export_classifier(model, SPEC, tmp_path / "1", {})
+    path = saved_models.export_classifier(model, SPEC, tmp_path / "1", {})
     serve = tf.saved_model.load(str(path)).signatures["serving_default"]
     found = serve(image=tf.constant(images))["probabilities"].numpy()
     logits = model((images.astype(np.float32) - 100) / 50, training=False)
@@ -86,10 +87,10 @@ def test_bad_weight_nets(tmp_path, weight_net):
     with pytest.raises(UserError, match="not there"):
         WeightFunction(tmp_path / "none")
     model = networks.small_cnn(SPEC)
-    path = export.export_classifier(model, SPEC, tmp_path / "classifier" / "1", {})
+    path = saved_models.export_classifier(model, SPEC, tmp_path / "classifier" / "1", {})
     with pytest.raises(UserError, match=r"signature: image uint8.*probabilities.*allowed"):
         WeightFunction(path)
-    path = export.export_weight_net(weight_net, tmp_path / "broken" / "1", CARD)
+    path = saved_models.export_weight_net(weight_net, tmp_path / "broken" / "1", CARD)
     (path / "saved_model.pb").write_bytes(b"broken")
     with pytest.raises(UserError, match="can not be loaded"):
         WeightFunction(path)
@@ -100,7 +101,7 @@ def test_course_of_a_weight_net(groups, tmp_path):
     rng = np.random.default_rng(0)
     losses, table = np.linspace(0, 2, 5, dtype=np.float32), rng.random((4, 5, *groups), np.float32)
     net = networks.weight_net((10,), seed=4, outputs=groups[0] if groups else 1)
-    path = export.export_weight_net(net, tmp_path / "1", CARD, Course(losses, table))
+    path = saved_models.export_weight_net(net, tmp_path / "1", CARD, Course(losses, table))
     function = WeightFunction(path)
     for epoch in range(4):
         found = function(tf.constant(losses), (epoch + 1) / 4)
@@ -130,7 +131,7 @@ def test_a_course_that_is_none():
 def test_frozen_weights_train_another_classifier(weight_net, tmp_path, blobs, jit_compile):
     """The same function, inside MWNet with a step size of zero for it, gives the same training."""
     x, y, xm, ym = blobs
-    path = export.export_weight_net(weight_net, tmp_path / "1", {"normalised": True})
+    path = saved_models.export_weight_net(weight_net, tmp_path / "1", {"normalised": True})
     results = []
     for method in (methods.FrozenWeights(str(path)), methods.MWNet(weight_net=weight_net)):
         net = keras.Sequential([keras.Input((6,)), keras.layers.Dense(4, kernel_initializer="ones")])

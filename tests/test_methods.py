@@ -9,7 +9,8 @@ import pytest
 import tensorflow as tf
 from small import facts, fit, method_of, model_of, network, numpy_weights, subclassed_network
 
-from tf_mwnet import ReweightedModel, UserError, heads, losses, methods, optimizers, record, types
+from tf_mwnet import ReweightedModel, UserError, losses, methods, optimizers, types
+from tf_mwnet.model import classifier_head, example_record
 
 every_method = pytest.mark.parametrize("method", methods.METHODS)
 PARAMETERS = tuple((s, "float32") for s in ((6, 16), (16,), (16, 4), (4,)))
@@ -133,7 +134,7 @@ def test_all_zero_weights(method, blobs):
     fit(model, blobs, epochs=1)
     for a, b in zip(model.classifier.get_weights(), before, strict=True):
         np.testing.assert_allclose(a, b, atol=1e-5)
-    assert np.isfinite(record.columns(model.record)["weight"]).all()
+    assert np.isfinite(example_record.columns(model.record)["weight"]).all()
 
 
 @every_method
@@ -377,5 +378,5 @@ def test_a_claim_of_symmetry_is_checked_for_the_number_of_classes():
 
 
 def test_head_of_networks(blobs):
-    found = heads.inspect(network(), from_logits=True)
+    found = classifier_head.inspect(network(), from_logits=True)
     assert (found.num_classes, found.num_features, found.ending) == (4, 16, "softmax")

@@ -7,8 +7,9 @@ import tensorflow as tf
 from small import fit, model_of, network, numpy_weights
 
 import tf_mwnet
-from tf_mwnet import ReweightedModel, UserError, methods, optimizers, record
+from tf_mwnet import ReweightedModel, UserError, methods, optimizers
 from tf_mwnet.data import splits
+from tf_mwnet.model import example_record
 
 
 def test_erm_is_plain_keras_training(blobs):
@@ -28,7 +29,7 @@ def test_weights_learn_to_leave_out_wrong_labels(blobs):
     noisy = np.where(wrong, (y + 1) % 4, y)
     model = model_of(meta_lr=3e-3)
     model.fit(x, noisy, meta_data=(xm, ym), batch_size=30, epochs=60, verbose=0)
-    weight = record.columns(model.record)["weight"]
+    weight = example_record.columns(model.record)["weight"]
     assert weight[wrong].mean() < 0.5 * weight[~wrong].mean()
 
 

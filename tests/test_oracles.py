@@ -7,9 +7,10 @@ import pytest
 import reference
 import tensorflow as tf
 
-from tf_mwnet import networks, record
+from tf_mwnet import networks
 from tf_mwnet.losses import cross_entropy
 from tf_mwnet.meta import dense, weight_gradient
+from tf_mwnet.model import example_record
 from tf_mwnet.types import DataSpec
 
 METHODS = ("mwnet", "mwnet_normalised")
@@ -62,7 +63,7 @@ def test_golden_files_of_other_methods(oracles, name, method, dtype):
         expected = arrays[f"{method}/{key}"]
         np.testing.assert_allclose(value, expected, atol=tolerance, rtol=0, err_msg=key)
     np.testing.assert_allclose(float(logs["meta_loss"]), arrays[f"{method}/meta_loss"], rtol=1e-5)
-    weights = record.columns(model.record)["weight"] / len(arrays["y"])
+    weights = example_record.columns(model.record)["weight"] / len(arrays["y"])
     if method == "l2rw":
         np.testing.assert_allclose(weights, arrays["l2rw/weight"], atol=1e-6)
     elif method == "gdw":

@@ -23,9 +23,12 @@ from pipelines import compile as compiling
 from pipelines import lineage, outcome, settings, work
 from pipelines import run as running
 from pipelines.store import Store
-from tf_mwnet import UserError, data, evaluation, loading, serving, tuning
-from tf_mwnet.data import records, statistics, validation
-from tf_mwnet.main import parse
+from pipelines.work import evaluation, statistics, tuning, validation
+from tf_mwnet import UserError, data
+from tf_mwnet.cli.flags import parse
+from tf_mwnet.data import records
+from tf_mwnet.experiment import resolve
+from tf_mwnet.export import serving
 
 FLAGS = [*SHORT, "--noise=flip2", "--meta_size=50"]
 
@@ -72,7 +75,7 @@ def line(tmp_path_factory):
 
 
 def test_examples_are_those_of_the_command(line):
-    config, _, splits = loading.load(parse(FLAGS))
+    config, _, splits = resolve.load(parse(FLAGS))
     assert config.noise == "flip2"
     made = data.load("records", str(line.path("biased")))
     for part in ("train", "meta", "test"):
@@ -316,7 +319,7 @@ def test_push(models, tmp_path):
 
 def test_a_push_that_was_killed_leaves_nothing(models, tmp_path):
     base = tmp_path / "saved_models" / "net"
-    kill = "import os, shutil, sys, pathlib; from tf_mwnet import serving\n"
+    kill = "import os, shutil, sys, pathlib; from tf_mwnet.export import serving\n"
     kill += "os.replace = lambda *_: os._exit(9)\n"
     kill += "serving.push(pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2]), {})"
     done = subprocess.run([sys.executable, "-c", kill, str(models[0]), str(base)])
@@ -446,11 +449,10 @@ def test_compiled_pipeline_runs_the_commands_that_run_here(tmp_path, capsys):
     spec = yaml.safe_load(path.read_text())
     executors = {k.removeprefix("exec-"): v for k, v in spec["deploymentSpec"]["executors"].items()}
     assert {"example-gen", "tuner", "trainer", "trainer-2", "pusher", "label-audit"} <= set(executors)
-    from kfp import components as loading
 
     from pipelines import components
 
-    loaded = loading.load_component_from_file(str(path))  # the engine's own validator
+    loaded = resolve.load_component_from_file(str(path))  # the engine's own validator
     assert loaded.name == "tf-mwnet-digits-flip2"
     for name, executor in executors.items():
         plain = name.rstrip("-0123456789").replace("-", "_")

@@ -7,8 +7,8 @@ import json
 import pytest
 from runs import ROOT, SHORT
 
+from tf_mwnet.cli.flags import parse
 from tf_mwnet.main import main as train
-from tf_mwnet.main import parse
 from tf_mwnet.reports import papers, published
 
 ENTRIES = papers.entries()

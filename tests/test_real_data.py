@@ -5,13 +5,14 @@ import dataclasses
 import numpy as np
 import pytest
 
-from tf_mwnet import UserError, callbacks, data, run
+from tf_mwnet import UserError, data, run, run_folder
+from tf_mwnet.cli.flags import parse
 from tf_mwnet.data.splits import BiasConfig, make_splits
-from tf_mwnet.main import main, parse
+from tf_mwnet.main import main
 
 
 def metrics(folder, method="mwnet"):
-    return callbacks.read_metrics(folder / method / "metrics.csv")
+    return run_folder.read_metrics(folder / method / "metrics.csv")
 
 
 def check_matrix(folder):

@@ -9,10 +9,11 @@ import tensorflow as tf
 from runs import SHORT
 
 from tf_mwnet import UserError, data
+from tf_mwnet.cli.flags import parse
 from tf_mwnet.data import records
 from tf_mwnet.data.images import LazyImages
-from tf_mwnet.loading import load
-from tf_mwnet.main import main, parse
+from tf_mwnet.experiment.resolve import load
+from tf_mwnet.main import main
 
 
 def source(kind="image", truth=False, size=30):

@@ -12,9 +12,9 @@ from PIL import Image
 from runs import SHORT
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
+from tf_mwnet.figures import curves, matrices, pictures, run_data
 from tf_mwnet.main import main as train
 from tf_mwnet.reports import __main__ as command
-from tf_mwnet.reports import curves, matrices, pictures, run_data
 
 NAMES = {"accuracy", "losses", "auc", "noise_matrix", "weight_function_mwnet", "example_weights_mwnet",
          "weight_change_mwnet", "confusion_erm", "confusion_mwnet"}  # fmt: skip

@@ -51,7 +51,8 @@ def test_signals_save_and_exit(undisturbed, tmp_path, number):
 
 def cut_short(tmp_path, epochs):
     """A run folder as a kill after some epochs leaves it."""
-    from tf_mwnet import callbacks, errors
+    from tf_mwnet import errors
+    from tf_mwnet.experiment import callbacks
 
     folder = tmp_path / "cut"
 

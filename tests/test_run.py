@@ -14,8 +14,9 @@ import tensorflow as tf
 from runs import ROOT, SHORT, final_variables, rows
 
 import tf_mwnet
-from tf_mwnet import Experiment, data, methods, scores
+from tf_mwnet import Experiment, data, methods
 from tf_mwnet.errors import UserError
+from tf_mwnet.experiment import scores
 from tf_mwnet.files import load_arrays
 from tf_mwnet.main import main
 
@@ -324,7 +325,7 @@ def test_own_classifier_without_seeds_trains_the_same_each_time(tmp_path):
 
 
 def test_schedules():
-    from tf_mwnet.parts import make_optimizers
+    from tf_mwnet.experiment.build import make_optimizers
 
     def rates(steps, **kwargs):
         config = Experiment(steps_per_epoch=10, epochs=4, lr=1.0, **kwargs)
@@ -367,7 +368,7 @@ def test_a_command_writes_nothing_of_tensorflow_s_own(tmp_path):
     # Other lines, and what an error says, are passed on.
     code = """
 import os
-from tf_mwnet import console
+from tf_mwnet.cli import console
 with console._without_notes():
     os.write(2, b"I0000 00:00:1 x.cc:1] a note\\nsomething else\\n")
     raise SystemExit("why")

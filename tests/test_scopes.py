@@ -11,8 +11,10 @@ import tensorflow as tf
 from runs import SHORT
 from small import fit, method_of, model_of, network, subclassed_network
 
-from tf_mwnet import Experiment, ReweightedModel, UserError, losses, networks, optimizers, parts, scopes
+from tf_mwnet import Experiment, ReweightedModel, UserError, losses, networks, optimizers
+from tf_mwnet.experiment import build
 from tf_mwnet.main import main
+from tf_mwnet.model import meta_scope
 from tf_mwnet.types import Batch, DataSpec
 
 IMAGES = DataSpec("t", (32, 32, 3), "float32", tuple("abc"), np.zeros(3), np.ones(3))
@@ -20,7 +22,7 @@ IMAGES = DataSpec("t", (32, 32, 3), "float32", tuple("abc"), np.zeros(3), np.one
 
 def names(classifier, scope):
     variables = classifier.trainable_variables
-    return [variables[i].path for i in scopes.indexes(classifier, scope)]
+    return [variables[i].path for i in meta_scope.indexes(classifier, scope)]
 
 
 def test_last_stage_of_resnet32():
@@ -31,9 +33,9 @@ def test_last_stage_of_resnet32():
     assert len(last) == 10 * 3 + 2
     assert last == every[-32:]
     assert head == every[-2:]
-    filters = [net.trainable_variables[i].shape[-1] for i in scopes.indexes(net, "last_stage")]
+    filters = [net.trainable_variables[i].shape[-1] for i in meta_scope.indexes(net, "last_stage")]
     assert set(filters[:-2]) == {64}
-    before = net.trainable_variables[scopes.indexes(net, "last_stage")[0] - 1]
+    before = net.trainable_variables[meta_scope.indexes(net, "last_stage")[0] - 1]
     assert before.shape[-1] == 32
 
 
@@ -45,11 +47,11 @@ def test_scopes_of_other_classifiers():
     assert set(names(small, "head")) < set(last) < set(names(small, "all"))
 
     own = subclassed_network()
-    assert scopes.indexes(own, "all") == [0, 1]
+    assert meta_scope.indexes(own, "all") == [0, 1]
     with pytest.raises(UserError, match="meta_scope is 'head' with classifier"):
-        scopes.indexes(own, "head")
+        meta_scope.indexes(own, "head")
     with pytest.raises(UserError, match="unknown meta_scope 'tail'"):
-        scopes.indexes(own, "tail")
+        meta_scope.indexes(own, "tail")
 
 
 @pytest.mark.parametrize("scope", ["all", "head"])
@@ -118,14 +120,14 @@ def test_fast(tmp_path, capsys):
 
 def test_the_rate_of_the_weight_net_makes_up_for_its_fewer_steps():
     asked = Experiment(meta_every=4, meta_warmup=3, steps_per_epoch=10)
-    _, meta_optimizer = parts.make_optimizers(asked, "mwnet")
+    _, meta_optimizer = build.make_optimizers(asked, "mwnet")
     rates = []
     for step in range(5):
         meta_optimizer.iterations.assign(step)
         rates.append(float(meta_optimizer.learning_rate))
     assert rates == pytest.approx([1e-3] * 3 + [4e-3] * 2)
     always = dataclasses.replace(asked, meta_warmup=0)
-    assert float(parts.make_optimizers(always, "mwnet")[1].learning_rate) == pytest.approx(4e-3)
+    assert float(build.make_optimizers(always, "mwnet")[1].learning_rate) == pytest.approx(4e-3)
 
 
 def test_what_does_not_go_together(blobs):

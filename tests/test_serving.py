@@ -11,7 +11,7 @@ from google.protobuf import text_format
 from runs import ROOT
 
 import tf_mwnet
-from tf_mwnet import tflite
+from tf_mwnet.export import tflite
 
 FOLDER = ROOT / "configs" / "serving"
 NETS = sorted(path.parent for path in (ROOT / "saved_models").glob("*/*/saved_model.pb"))

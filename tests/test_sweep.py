@@ -8,16 +8,18 @@ import shlex
 import pytest
 from runs import ROOT, SHORT
 
-from tf_mwnet import UserError, sweep
-from tf_mwnet.flagfiles import expand
+from tf_mwnet import UserError
+from tf_mwnet.cli.flagfiles import expand
 from tf_mwnet.methods import METHODS
+from tf_mwnet.sweep import __main__ as sweep
+from tf_mwnet.sweep import plan
 
 SETTINGS = {"flip": ["--noise=flip2"], "no meta": ["--noise=none", "--meta_size=0"]}
 
 
 def test_plan(tmp_path):
     methods = ["erm", "s_model --s_model_init=confusion"]
-    jobs = sweep.plan(tmp_path, methods, [3, 4], SETTINGS, ["--epochs=2"])
+    jobs = plan.plan(tmp_path, methods, [3, 4], SETTINGS, ["--epochs=2"])
     assert [j.folder.name for j in jobs[:4]] == [
         "flip-erm-3",
         "flip-s_model_confusion_-3",
@@ -29,9 +31,9 @@ def test_plan(tmp_path):
     assert (config.seed, config.data_seed, config.epochs, config.meta_size) == (4, 4, 2, 0)
     assert (config.method, config.s_model_init) == ("s_model", "confusion")
     with pytest.raises(UserError, match="unknown method 'mwnt'"):
-        sweep.plan(tmp_path, ["mwnt"], [0], SETTINGS)
+        plan.plan(tmp_path, ["mwnt"], [0], SETTINGS)
     with pytest.raises(UserError, match="noise_rate is 2"):
-        sweep.plan(tmp_path, ["erm"], [0], {"bad": ["--noise_rate=2"]})
+        plan.plan(tmp_path, ["erm"], [0], {"bad": ["--noise_rate=2"]})
 
 
 def test_a_sweep_from_start_to_end(tmp_path, capsys):
@@ -117,9 +119,9 @@ def test_sweep_of_all_methods():
     path = ROOT / "configs" / "sweeps" / "digits_all_methods.cfg"
     values = sweep.define_flags()
     sweep.console.read_flags(values, expand([f"--flagfile={path}"]))
-    settings = sweep._settings(values.setting)
+    settings = plan.settings_of(values.setting)
     assert len(settings) == 3
-    methods = sweep.method_names(values.methods)
+    methods = plan.method_names(values.methods)
     assert set(METHODS) <= set(methods)
-    jobs = sweep.plan(pathlib.Path(values.out), methods, [0], settings)
+    jobs = plan.plan(pathlib.Path(values.out), methods, [0], settings)
     assert len({j.folder for j in jobs}) == len(jobs) == 3 * len(methods)

@@ -9,7 +9,8 @@ import pytest
 import tensorflow as tf
 from runs import rows, start_workers, wait_for
 
-from tf_mwnet import Experiment, UserError, data, parts
+from tf_mwnet import Experiment, UserError, data
+from tf_mwnet.experiment import build
 from tf_mwnet.main import main
 
 SMALL = ["--network=mlp", "--batch_size=50", "--epochs=6", "--steps_per_epoch=5", "--lr_drops=3"]
@@ -28,12 +29,12 @@ def ended(processes):
 def test_no_replica_goes_without_examples():
     config = Experiment(batch_size=100, meta_size=10, meta_batch_size=10)
     splits = data.make_splits(data.load("digits"), data.BiasConfig(meta_size=10))
-    parts.check_sizes(config, splits, 10)
+    build.check_sizes(config, splits, 10)
     with pytest.raises(UserError, match="meta_batch_size is 10 with 11 replicas; allowed: at least 11"):
-        parts.check_sizes(config, splits, 11)
+        build.check_sizes(config, splits, 11)
     odd = dataclasses.replace(config, batch_size=len(splits.train) - 1)
     with pytest.raises(UserError, match="the last batch of a pass is 1 with 2 replicas"):
-        parts.check_sizes(odd, splits, 2)
+        build.check_sizes(odd, splits, 2)
 
 
 def test_a_killed_worker_and_a_restart(tmp_path):

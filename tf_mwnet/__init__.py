@@ -1,16 +1,18 @@
 """Learned example weights for noisy labels and class imbalance, in TensorFlow and Keras 3.
 
-Data flows one way, and imports follow it:
-
-    types -> data, networks, losses -> meta -> methods -> model -> callbacks -> reports, export
-          -> config, experiment -> audit, main
-
 * `ReweightedModel` wraps any Keras classifier; its ``fit`` takes a meta set.
-* `methods` holds what decides how much an example counts (`methods.MWNet`, `methods.ERM`).
+* `methods` decide how much an example counts (`methods.MWNet`, `methods.ERM`).
 * `data` makes noisy and long-tailed splits and streams of batch pairs.
 * `Experiment` and `run` do what ``python -m tf_mwnet.main`` does.
-* `audit` says which labels of a run's data look wrong.
+* `audit` finds the labels of a run's data that look wrong.
 * `WeightFunction` loads an exported weight net.
+
+Data flows one way, and imports follow it: a room imports only rooms to its left
+(``tests/test_architecture.py``).
+
+    types errors replicas -> files strategies losses optimizers meta -> data networks -> methods -> model
+      -> config -> run_folder -> cli -> export figures -> experiment -> audit -> reports -> sweep
+      -> benchmark -> main -> pipelines
 
 The names are imported when they are first used, so that ``import tf_mwnet`` is quick.
 """
@@ -18,29 +20,55 @@ The names are imported when they are first used, so that ``import tf_mwnet`` is 
 from __future__ import annotations
 
 import importlib
+from typing import TYPE_CHECKING, Any
+
+from tf_mwnet.audit import audit
+
+if TYPE_CHECKING:
+    from tf_mwnet import data, export, losses, methods, networks, optimizers
+    from tf_mwnet.config import Experiment
+    from tf_mwnet.errors import UserError
+    from tf_mwnet.experiment.runner import Result, run
+    from tf_mwnet.model.reweighted import ReweightedModel
+    from tf_mwnet.networks.weight_function import WeightFunction
 
 __version__ = "0.1.0"
 
-_MODULES = ("audit", "data", "export", "losses", "methods", "networks", "optimizers")
-_NAMES = {
+__all__ = [
+    "Experiment",
+    "Result",
+    "ReweightedModel",
+    "UserError",
+    "WeightFunction",
+    "__version__",
+    "audit",
+    "data",
+    "export",
+    "losses",
+    "methods",
+    "networks",
+    "optimizers",
+    "run",
+]
+
+# Where the names of `__all__` that are not imported above come from; other names are submodules.
+_HOMES = {
     "Experiment": "config",
-    "Result": "experiment",
-    "ReweightedModel": "model",
+    "Result": "experiment.runner",
+    "ReweightedModel": "model.reweighted",
     "UserError": "errors",
-    "WeightFunction": "networks",
-    "run": "experiment",
+    "WeightFunction": "networks.weight_function",
+    "run": "experiment.runner",
 }
 
-__all__ = ["__version__", *_MODULES, *_NAMES]
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name in _HOMES:
+        return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    return importlib.import_module(f"{__name__}.{name}")
 
 
-def __getattr__(name: str):
-    if name in _MODULES:
-        return importlib.import_module(f"{__name__}.{name}")
-    if name in _NAMES:
-        return getattr(importlib.import_module(f"{__name__}.{_NAMES[name]}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def __dir__():
+def __dir__() -> list[str]:
     return sorted(__all__)

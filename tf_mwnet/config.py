@@ -11,8 +11,8 @@ from tf_mwnet.data.cache import CACHES
 from tf_mwnet.errors import UserError, check_range, choose
 from tf_mwnet.losses import LOSSES
 from tf_mwnet.methods import METHODS
+from tf_mwnet.model.meta_scope import SCOPES, SPEEDS
 from tf_mwnet.networks import NETWORKS
-from tf_mwnet.scopes import SCOPES, SPEEDS
 from tf_mwnet.strategies import STRATEGIES
 
 CONFIG = "config.json"  # a run folder's configuration

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import pathlib
 import shutil
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -12,6 +14,7 @@ from tf_mwnet.config import CONFIG, Experiment, differences, read_json, saved_ex
 from tf_mwnet.data import realised_matrix
 from tf_mwnet.errors import UserError
 from tf_mwnet.files import load_arrays, write_atomically
+from tf_mwnet.networks.course import Course
 from tf_mwnet.types import Splits
 
 RESULT, SPLIT, FACTS = "result.json", "split.npz", "data.json"
@@ -138,3 +141,42 @@ def data_facts(folder: pathlib.Path, arrays: dict[str, np.ndarray]) -> tuple[tup
         return tuple(read_json(card)["classes"]), known
     count = max(int(v.max()) for k, v in arrays.items() if k.endswith("_y")) + 1
     return tuple(map(str, range(count))), known
+
+
+def read_metrics(path: pathlib.Path) -> list[dict[str, float]]:
+    """The rows of ``metrics.csv``, none if there is no file; ``epoch`` counts from 1.
+
+    Raises:
+        UserError: the file is damaged.
+    """
+    if not path.is_file():
+        return []
+    try:
+        with path.open(newline="") as file:
+            return [
+                {k: int(v) if k == "epoch" else float(v or "nan") for k, v in row.items()}
+                for row in csv.DictReader(file)
+            ]
+    except (ValueError, TypeError) as error:
+        raise UserError(f"'{path}' can not be read: {error}; allowed: as the run wrote it") from error
+
+
+def weight_course(folder: pathlib.Path) -> Course | None:
+    """The weight function at the end of each epoch of a run; None where some epoch has none.
+
+    Args:
+        folder: with the files.
+    """
+    found = weight_functions(sorted(folder.glob("epoch_*.npz")))
+    return None if found is None else Course(*found)
+
+
+def weight_functions(records: Sequence[pathlib.Path]) -> tuple[np.ndarray, np.ndarray] | None:
+    """Losses ``[P]`` and the weight function at them in each of E files, ``[E, P]`` or ``[E, P, G]``.
+
+    None where there is no file, or one has no function.
+    """
+    found = [load_arrays(path, ("function_loss", "function_weight")) for path in records]
+    if not all(found) or not found:
+        return None
+    return found[0]["function_loss"], np.stack([arrays["function_weight"] for arrays in found])

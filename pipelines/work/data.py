@@ -19,7 +19,7 @@ def example_gen(flags, runner, beam_options, examples) -> dict[str, Any]:
     from pipelines import beam_jobs
     from tf_mwnet import data
     from tf_mwnet.data import records
-    from tf_mwnet.loading import find
+    from tf_mwnet.experiment.resolve import find
 
     config = experiment_of(flags)
     if config.dataset == "folder":  # each image is decoded where it is written
@@ -48,9 +48,9 @@ def example_gen(flags, runner, beam_options, examples) -> dict[str, Any]:
 
 def statistics_gen(examples, runner, beam_options, statistics, page) -> dict[str, Any]:
     from pipelines import beam_jobs
+    from pipelines.work import pages
+    from pipelines.work import statistics as found
     from tf_mwnet.data import records
-    from tf_mwnet.data import statistics as found
-    from tf_mwnet.reports import pipeline_pages
 
     folder = pathlib.Path(examples.path)
     with tempfile.TemporaryDirectory() as work:
@@ -59,13 +59,14 @@ def statistics_gen(examples, runner, beam_options, statistics, page) -> dict[str
     facts = records.read_facts(folder)
     with new_folder(pathlib.Path(statistics.path)) as out:
         found.write(facts, parts, groups, out)
-    keep_page(page, lambda out: pipeline_pages.of_data(out, facts, parts, groups))
+    keep_page(page, lambda out: pages.of_data(out, facts, parts, groups))
     return {k: {"examples": int(p.counts.sum()), "mean": p.mean.tolist()} for k, p in parts.items()}
 
 
 def schema_gen(examples, statistics, schema) -> None:
-    from tf_mwnet.data import records, validation
-    from tf_mwnet.data import statistics as found
+    from pipelines.work import statistics as found
+    from pipelines.work import validation
+    from tf_mwnet.data import records
 
     numbers, _ = found.read(pathlib.Path(statistics.path))
     facts = records.read_facts(pathlib.Path(examples.path))
@@ -74,8 +75,8 @@ def schema_gen(examples, statistics, schema) -> None:
 
 
 def example_validator(statistics, schema, max_duplicates, anomalies) -> dict[str, Any]:
-    from tf_mwnet.data import statistics as numbers
-    from tf_mwnet.data import validation
+    from pipelines.work import statistics as numbers
+    from pipelines.work import validation
 
     rule = validation.read_schema(pathlib.Path(schema.path))
     found = validation.anomalies(rule, *numbers.read(pathlib.Path(statistics.path)), max_duplicates)

@@ -26,8 +26,8 @@ def _state(home: str, output, *key: Any) -> pathlib.Path:
 
 def tuner(biased, flags, search, trials, home, best, code) -> dict[str, Any]:
     from pipelines.settings import flag
-    from tf_mwnet import tuning
-    from tf_mwnet.sweep import axes_of
+    from pipelines.work import tuning
+    from tf_mwnet.cli.flags import axes_of
 
     values = {k: _values(k, v) for k, v in axes_of(search, "search").items()}
     state = _state(home, best, "tuner", biased.uri, list(flags), list(search), trials, code)
@@ -46,7 +46,7 @@ def _values(name: str, texts) -> list[Any]:
 
 
 def trainer(biased, flags, home, code, run, model, best=None, weight_net=None) -> dict[str, Any]:
-    from tf_mwnet.experiment import run as train
+    from tf_mwnet.experiment.runner import run as train
     from tf_mwnet.run_folder import RESULT, finished
 
     flags = list(flags)
@@ -75,9 +75,10 @@ def trainer(biased, flags, home, code, run, model, best=None, weight_net=None) -
 
 
 def evaluator(run, baseline, biased, margin, min_recall, confidence, evaluation, metrics):
-    from tf_mwnet import evaluation as evaluations
+    from pipelines.work import evaluation as evaluations
+    from pipelines.work import pages
     from tf_mwnet.data import load
-    from tf_mwnet.reports import pipeline_pages, plots
+    from tf_mwnet.figures import plots
 
     source = load("records", biased.path)
     found = evaluations.evaluate(
@@ -87,7 +88,7 @@ def evaluator(run, baseline, biased, margin, min_recall, confidence, evaluation,
     content = found.to_dict()
     with new_folder(pathlib.Path(evaluation.path)) as out:
         write_json(out / FACTS, content)
-        plots.save(pipeline_pages.evaluation(found, source.class_names), out / "evaluation.png")
+        plots.save(pages.evaluation(found, source.class_names), out / "evaluation.png")
     numbers = {k: content[k] for k in ("accuracy", "baseline_accuracy", "difference")}
     for key, value in numbers.items():
         metrics.log_metric(key, value)
@@ -98,22 +99,23 @@ def evaluator(run, baseline, biased, margin, min_recall, confidence, evaluation,
 
 
 def label_audit(run, biased, issues, page) -> dict[str, Any]:
-    from tf_mwnet.audit import examine, outputs
-    from tf_mwnet.reports import pipeline_pages
+    from pipelines.work import pages
+    from tf_mwnet.audit import outputs
+    from tf_mwnet.audit.examine import examine
 
     found = examine(run.path, data_dir=biased.path)
     with new_folder(pathlib.Path(issues.path)) as out:
         outputs.write(found, outputs.picture(found, 64), out)
-    keep_page(page, lambda out: pipeline_pages.of_labels(out, found))
+    keep_page(page, lambda out: pages.of_labels(out, found))
     return outputs.facts(found)
 
 
 def infra_validator(model, biased, max_latency_ms, blessing) -> dict[str, Any]:
     import numpy as np
 
-    from tf_mwnet import serving
     from tf_mwnet.data import load
     from tf_mwnet.data.images import rows_of
+    from tf_mwnet.export import serving
 
     test = load("records", biased.path).test
     images = rows_of(test.x, np.arange(min(100, len(test))))
@@ -131,7 +133,7 @@ def infra_validator(model, biased, max_latency_ms, blessing) -> dict[str, Any]:
 
 
 def pusher(model, evaluation, blessing, what, name, push_to, pushed) -> dict[str, Any]:
-    from tf_mwnet import serving
+    from tf_mwnet.export import serving
 
     judged = read_json(pathlib.Path(evaluation.path) / FACTS)
     served = read_json(pathlib.Path(blessing.path) / FACTS)

@@ -29,20 +29,20 @@ def keep_page(output, write: Callable[[pathlib.Path], pathlib.Path]) -> None:
 
 def experiment_of(flags, **more: Any):
     """The configuration that flags stand for."""
-    from tf_mwnet.main import parse
+    from tf_mwnet.cli.flags import parse
 
     return parse([*flags, *(f"--{k}={v}" for k, v in more.items())])
 
 
 def records_of(artifact, flags=()):
     """Configuration for an artifact of records, and the records."""
-    from tf_mwnet.loading import find
+    from tf_mwnet.experiment.resolve import find
 
     return find(experiment_of(flags, dataset="records", data_dir=artifact.path))
 
 
 def bias_of(config):
     """What is done to the data, without what is held out in training."""
-    from tf_mwnet.loading import bias_of as whole
+    from tf_mwnet.experiment.resolve import bias_of as whole
 
     return dataclasses.replace(whole(config), early_stopping=0)

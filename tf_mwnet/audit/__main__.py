@@ -13,25 +13,26 @@ import sys
 import time
 from collections.abc import Sequence
 
-from tf_mwnet import console
+from tf_mwnet.cli import console
 
 console.start()
 
 from absl import flags, logging  # noqa: E402
 
-from tf_mwnet import experiment  # noqa: E402
-from tf_mwnet import main as command_line  # noqa: E402
 from tf_mwnet.audit import cleaned, defaults, outputs  # noqa: E402
 from tf_mwnet.audit.examine import examine  # noqa: E402
+from tf_mwnet.cli.flags import define_flags as run_flags  # noqa: E402
+from tf_mwnet.cli.flags import given  # noqa: E402
 from tf_mwnet.config import Experiment  # noqa: E402
 from tf_mwnet.errors import UserError, check_range  # noqa: E402
+from tf_mwnet.experiment import runner  # noqa: E402
 
 OWN = ("write_cleaned", "cleaned", "worst")
 
 
 def define_flags() -> flags.FlagValues:
     """The flags of a run, and the command's own."""
-    values = command_line.define_flags()
+    values = run_flags()
     define = {"flag_values": values}
     flags.DEFINE_string(
         "write_cleaned", "", "write the data without its issues: a new folder, or a .npz file", **define
@@ -61,7 +62,7 @@ def run(values: flags.FlagValues) -> str:
     target = pathlib.Path(values.write_cleaned) if values.write_cleaned else None
     if target:
         cleaned.check(target, values.cleaned)
-    fields = command_line.given(values)
+    fields = given(values)
     found_run = fields.get("run_dir") and not set(fields) - {"run_dir", "method", "data_dir"}
     if found_run:
         about = fields.get("method", ""), None, fields.get("data_dir")
@@ -89,7 +90,7 @@ def _train(fields, target, mode):
     logging.info(
         "method %s, %d epochs of batches of %d", config.method, config.epochs, config.batch_size,
     )  # fmt: skip
-    return experiment.run(config, source)
+    return runner.run(config, source)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from tf_mwnet import loading
 from tf_mwnet.config import Experiment
+from tf_mwnet.experiment import resolve
 from tf_mwnet.methods import METHODS
 from tf_mwnet.types import Source
 
@@ -32,7 +32,7 @@ def fill(config: Experiment, fields: Collection[str]) -> tuple[Experiment, Sourc
     first = {"test_fraction": TEST_FRACTION, "method": METHOD, "meta_labels": "noisy"}
     left = {k: v for k, v in first.items() if k not in fields or getattr(config, k) == "auto"}
     config = dataclasses.replace(config, **left)
-    _, source, splits = loading.load(dataclasses.replace(config, meta_size=0, method="erm"))
+    _, source, splits = resolve.load(dataclasses.replace(config, meta_size=0, method="erm"))
     counts = np.bincount(splits.train.y, minlength=splits.spec.num_classes)
     each = int(np.clip(counts.min() // 10, 1, 10)) if METHODS[config.method].needs_meta else 0
     found: dict[str, Any] = {

@@ -65,7 +65,7 @@ def epoch_weight(share: float, agreement: float) -> float:
 
 
 def recorded(folder: pathlib.Path, labels: np.ndarray, num_classes: int) -> Evidence:
-    """Means over the epochs of what a run has recorded, see `tf_mwnet.example_files`.
+    """Means over the epochs of what a run has recorded, see `tf_mwnet.experiment.example_files`.
 
     An example's look comes before the step of that epoch that trains on it.
 

@@ -9,11 +9,12 @@ import numpy as np
 import pandas as pd
 from absl import logging
 
-from tf_mwnet import loading, run_folder
+from tf_mwnet import run_folder
 from tf_mwnet.audit import evidence, scoring
 from tf_mwnet.config import Experiment
 from tf_mwnet.errors import UserError, choose
-from tf_mwnet.experiment import Result
+from tf_mwnet.experiment import resolve
+from tf_mwnet.experiment.runner import Result
 from tf_mwnet.files import load_arrays
 from tf_mwnet.methods import METHODS
 from tf_mwnet.types import LabelledSet, Source
@@ -94,7 +95,7 @@ def examine(
 def _data(folder, config, source, arrays):
     """The run's data, or Nones where it can not be loaded; a warning says why."""
     try:
-        _, source, splits = loading.load(config, source)
+        _, source, splits = resolve.load(config, source)
     except UserError as error:
         logging.warning("no pictures and no held-out examples, since the data is not there: %s", error)
         return None, None

@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 
 from tf_mwnet.audit.examine import Audit
 from tf_mwnet.data.images import rows_of
+from tf_mwnet.figures import galleries, plots, tables
 from tf_mwnet.files import write_atomically
-from tf_mwnet.reports import galleries, plots, tables
 
 ISSUES, PICTURE, MATRIX, FACTS = "label_issues.csv", "worst.png", "estimated_matrix.csv", "audit.json"
 SHOWN = 10

@@ -14,7 +14,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from tf_mwnet import console
+from tf_mwnet.cli import console
 
 console.start()
 
@@ -31,8 +31,8 @@ from tf_mwnet.benchmark.measure import (  # noqa: E402
 )
 from tf_mwnet.benchmark.modes import ABOUT, MODES, Setting  # noqa: E402
 from tf_mwnet.errors import UserError, check_range, choose  # noqa: E402
+from tf_mwnet.figures import plots, tables  # noqa: E402
 from tf_mwnet.files import write_csv  # noqa: E402
-from tf_mwnet.reports import plots, tables  # noqa: E402
 
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 

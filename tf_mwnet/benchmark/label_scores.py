@@ -10,7 +10,7 @@ import pathlib
 import sys
 from collections.abc import Sequence
 
-from tf_mwnet import console
+from tf_mwnet.cli import console
 
 console.start()
 
@@ -19,10 +19,10 @@ from absl import flags, logging  # noqa: E402
 
 from tf_mwnet.audit import evidence, scoring  # noqa: E402
 from tf_mwnet.benchmark.labels import scores as figures  # noqa: E402
+from tf_mwnet.experiment.scores import mean_of_known  # noqa: E402
+from tf_mwnet.figures import run_data, tables  # noqa: E402
 from tf_mwnet.files import load_arrays, write_csv  # noqa: E402
 from tf_mwnet.methods import METHODS  # noqa: E402
-from tf_mwnet.reports import run_data, tables  # noqa: E402
-from tf_mwnet.scores import mean_of_known  # noqa: E402
 
 FACTS = ("data", "noise", "method")
 

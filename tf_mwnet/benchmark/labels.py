@@ -19,7 +19,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from tf_mwnet import console
+from tf_mwnet.cli import console
 
 console.start()
 
@@ -29,16 +29,18 @@ from scipy.special import softmax  # noqa: E402
 from sklearn.metrics import average_precision_score, roc_auc_score  # noqa: E402
 from sklearn.model_selection import StratifiedKFold  # noqa: E402
 
-from tf_mwnet import experiment, heads, loading  # noqa: E402
-from tf_mwnet import main as command_line  # noqa: E402
 from tf_mwnet.audit.defaults import METHOD  # noqa: E402
 from tf_mwnet.audit.examine import examine  # noqa: E402
+from tf_mwnet.cli.flags import define_flags as run_flags  # noqa: E402
+from tf_mwnet.cli.flags import given  # noqa: E402
 from tf_mwnet.config import Experiment  # noqa: E402
 from tf_mwnet.data.streams import evaluation_stream  # noqa: E402
 from tf_mwnet.errors import UserError, check_range, choose  # noqa: E402
+from tf_mwnet.experiment import resolve, runner  # noqa: E402
+from tf_mwnet.figures import tables  # noqa: E402
 from tf_mwnet.files import write_csv  # noqa: E402
 from tf_mwnet.methods import METHODS  # noqa: E402
-from tf_mwnet.reports import tables  # noqa: E402
+from tf_mwnet.model import classifier_head  # noqa: E402
 from tf_mwnet.types import LabelledSet, Source, Splits  # noqa: E402
 
 NOISES = "uniform:0.2,uniform:0.4,uniform:0.6,flip2:0.2,flip2:0.4,flip:0.3"
@@ -68,7 +70,7 @@ def scores(wrong: np.ndarray, quality: np.ndarray) -> dict[str, float]:
 
 def by_audit(config: Experiment, source: Source) -> dict[str, Any]:
     """Figures of one training and its audit."""
-    result = experiment.run(config, source)
+    result = runner.run(config, source)
     start = time.perf_counter()
     found = examine(result)
     seconds = result.methods[config.method]["seconds"] + time.perf_counter() - start
@@ -97,10 +99,10 @@ def by_cleanlab(config: Experiment, splits: Splits, folds: int) -> dict[str, Any
         parts = [_as_given(train.take(rows)) for rows in (kept, out)]
         source = Source("fold", *parts, None, splits.spec.class_names)
         shutil.rmtree(config.run_dir, ignore_errors=True)
-        result = experiment.run(plain, source)
+        result = runner.run(plain, source)
         seconds += result.methods["erm"]["seconds"]
         stream = evaluation_stream(result.splits.test, result.splits.spec)()
-        logits = heads.inference(result.classifiers["erm"])(stream)
+        logits = classifier_head.inference(result.classifiers["erm"])(stream)
         probabilities[out] = softmax(logits.astype(np.float64), axis=1)
     start = time.perf_counter()
     quality = get_label_quality_scores(train.y, probabilities)
@@ -119,7 +121,7 @@ def _as_given(part: LabelledSet) -> LabelledSet:
 
 def define_flags() -> flags.FlagValues:
     """The flags of a run, and the command's own."""
-    values = command_line.define_flags()
+    values = run_flags()
     define = {"flag_values": values}
     flags.DEFINE_string("noises", NOISES, "kind:rate between commas", **define)
     flags.DEFINE_list("seeds", ["0"], "of data and training", **define)
@@ -146,7 +148,7 @@ def run(values: flags.FlagValues) -> str:
     Raises:
         UserError: a flag is not allowed, or cleanlab is not installed.
     """
-    fields, noises = command_line.given(values), _noises(values.noises)
+    fields, noises = given(values), _noises(values.noises)
     check_range("folds", values.folds, 0)
     check_range("longer", values.longer, 1)
     for name in values.methods:
@@ -163,7 +165,7 @@ def run(values: flags.FlagValues) -> str:
     if path and path.is_file():
         with path.open(newline="") as file:
             rows = list(csv.DictReader(file))
-    source = loading.load(Experiment(**fields))[1]
+    source = resolve.load(Experiment(**fields))[1]
     for seed in values.seeds:
         for kind, rate in noises:
             seeds = {"seed": int(seed), "data_seed": int(seed)}
@@ -193,7 +195,7 @@ def _measure(config, source, values, rows) -> None:
         for finder in (f for f in todo if f not in done):
             shutil.rmtree(config.run_dir, ignore_errors=True)
             if finder == "cleanlab":
-                splits = loading.load(dataclasses.replace(config, method="erm"), source)[2]
+                splits = resolve.load(dataclasses.replace(config, method="erm"), source)[2]
                 found = by_cleanlab(config, splits, values.folds)
             else:
                 found = by_audit(dataclasses.replace(longer, method=finder), source)

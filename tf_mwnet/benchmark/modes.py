@@ -12,10 +12,11 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tf_mwnet import networks, optimizers, scopes, step, strategies
+from tf_mwnet import networks, optimizers, strategies
 from tf_mwnet.benchmark import naive
 from tf_mwnet.data import shares
-from tf_mwnet.model import ReweightedModel
+from tf_mwnet.model import meta_scope, train_step
+from tf_mwnet.model.reweighted import ReweightedModel
 from tf_mwnet.types import Batch, DataSpec
 
 ABOUT = {
@@ -64,8 +65,8 @@ MODES = {
     "head_m25": Mode("mwnet", 0.25, scope="head", about="and with the last layer alone"),
     "fast": Mode(
         "mwnet",
-        scopes.FAST["meta_batch_size"] / 100,
-        every=scopes.FAST["meta_every"],
+        meta_scope.FAST["meta_batch_size"] / 100,
+        every=meta_scope.FAST["meta_every"],
         about="--speed=fast after its start",
     ),
     "l2rw": Mode("l2rw", about="L2RW"),
@@ -143,7 +144,11 @@ def make_step(
 
     def function(learning: bool):
         """As it is compiled for `fit`."""
-        body = naive.train_step if mode.naive else functools.partial(step.train_step, learning=learning)
+        body = (
+            naive.train_step
+            if mode.naive
+            else functools.partial(train_step.train_step, learning=learning)
+        )
         one = tf.function(
             lambda data: body(model, data), jit_compile=setting.jit_compile, autograph=False
         )

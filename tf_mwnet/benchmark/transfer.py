@@ -14,23 +14,24 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from tf_mwnet import console
+from tf_mwnet.cli import console
 
 console.start()
 
 import pandas as pd  # noqa: E402
 from absl import flags  # noqa: E402
 
-from tf_mwnet import loading  # noqa: E402
+from tf_mwnet.cli.flags import parse  # noqa: E402
 from tf_mwnet.config import read_json  # noqa: E402
 from tf_mwnet.data import biased_source, records  # noqa: E402
 from tf_mwnet.data.bias import long_tail_counts  # noqa: E402
 from tf_mwnet.errors import UserError, check_range, choose, integers  # noqa: E402
+from tf_mwnet.experiment import resolve  # noqa: E402
+from tf_mwnet.figures import plots, tables  # noqa: E402
 from tf_mwnet.files import write_csv  # noqa: E402
-from tf_mwnet.jobs import Job, execute  # noqa: E402
-from tf_mwnet.main import parse  # noqa: E402
-from tf_mwnet.reports import compare, plots, tables  # noqa: E402
+from tf_mwnet.reports import compare  # noqa: E402
 from tf_mwnet.run_folder import RESULT, exported  # noqa: E402
+from tf_mwnet.sweep.jobs import Job, execute  # noqa: E402
 
 BIASES = {
     "flip2": ("--noise=flip2", "--noise_rate=0.4"),
@@ -65,8 +66,8 @@ def write_data(out: pathlib.Path, name: str, bias: str, seed: int, data_dir: str
             f"--meta_size={META}", f"--class_counts={','.join(map(str, counts))}"]  # fmt: skip
     if data_dir and name != "digits":
         line.append(f"--data_dir={data_dir}")
-    config, source, splits = loading.load(parse(line))
-    records.write(biased_source(source, splits, loading.bias_of(config)), folder)
+    config, source, splits = resolve.load(parse(line))
+    records.write(biased_source(source, splits, resolve.bias_of(config)), folder)
 
 
 def run_flags(out: pathlib.Path, name: str, bias: str, seed: int) -> tuple[str, ...]:

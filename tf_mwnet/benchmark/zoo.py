@@ -16,17 +16,17 @@ import tempfile
 from collections.abc import Sequence
 from typing import Any
 
-from tf_mwnet import console
+from tf_mwnet.cli import console
 
 console.start()
 
 import pandas as pd  # noqa: E402
 from absl import flags  # noqa: E402
 
-from tf_mwnet import serving  # noqa: E402
 from tf_mwnet.benchmark import transfer  # noqa: E402
 from tf_mwnet.config import read_json  # noqa: E402
 from tf_mwnet.errors import UserError, choose, integers  # noqa: E402
+from tf_mwnet.export import serving  # noqa: E402
 from tf_mwnet.networks.weight_function import CARD  # noqa: E402
 from tf_mwnet.reports import compare  # noqa: E402
 from tf_mwnet.run_folder import RESULT  # noqa: E402

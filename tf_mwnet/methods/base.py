@@ -11,7 +11,7 @@ import tensorflow as tf
 from tf_mwnet import losses
 from tf_mwnet.errors import UserError, choose
 from tf_mwnet.meta import dense
-from tf_mwnet.probe import Probe
+from tf_mwnet.methods.probe import Probe
 from tf_mwnet.types import EACH_ONCE, Examples, Head, Outputs
 
 

@@ -9,8 +9,8 @@ import tensorflow as tf
 
 from tf_mwnet.errors import UserError
 from tf_mwnet.methods.base import Method
-from tf_mwnet.methods.cmwnet import by_group, scale_groups
-from tf_mwnet.methods.mwnet import batch_weights
+from tf_mwnet.methods.groups import by_group, scale_groups
+from tf_mwnet.methods.normalise import batch_weights
 from tf_mwnet.networks.weight_function import WeightFunction
 from tf_mwnet.types import Examples
 

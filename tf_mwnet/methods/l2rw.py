@@ -6,7 +6,7 @@ import keras
 import tensorflow as tf
 
 from tf_mwnet.methods.base import Method
-from tf_mwnet.methods.mwnet import batch_weights
+from tf_mwnet.methods.normalise import batch_weights
 from tf_mwnet.types import Examples
 
 

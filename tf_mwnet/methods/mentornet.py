@@ -13,7 +13,7 @@ from tf_mwnet import losses, replicas
 from tf_mwnet.errors import UserError, check_range
 from tf_mwnet.meta import dense
 from tf_mwnet.methods.base import Method
-from tf_mwnet.methods.selection import draws, follow_quantile
+from tf_mwnet.methods.draws import draws, follow_quantile
 from tf_mwnet.methods.targets import given
 from tf_mwnet.networks.init import Seeds
 from tf_mwnet.types import Examples, Head

@@ -8,9 +8,9 @@ import tensorflow as tf
 
 from tf_mwnet import losses, replicas
 from tf_mwnet.errors import check_range
-from tf_mwnet.methods.selection import draws
+from tf_mwnet.methods.draws import draws
+from tf_mwnet.methods.probe import Probe
 from tf_mwnet.methods.targets import SoftTargets, given
-from tf_mwnet.probe import Probe
 from tf_mwnet.types import Examples, Head
 
 

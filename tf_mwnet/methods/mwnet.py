@@ -7,27 +7,10 @@ from collections.abc import Sequence
 import keras
 import tensorflow as tf
 
-from tf_mwnet import replicas
 from tf_mwnet.methods.base import Method
+from tf_mwnet.methods.normalise import batch_weights
 from tf_mwnet.networks.weight_net import weight_net as build_weight_net
 from tf_mwnet.types import Examples
-
-
-def batch_weights(values: tf.Tensor, normalise: bool) -> tf.Tensor:
-    """Turns unnormalised weights into the weights of a batch.
-
-    ``normalise=True``: ``v_i / (sum_j v_j + delta)`` with delta = 1 where the sum is 0, else 0
-    (MW-Net supplement, eq. 40; L2RW eq. 9), so that all-zero weights stay zero.
-    ``normalise=False``: ``v_i / B``, the mean of weight times loss (MW-Net eq. 3).
-
-    Args:
-        values: ``[B]`` or ``[B, K]``, not negative; this replica's share.
-        normalise: see above. Sums and B are those of the global batch.
-    """
-    if not normalise:
-        return values / replicas.batch_size(values, values.dtype)
-    total = replicas.all_sum(tf.reduce_sum(values))
-    return values / (total + tf.cast(tf.equal(total, 0), values.dtype))
 
 
 @keras.saving.register_keras_serializable(package="tf_mwnet")

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from tf_mwnet import replicas
 from tf_mwnet.errors import UserError, check_range
-from tf_mwnet.methods.selection import draws
+from tf_mwnet.methods.draws import draws
 from tf_mwnet.methods.targets import SoftTargets, given, predicted
 from tf_mwnet.types import Examples
 

@@ -1,0 +1,1 @@
+"""Pages and tables about finished runs, side by side and next to published numbers."""

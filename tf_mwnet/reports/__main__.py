@@ -11,7 +11,7 @@ import pathlib
 import sys
 from collections.abc import Sequence
 
-from tf_mwnet import console
+from tf_mwnet.cli import console
 
 console.start()
 
@@ -21,8 +21,9 @@ from tf_mwnet.audit import outputs  # noqa: E402
 from tf_mwnet.audit.examine import examine  # noqa: E402
 from tf_mwnet.config import read_json  # noqa: E402
 from tf_mwnet.errors import UserError  # noqa: E402
+from tf_mwnet.figures import run_data  # noqa: E402
 from tf_mwnet.methods import METHODS  # noqa: E402
-from tf_mwnet.reports import page, run_data, side_by_side  # noqa: E402
+from tf_mwnet.reports import page, side_by_side  # noqa: E402
 from tf_mwnet.run_folder import RESULT  # noqa: E402
 
 WORST = 64

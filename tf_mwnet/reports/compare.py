@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from tf_mwnet import console
+from tf_mwnet.cli import console
 
 console.start()
 
@@ -22,7 +22,7 @@ from absl import flags  # noqa: E402
 from tf_mwnet import files  # noqa: E402
 from tf_mwnet.config import CONFIG, DEFAULTS, read_json  # noqa: E402
 from tf_mwnet.errors import UserError, quoted  # noqa: E402
-from tf_mwnet.reports import plots, tables  # noqa: E402
+from tf_mwnet.figures import plots, tables  # noqa: E402
 from tf_mwnet.run_folder import RESULT, SPLIT  # noqa: E402
 
 MEASURES = ("last", "mean_last_5", "best")

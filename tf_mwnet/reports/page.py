@@ -14,10 +14,10 @@ import pandas as pd
 
 from tf_mwnet import __version__
 from tf_mwnet.config import DEFAULTS
+from tf_mwnet.figures import pictures, plots
+from tf_mwnet.figures.run_data import RunData
+from tf_mwnet.figures.tables import SCORES
 from tf_mwnet.files import write_atomically
-from tf_mwnet.reports import pictures, plots
-from tf_mwnet.reports.run_data import RunData
-from tf_mwnet.reports.tables import SCORES
 
 PAGE = "index.html"
 WIDE = 9  # inches; taller pictures hold many small ones

@@ -11,18 +11,19 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tf_mwnet import console
+from tf_mwnet.cli import console
 
 console.start()
 
 from absl import flags  # noqa: E402
 
+from tf_mwnet.cli.flags import parse  # noqa: E402
 from tf_mwnet.config import Experiment  # noqa: E402
 from tf_mwnet.errors import UserError, quoted  # noqa: E402
+from tf_mwnet.figures import tables  # noqa: E402
 from tf_mwnet.files import write_csv  # noqa: E402
-from tf_mwnet.main import parse  # noqa: E402
 from tf_mwnet.methods import METHODS  # noqa: E402
-from tf_mwnet.reports import compare, tables  # noqa: E402
+from tf_mwnet.reports import compare  # noqa: E402
 from tf_mwnet.reports.papers import PAPERS, Entry, entries  # noqa: E402
 from tf_mwnet.run_folder import RESULT  # noqa: E402
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import pandas as pd
 
+from tf_mwnet.figures.run_data import RunData
 from tf_mwnet.reports import compare, page
 from tf_mwnet.reports.page import Image, Section
-from tf_mwnet.reports.run_data import RunData
 
 # Settings along which the error is drawn (L2RW figures 2, 4, 5).
 ALONG = {"noise_rate": "noise rate", "meta_size": "meta set size"}

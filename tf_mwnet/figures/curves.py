@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib.figure import Figure
 
-from tf_mwnet.reports.plots import BLUE, GREEN, GREY, ORANGE, coloured, new_axes
-from tf_mwnet.reports.tables import SCORES
+from tf_mwnet.figures.plots import BLUE, GREEN, GREY, ORANGE, coloured, new_axes
+from tf_mwnet.figures.tables import SCORES
 
 Rows = Sequence[Mapping[str, float]]
 FOLLOWED = 10

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING
 import keras
 import tensorflow as tf
 
-from tf_mwnet import losses, record, replicas
+from tf_mwnet import losses, replicas
 from tf_mwnet.meta import dense, weight_gradient
-from tf_mwnet.probe import Probe
+from tf_mwnet.methods.probe import Probe
+from tf_mwnet.model import example_record
 from tf_mwnet.types import Batch, Examples
 
 if TYPE_CHECKING:
-    from tf_mwnet.model import ReweightedModel
+    from tf_mwnet.model.reweighted import ReweightedModel
 
 
 def train_step(model: ReweightedModel, data: dict[str, Batch], learning: bool = True):
@@ -120,7 +121,7 @@ def _report(model, train, outputs, examples, weights):
     if model.record is not None:
         label_weights = model.method.label_weight(weights, examples)
         changes = model.method.class_changes(weights, examples)
-        record.update(model.record, examples, label_weights, changes)
+        example_record.update(model.record, examples, label_weights, changes)
     model.update_loss(losses.cross_entropy(examples.logits, train.y))
     local = tf.reduce_sum(weights * examples.losses)
     model.means["weighted_loss"].update_state(local * replicas.count())

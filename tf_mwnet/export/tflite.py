@@ -1,6 +1,6 @@
-"""``python -m tf_mwnet.tflite``: a weight function as a TensorFlow Lite file, which needs no TensorFlow.
+"""``python -m tf_mwnet.export.tflite``: a weight function as a TensorFlow Lite file, which needs no TensorFlow.
 
-python -m tf_mwnet.tflite --weight_net=saved_models/cifar10_flip2 --output=weight.tflite
+python -m tf_mwnet.export.tflite --weight_net=saved_models/cifar10_flip2 --output=weight.tflite
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import pathlib
 import sys
 from collections.abc import Sequence
 
-from tf_mwnet import console
+from tf_mwnet.cli import console
 
 console.start()
 

@@ -8,7 +8,7 @@ from typing import Any
 from google.protobuf import text_format
 from tensorflow_metadata.proto.v0 import anomalies_pb2, schema_pb2
 
-from tf_mwnet.data import statistics
+from pipelines.work import statistics
 from tf_mwnet.errors import UserError, check_range, quoted
 from tf_mwnet.files import write_atomically
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.figure import Figure
 
-from tf_mwnet.reports.plots import GREY, ORANGE
+from tf_mwnet.figures.plots import GREY, ORANGE
 
 ACROSS = 8
 CAPTION = 17  # characters of a line

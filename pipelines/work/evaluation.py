@@ -11,7 +11,7 @@ import numpy as np
 
 from tf_mwnet.audit.evidence import classify
 from tf_mwnet.errors import check_range
-from tf_mwnet.reports import matrices
+from tf_mwnet.figures import matrices
 from tf_mwnet.run_folder import exported, finished
 from tf_mwnet.types import LabelledSet
 

@@ -7,11 +7,13 @@ import warnings
 import keras
 import tensorflow as tf
 
-from tf_mwnet import fitting, heads, losses, methods, record, scopes, step, strategies
+from tf_mwnet import losses, methods, strategies
 from tf_mwnet.data import shares
 from tf_mwnet.errors import UserError
-from tf_mwnet.functions import StepFunctions
 from tf_mwnet.methods.base import EpochHook, Method
+from tf_mwnet.model import classifier_head, example_record, inputs, train_step
+from tf_mwnet.model import meta_scope as scopes
+from tf_mwnet.model.step_functions import StepFunctions
 
 
 @keras.saving.register_keras_serializable(package="tf_mwnet")
@@ -30,19 +32,19 @@ class ReweightedModel(StepFunctions):
     Attributes:
         classifier: the classifier, to be used and saved on its own.
         method: the method, with what it has learned.
-        record: what each training example was like when it was last seen, see `tf_mwnet.record`;
+        record: what each training example was like when it was last seen, see `tf_mwnet.model.example_record`;
             None until `record_examples`.
     """
 
     def __init__(self, classifier: keras.Model, method: Method | str = "mwnet", from_logits=True, **kw):
         super().__init__(**kw)
-        head = heads.inspect(classifier, from_logits)
+        head = classifier_head.inspect(classifier, from_logits)
         self.classifier = classifier
         self.method = methods.get(method)
         self.method.prepare(head)
         self._class_columns = head.num_classes if self.method.class_level else 0
         self.from_logits = from_logits
-        self.forward = heads.forward(classifier, self.method.uses_features)
+        self.forward = classifier_head.forward(classifier, self.method.uses_features)
         self.meta_optimizer = None
         self.record = None
         self.scope: list[int] = []
@@ -78,7 +80,7 @@ class ReweightedModel(StepFunctions):
             jit_compile: compile the whole step with XLA. Off by default: on a CPU it costs more
                 compile time than it gains.
             meta_scope: the parameters that the virtual step moves: "all"; "last_stage" or "head",
-                which leaves the other terms out of the meta gradient, see `tf_mwnet.scopes`.
+                which leaves the other terms out of the meta gradient, see `tf_mwnet.model.meta_scope`.
             meta_every: steps from one that learns to the next; between them the weights come from
                 what has been learned so far. Multiply the meta optimizer's learning rate by it.
             meta_warmup: steps at the start that all learn, whatever ``meta_every`` is.
@@ -164,7 +166,7 @@ class ReweightedModel(StepFunctions):
             if value is not None and not (isinstance(value, float) and value == 0):
                 raise UserError(f"fit got {name}; allowed: none, the method sets the example weights")
         size = batch_size or 100
-        stream, steps, num_examples = fitting.pairs(
+        stream, steps, num_examples = inputs.pairs(
             self.method, x, y, meta_data, size, meta_batch_size or size, shuffle, seed
         )
         if num_examples:
@@ -198,7 +200,7 @@ class ReweightedModel(StepFunctions):
             return
         self.train_function = None  # traced with the record it had
         with self.distribute_strategy.scope():
-            self.record = record.create(num_examples, self._class_columns)
+            self.record = example_record.create(num_examples, self._class_columns)
 
     # ---------------------------------------------------------------- the step
 
@@ -210,8 +212,8 @@ class ReweightedModel(StepFunctions):
         return tf.math.log(tf.maximum(outputs, tf.cast(keras.config.epsilon(), outputs.dtype)))
 
     def train_step(self, data):
-        """One step on ``{"train": Batch, "meta": Batch}``, see `tf_mwnet.step`."""
-        return step.train_step(self, data, self._learning)
+        """One step on ``{"train": Batch, "meta": Batch}``, see `tf_mwnet.model.train_step`."""
+        return train_step.train_step(self, data, self._learning)
 
     @property
     def trained(self):
@@ -242,7 +244,7 @@ class ReweightedModel(StepFunctions):
         """What Keras can evaluate on: streams, and all data on several workers, cut into shares."""
         strategy = self.distribute_strategy
         if callable(data) or (data is not None and strategies.several_workers(strategy)):
-            return shares.distribute(fitting.in_order(data, batch_size or 100), strategy)
+            return shares.distribute(inputs.in_order(data, batch_size or 100), strategy)
         return data
 
     def get_metrics_result(self):

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 
 from absl import flags, logging
 
-from tf_mwnet import flagfiles
+from tf_mwnet.cli import flagfiles
 from tf_mwnet.errors import Interrupted, NotANumber, UserError, WorkerLost
 
 # Exit code that launchers take for "try again" (128 + SIGUSR1, as Kubeflow's TFJob has it).
@@ -68,7 +68,7 @@ class _Ours(python_logging.Filter):
 
     def __init__(self):
         super().__init__()
-        root = pathlib.Path(__file__).parents[1]
+        root = pathlib.Path(__file__).parents[2]
         self.folders = tuple(f"{root / name}{os.sep}" for name in ("tf_mwnet", "pipelines"))
 
     def filter(self, record: python_logging.LogRecord) -> bool:

@@ -12,24 +12,15 @@ from typing import Any
 import keras
 from absl import logging
 
-from tf_mwnet import (
-    callbacks,
-    example_files,
-    heads,
-    methods,
-    parts,
-    record,
-    run_folder,
-    scopes,
-    strategies,
-    training,
-)
+from tf_mwnet import methods, run_folder, strategies
 from tf_mwnet.config import Experiment
 from tf_mwnet.errors import Interrupted, NotANumber, UserError, WorkerLost
-from tf_mwnet.export import export_classifier, export_weight_net, model_card
+from tf_mwnet.experiment import build, training
+from tf_mwnet.experiment.resolve import load
+from tf_mwnet.export.saved_models import export_classifier, export_weight_net, model_card
+from tf_mwnet.figures import pictures, run_data, tables, tensorboard
 from tf_mwnet.files import write_atomically
-from tf_mwnet.loading import load
-from tf_mwnet.reports import pictures, run_data, tables, tensorboard
+from tf_mwnet.model import classifier_head, example_record, meta_scope
 from tf_mwnet.types import DataSpec, Source, Splits
 
 
@@ -40,7 +31,7 @@ class Result:
     Attributes:
         run_dir: the folder with everything.
         config: the resolved configuration.
-        methods: name -> summary, see `reports.tables.summary`, with the "seconds" of this call.
+        methods: name -> summary, see `figures.tables.summary`, with the "seconds" of this call.
         noise_rate: realised share of wrong labels in the training set, or None where unknown.
         classifiers: name -> trained classifier.
         source: the data as it was found.
@@ -57,7 +48,7 @@ class Result:
 
 
 def _export(config, splits, name, folder, model, summary) -> None:
-    seen = record.columns(model.record)["loss"]
+    seen = example_record.columns(model.record)["loss"]
     # What the method did, which may not be what the flag says: a frozen function has its own.
     method = model.method
     did = {
@@ -77,7 +68,7 @@ def _export(config, splits, name, folder, model, summary) -> None:
         if what == "classifier":
             export_classifier(part, splits.spec, path, card)
         else:
-            export_weight_net(part, path, card, example_files.course(folder / name / "examples"))
+            export_weight_net(part, path, card, run_folder.weight_course(folder / name / "examples"))
 
 
 # -------------------------------------------------------------------- the whole
@@ -110,7 +101,7 @@ def run(
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(config.precision)
     try:
-        parts.check_sizes(config, splits, strategy.num_replicas_in_sync)
+        build.check_sizes(config, splits, strategy.num_replicas_in_sync)
         _check_parts(config, splits, classifier)
         if chief:
             run_folder.prepare(folder, config, splits)
@@ -132,27 +123,27 @@ def run(
 
 def _check_parts(config, splits, classifier) -> None:
     """Builds everything once, so that what does not fit is found before files are touched."""
-    make = parts.classifier_maker(config, classifier)
+    make = build.classifier_maker(config, classifier)
     network = make(splits.spec)
     if make(splits.spec) is network:
         raise UserError(
             f"classifier gave the model '{network.name}' twice; allowed: a function that makes a new one"
         )
-    head = heads.inspect(network, from_logits=True)
-    scopes.indexes(network, config.meta_scope)
+    head = classifier_head.inspect(network, from_logits=True)
+    meta_scope.indexes(network, config.meta_scope)
     for name in config.methods:
-        if not parts.first_stage(config, name):
-            method = parts.make_method(config, name, splits, make)
+        if not build.first_stage(config, name):
+            method = build.make_method(config, name, splits, make)
             method.prepare(head)
-            cheaper = parts.cheaper(config, method)
-            scopes.check_every(method, cheaper["meta_every"])
-            scopes.check_late(method, cheaper["meta_late"], cheaper["meta_scope"])
+            cheaper = build.cheaper(config, method)
+            meta_scope.check_every(method, cheaper["meta_every"])
+            meta_scope.check_late(method, cheaper["meta_late"], cheaper["meta_scope"])
         if config.then_fine_tune and splits.meta is None:
             raise UserError(
                 f"then_fine_tune is {config.then_fine_tune} without a meta set; allowed: meta_size 1 and"
                 " above, and no weight_net"
             )
-        if not methods.METHODS[name].needs_meta or parts.is_frozen(config, name):
+        if not methods.METHODS[name].needs_meta or build.is_frozen(config, name):
             continue
         if config.weight_net:
             raise UserError(
@@ -168,12 +159,12 @@ def _run(config, source, splits, folder, classifier, strategy) -> Result | None:
     noise_rate = float(splits.corrupted.mean()) if splits.truth_known else None
     logging.info("run folder: %s", folder)
     _log_data(splits, noise_rate)
-    make = parts.classifier_maker(config, classifier)
+    make = build.classifier_maker(config, classifier)
     summaries, trained = {}, {}
     for name in config.methods:
         start = time.perf_counter()
         model = training.train_method(config, splits, name, folder / name, make, strategy)
-        summary = tables.summary(callbacks.read_metrics(folder / name / "metrics.csv"))
+        summary = tables.summary(run_folder.read_metrics(folder / name / "metrics.csv"))
         summary["seconds"] = time.perf_counter() - start
         if chief:
             _export(config, splits, name, folder, model, summary)
@@ -199,7 +190,7 @@ def _run(config, source, splits, folder, classifier, strategy) -> Result | None:
 
 def _afterwards(config, splits, name, folder, classifier, strategy):
     """Early stopping and fine-tuning: pairs of a name and ``(summary, classifier)``."""
-    rows = callbacks.read_metrics(folder / "metrics.csv")
+    rows = run_folder.read_metrics(folder / "metrics.csv")
     if splits.validation is not None:
         name = f"{name}+ES"
         classifier, epoch = training.best_classifier(classifier, folder)
@@ -207,7 +198,7 @@ def _afterwards(config, splits, name, folder, classifier, strategy):
     if config.then_fine_tune:
         start, folder, name = time.perf_counter(), folder / "fine_tuned", f"{name}+FT"
         model = training.fine_tune(config, splits, folder, classifier, strategy)
-        summary = tables.summary(callbacks.read_metrics(folder / "metrics.csv"))
+        summary = tables.summary(run_folder.read_metrics(folder / "metrics.csv"))
         summary["seconds"] = time.perf_counter() - start
         yield name, (summary, model.classifier)
 

@@ -12,13 +12,15 @@ import numpy as np
 import tensorflow as tf
 from absl import logging
 
-from tf_mwnet import callbacks, example_files, heads, methods, parts, strategies
+from tf_mwnet import methods, strategies
 from tf_mwnet.config import Experiment
 from tf_mwnet.data import images
 from tf_mwnet.data.streams import evaluation_stream, training_stream
+from tf_mwnet.experiment import build, callbacks, example_files
+from tf_mwnet.figures.tensorboard import TensorBoard
 from tf_mwnet.files import load_arrays, write_atomically
-from tf_mwnet.model import ReweightedModel
-from tf_mwnet.reports.tensorboard import TensorBoard
+from tf_mwnet.model import classifier_head
+from tf_mwnet.model.reweighted import ReweightedModel
 from tf_mwnet.types import Outputs, Splits
 
 BEST = "best_epoch.npz"
@@ -29,9 +31,9 @@ def train(
     splits: Splits,
     name: str,
     folder: pathlib.Path,
-    make: parts.Maker,
+    make: build.Maker,
     strategy: tf.distribute.Strategy,
-    estimated: Mapping[str, Any] = parts.EMPTY,
+    estimated: Mapping[str, Any] = build.EMPTY,
 ) -> ReweightedModel:
     """Trains one method into ``folder``, from its last whole epoch if there is one.
 
@@ -40,7 +42,7 @@ def train(
         splits: the data.
         name: the method.
         folder: of its files; of several workers the chief alone writes there, and all read.
-        make, estimated: see `parts.make_method`.
+        make, estimated: see `build.make_method`.
         strategy: what to train under.
 
     Raises:
@@ -51,7 +53,7 @@ def train(
             one folder.
     """
     with strategies.watched(strategy), strategy.scope():
-        model = parts.build_model(config, splits, name, make, estimated)
+        model = build.build_model(config, splits, name, make, estimated)
     splits = splits.seen_by(model.method.trains_on)
     saved = callbacks.Checkpoints(folder / "checkpoints", model)
     first = saved.restore() if config.resume else 0
@@ -75,7 +77,7 @@ def train(
                     config.batch_size,
                     config.meta_batch_size,
                     config.seed,
-                    parts.make_augmentation(config),
+                    build.make_augmentation(config),
                     start_step=first * steps,
                     sampling=model.method.sampling,
                 ),
@@ -118,14 +120,14 @@ def train_method(
     splits: Splits,
     name: str,
     folder: pathlib.Path,
-    make: parts.Maker,
+    make: build.Maker,
     strategy: tf.distribute.Strategy,
 ) -> ReweightedModel:
     """Trains one method, with the stage before it where it has one; see `train`."""
-    before = parts.first_stage(config, name)
+    before = build.first_stage(config, name)
     if not before:
         return train(config, splits, name, folder, make, strategy)
-    halves = parts.halves(config)
+    halves = build.halves(config)
     first = train(halves[0], splits, before, folder / "first_stage", make, strategy)
     estimated = methods.METHODS[name].estimate(_outputs(first, splits))
     return train(halves[1], splits, name, folder, make, strategy, estimated)
@@ -135,7 +137,7 @@ def keep_predictions(classifier: keras.Model, splits: Splits, path: pathlib.Path
     """Writes the predicted classes of the test set as int32 ``predicted``, if they are not there."""
     if path.is_file():
         return
-    outputs = heads.inference(classifier)(evaluation_stream(splits.test, splits.spec)())
+    outputs = classifier_head.inference(classifier)(evaluation_stream(splits.test, splits.spec)())
     predicted = outputs.argmax(axis=1).astype(np.int32)
     write_atomically(path, lambda file: np.savez_compressed(file, predicted=predicted))
 
@@ -185,7 +187,7 @@ def _outputs(model: ReweightedModel, splits: Splits) -> Outputs:
     def probabilities(examples):
         if examples is None:
             return None
-        logits = heads.inference(model.classifier)(evaluation_stream(examples, splits.spec)())
+        logits = classifier_head.inference(model.classifier)(evaluation_stream(examples, splits.spec)())
         return tf.nn.softmax(tf.cast(logits, tf.float64)).numpy()
 
     meta_labels = None if splits.meta is None else splits.meta.y

@@ -22,9 +22,9 @@ from __future__ import annotations
 
 import keras
 
-from tf_mwnet import heads
 from tf_mwnet.errors import UserError, check_range, choose
 from tf_mwnet.methods.base import Method
+from tf_mwnet.model import classifier_head
 
 SCOPES = ("all", "last_stage", "head")
 SPEEDS = ("exact", "fast")
@@ -49,7 +49,7 @@ def indexes(classifier: keras.Model, scope: str) -> list[int]:
     variables = classifier.trainable_variables
     if scope == "all":
         return list(range(len(variables)))
-    dense = heads.last_dense(classifier)
+    dense = classifier_head.last_dense(classifier)
     if dense is None:
         raise UserError(
             f"meta_scope is '{scope}' with classifier '{classifier.name}'; allowed: all, for a model"

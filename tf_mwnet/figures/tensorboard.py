@@ -10,10 +10,10 @@ import numpy as np
 import tensorflow as tf
 from tensorboard.plugins.hparams import api as hparams
 
-from tf_mwnet import record
 from tf_mwnet.config import Experiment
+from tf_mwnet.figures import plots
 from tf_mwnet.methods.base import weight_curve
-from tf_mwnet.reports import plots
+from tf_mwnet.model import example_record
 
 SCALARS = {
     "loss": "loss/train",
@@ -55,7 +55,7 @@ class TensorBoard(keras.callbacks.Callback):
         self.curves: dict[int, np.ndarray] = {}
 
     def on_epoch_end(self, epoch, logs=None):
-        columns = record.columns(self.model.record)
+        columns = example_record.columns(self.model.record)
         step = epoch + 1
         with self.writer.as_default(step=step):
             for key, name in SCALARS.items():

@@ -129,7 +129,7 @@ def model_card(
     Args:
         config: the resolved configuration; "normalise" is None where the method has no such choice.
         spec: the data.
-        summary: of the run's test accuracy, see `reports.tables.summary`.
+        summary: of the run's test accuracy, see `figures.tables.summary`.
         losses: losses of the training examples in the last epoch, ``[N]``.
         what: "weight_net" or "classifier".
         group_of_class: see `Method`.

@@ -12,11 +12,11 @@ import numpy as np
 from absl import logging
 
 from tf_mwnet import run_folder
-from tf_mwnet.callbacks import read_metrics
 from tf_mwnet.config import CONFIG, read_json
 from tf_mwnet.errors import UserError
 from tf_mwnet.files import load_arrays
 from tf_mwnet.methods import METHODS
+from tf_mwnet.run_folder import read_metrics
 
 PREDICTIONS = "test_predictions.npz"
 

@@ -4,36 +4,14 @@ from __future__ import annotations
 
 import collections
 import pathlib
-from collections.abc import Sequence
 
 import keras
 import numpy as np
 
-from tf_mwnet import record, scores
+from tf_mwnet.experiment import scores
 from tf_mwnet.files import load_arrays, write_atomically
 from tf_mwnet.methods.base import weight_curve
-from tf_mwnet.networks.course import Course
-
-
-def course(folder: pathlib.Path) -> Course | None:
-    """The weight function at the end of each epoch of a run; None where some epoch has none.
-
-    Args:
-        folder: with the files.
-    """
-    found = functions(sorted(folder.glob("epoch_*.npz")))
-    return None if found is None else Course(*found)
-
-
-def functions(records: Sequence[pathlib.Path]) -> tuple[np.ndarray, np.ndarray] | None:
-    """Losses ``[P]`` and the weight function at them in each of E files, ``[E, P]`` or ``[E, P, G]``.
-
-    None where there is no file, or one has no function.
-    """
-    found = [load_arrays(path, ("function_loss", "function_weight")) for path in records]
-    if not all(found) or not found:
-        return None
-    return found[0]["function_loss"], np.stack([arrays["function_weight"] for arrays in found])
+from tf_mwnet.model import example_record
 
 
 class ExampleRecord(keras.callbacks.Callback):
@@ -67,7 +45,7 @@ class ExampleRecord(keras.callbacks.Callback):
         return self.folder / f"epoch_{epoch + 1:04d}.npz"
 
     def on_epoch_end(self, epoch, logs=None):
-        columns = record.columns(self.model.record)
+        columns = example_record.columns(self.model.record)
         limit = np.finfo(np.float16).max
         names = ("loss", "weight", "probability")
         arrays = {k: columns[k].clip(-limit, limit).astype(np.float16) for k in names}
@@ -77,7 +55,7 @@ class ExampleRecord(keras.callbacks.Callback):
             arrays["function_loss"], arrays["function_weight"] = curve
             if self.model.method.group_of_class is not None:
                 arrays["function_group"] = self.model.method.group_of_class
-        changes = record.class_changes(self.model.record)
+        changes = example_record.class_changes(self.model.record)
         if changes is not None and epoch + 1 == self.params["epochs"]:  # they are large
             arrays["class_change"] = changes.astype(np.float16)
         write_atomically(self._path(epoch), lambda file: np.savez_compressed(file, **arrays))

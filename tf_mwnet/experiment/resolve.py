@@ -6,9 +6,10 @@ import dataclasses
 
 from absl import logging
 
-from tf_mwnet import data, methods, networks, scopes
+from tf_mwnet import data, methods, networks
 from tf_mwnet.config import DEFAULTS, Experiment
 from tf_mwnet.errors import UserError
+from tf_mwnet.model import meta_scope
 from tf_mwnet.types import Source, Splits
 
 
@@ -75,7 +76,7 @@ def resolve(config: Experiment, splits: Splits) -> Experiment:
         augment = "crop_flip" if len(spec.shape) == 3 and spec.shape[-1] == 3 else "none"
     steps = config.steps_per_epoch or -(-len(splits.train) // config.batch_size)
     if config.speed == "fast":
-        fast = scopes.FAST | {"meta_warmup": round(scopes.FAST_START * config.epochs * steps)}
+        fast = meta_scope.FAST | {"meta_warmup": round(meta_scope.FAST_START * config.epochs * steps)}
         found = {k: v for k, v in fast.items() if getattr(config, k) == DEFAULTS[k]}
         config = dataclasses.replace(config, **found)
     return dataclasses.replace(

@@ -17,7 +17,7 @@ from absl import logging
 from tf_mwnet.config import Experiment
 from tf_mwnet.data.bias import keep_counts
 from tf_mwnet.errors import UserError
-from tf_mwnet.experiment import run
+from tf_mwnet.experiment.runner import run
 from tf_mwnet.types import Source
 
 

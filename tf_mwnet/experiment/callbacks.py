@@ -13,9 +13,10 @@ import tensorflow as tf
 from absl import logging
 from tqdm import tqdm
 
-from tf_mwnet import heads
-from tf_mwnet.errors import Interrupted, NotANumber, UserError
+from tf_mwnet.errors import Interrupted, NotANumber
 from tf_mwnet.files import load_arrays, write_atomically
+from tf_mwnet.model import classifier_head
+from tf_mwnet.run_folder import read_metrics
 
 
 class Progress(keras.callbacks.Callback):
@@ -113,24 +114,6 @@ class MetricsFile(keras.callbacks.Callback):
         write_atomically(self.path, write, mode="w")
 
 
-def read_metrics(path: pathlib.Path) -> list[dict[str, float]]:
-    """The rows of ``metrics.csv``, none if there is no file; ``epoch`` counts from 1.
-
-    Raises:
-        UserError: the file is damaged.
-    """
-    if not path.is_file():
-        return []
-    try:
-        with path.open(newline="") as file:
-            return [
-                {k: int(v) if k == "epoch" else float(v or "nan") for k, v in row.items()}
-                for row in csv.DictReader(file)
-            ]
-    except (ValueError, TypeError) as error:
-        raise UserError(f"'{path}' can not be read: {error}; allowed: as the run wrote it") from error
-
-
 class KeepBest(keras.callbacks.Callback):
     """Keeps the classifier of the epoch that is best on held-out data, and logs its accuracy there.
 
@@ -148,7 +131,7 @@ class KeepBest(keras.callbacks.Callback):
             self.best = float(load_arrays(path)["accuracy"])
 
     def on_train_begin(self, logs=None):
-        self.outputs = heads.inference(self.model.classifier)  # traced once
+        self.outputs = classifier_head.inference(self.model.classifier)  # traced once
 
     def on_epoch_end(self, epoch, logs=None):
         predicted = np.argmax(self.outputs(self.batches), axis=1)

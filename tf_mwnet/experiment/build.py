@@ -17,7 +17,7 @@ from tf_mwnet import methods, networks, optimizers
 from tf_mwnet.config import Experiment
 from tf_mwnet.data.streams import Augmentation
 from tf_mwnet.errors import UserError, choose
-from tf_mwnet.model import ReweightedModel
+from tf_mwnet.model.reweighted import ReweightedModel
 from tf_mwnet.types import DataSpec, Splits
 
 PAD = 4

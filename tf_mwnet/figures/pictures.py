@@ -9,10 +9,10 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from matplotlib.figure import Figure
 
-from tf_mwnet import example_files
+from tf_mwnet import run_folder
+from tf_mwnet.figures import curves, matrices, plots
+from tf_mwnet.figures.run_data import RunData
 from tf_mwnet.files import load_arrays
-from tf_mwnet.reports import curves, matrices, plots
-from tf_mwnet.reports.run_data import RunData
 
 CURVES = 6
 
@@ -103,7 +103,7 @@ def weight_curves(records: Sequence[pathlib.Path], count: int = CURVES):
     """
     picked = sorted({int(i) for i in np.linspace(0, len(records) - 1, count).round()})
     paths = [records[i] for i in picked]
-    if (found := example_files.functions(paths)) is None:
+    if (found := run_folder.weight_functions(paths)) is None:
         return None
     epochs = (int(path.stem.split("_")[1]) for path in paths)
     return found[0], dict(zip(epochs, found[1], strict=True))

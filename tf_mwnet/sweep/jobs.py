@@ -13,10 +13,10 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 
 from absl import logging
 
-from tf_mwnet import console
+from tf_mwnet.cli import console
+from tf_mwnet.cli.flags import parse
 from tf_mwnet.config import Experiment
 from tf_mwnet.errors import Interrupted, NotANumber, UserError
-from tf_mwnet.main import parse
 from tf_mwnet.run_folder import RESULT
 
 # TensorFlow keeps some memory of each run. Pools are made anew for it: one whose processes end after a
@@ -53,7 +53,7 @@ def _work(job: Job) -> tuple[Job, str, float]:
     """Does one run, in a process of the pool; returns what kept it from ending, or "", and seconds."""
     import keras
 
-    from tf_mwnet.experiment import run
+    from tf_mwnet.experiment.runner import run
 
     console.start_logging()
     logging.set_verbosity(logging.ERROR)

@@ -11,10 +11,12 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from tf_mwnet.audit import Audit, outputs
-from tf_mwnet.data.statistics import Part
-from tf_mwnet.evaluation import Evaluation
-from tf_mwnet.reports import matrices, page, plots
+from pipelines.work.evaluation import Evaluation
+from pipelines.work.statistics import Part
+from tf_mwnet.audit import outputs
+from tf_mwnet.audit.examine import Audit
+from tf_mwnet.figures import matrices, plots
+from tf_mwnet.reports import page
 
 
 def class_counts(names: Sequence[str], parts: Mapping[str, Part]) -> Figure:

@@ -1,0 +1,1 @@
+"""The command line: flags, flagfiles, and the terminal."""

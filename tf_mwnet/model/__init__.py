@@ -1,0 +1,1 @@
+"""The model: `reweighted.ReweightedModel`, its one train step, and what the step needs."""

@@ -1,0 +1,1 @@
+"""Many runs in one command, ``python -m tf_mwnet.sweep``."""

@@ -1,0 +1,143 @@
+"""``python -m tf_mwnet.sweep``: many methods, settings and seeds, one run each, and one table.
+
+Flags that are not the sweep's own are those of all runs, as ``python -m tf_mwnet.main`` has them
+(written --name=value, also in a --flagfile); ``--set noise_rate=0.2,0.4`` tries several values of one.
+The table has the published number beside ours where there is one.
+
+Each combination is a run in a folder of its own. What is finished is not run again, what was cut off is
+continued: give the same command once more. Where a method does not fit a setting (hard mining without
+minority classes), the table leaves it out and the reason is printed.
+"""
+
+from __future__ import annotations
+
+import itertools
+import pathlib
+import shlex
+import signal
+import sys
+from collections.abc import Sequence
+from concurrent.futures.process import BrokenProcessPool
+
+from tf_mwnet.cli import console
+
+console.start()
+
+from absl import flags  # noqa: E402
+
+from tf_mwnet.cli.flagfiles import expand  # noqa: E402
+from tf_mwnet.cli.flags import names_of  # noqa: E402
+from tf_mwnet.errors import UserError, check_range  # noqa: E402
+from tf_mwnet.figures import plots  # noqa: E402
+from tf_mwnet.files import write_atomically  # noqa: E402
+from tf_mwnet.reports import compare, published  # noqa: E402
+from tf_mwnet.sweep.jobs import Job, execute  # noqa: E402
+from tf_mwnet.sweep.plan import grid, keep_plan, method_names, own_methods, plan, settings_of  # noqa: E402
+from tf_mwnet.sweep.results import markdown, picture, rows  # noqa: E402
+
+# -------------------------------------------------------------------- results
+
+
+# -------------------------------------------------------------------- the command
+
+
+def define_flags() -> flags.FlagValues:
+    """The command's flags, apart from absl's global ones."""
+    values = console.new_flags()
+    define = {"flag_values": values}
+    flags.DEFINE_string(
+        "methods",
+        "",
+        "names between commas; all: each; flags may follow one; by default the runs' --method and"
+        " --compare, or all",
+        **define,
+    )
+    flags.DEFINE_string("seeds", "0,1,2", "of data and training, between commas", **define)
+    flags.DEFINE_multi_string(
+        "setting", [], "<name>: <flags of tf_mwnet.main>; several times for several", **define
+    )
+    flags.DEFINE_multi_string(
+        "set", [], "<flag>=<values between commas>; several times for all combinations", **define
+    )
+    flags.DEFINE_string("flags", "", "more flags of tf_mwnet.main for all runs", **define)
+    flags.DEFINE_string("out", "runs/sweep", "folder of the runs", **define)
+    flags.DEFINE_integer("jobs", 1, "runs at a time", **define)
+    flags.DEFINE_string("csv", "", "file for the numbers of each run", **define)
+    flags.DEFINE_string("png", "", "file for a picture of the accuracies", **define)
+    flags.DEFINE_string("md", "", "file for the table, as Markdown", **define)
+    return values
+
+
+def run(values: flags.FlagValues, common: Sequence[str] = ()) -> tuple[str, dict[Job, str]]:
+    """Does what the flags ask for; returns the table, and what has no result and why.
+
+    Args:
+        values: the sweep's flags.
+        common: flags of all runs.
+
+    Raises:
+        UserError: a flag is not allowed, of the sweep or of a run; nothing has been run then.
+    """
+    check_range("jobs", values.jobs, 1)
+    try:
+        seeds = [int(s) for s in names_of(values.seeds)]
+    except ValueError:
+        raise UserError(f"seeds is '{values.seeds}'; allowed: integers between commas") from None
+    own, common = own_methods([*common, *expand(shlex.split(values.flags))])
+    methods = method_names(values.methods) if values.methods else own or method_names("all")
+    if not seeds or not methods:
+        raise UserError("there are no seeds or no methods; allowed: one or more of each")
+    settings, out = settings_of(values.setting), pathlib.Path(values.out)
+    if values.set:
+        named = settings if values.setting else {"": []}
+        pairs = itertools.product(named.items(), grid(values.set).items())
+        settings = {f"{a} {b}".strip(): [*first, *more] for (a, first), (b, more) in pairs}
+    jobs = plan(out, methods, seeds, settings, common)
+    keep_plan(out, jobs)
+    problems = execute(jobs, values.jobs)
+    found = rows(jobs)
+    if not found:
+        raise UserError(f"no run has ended: {next(iter(problems.values()))}")
+    if values.csv:
+        compare.write_csv(pathlib.Path(values.csv), found, ["setting"])
+    if values.md:
+        text = markdown(found, list(settings))
+        pathlib.Path(values.md).parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(pathlib.Path(values.md), lambda file: file.write(text), mode="w")
+    if values.png:
+        plots.save(picture(found, list(settings)), pathlib.Path(values.png))
+    root = pathlib.Path()
+    return compare.table(found, ["setting"], lambda row: published.of_run(row, root)), problems
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command line; returns the exit code.
+
+    0: done. 2: bad input, or a run failed. 130: interrupted; the same command goes on.
+    """
+    console.start_logging()
+    values = define_flags()
+    before = signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    try:
+        given = expand(sys.argv[1:] if arguments is None else arguments)
+        common = console.read_flags(values, given, more=True)
+        if values.help:
+            print(f"{__doc__}\n{values.get_help()}")
+            return 0
+        table, problems = run(values, common)
+    except (UserError, OSError) as error:
+        return console.fail(error, 2)
+    except BrokenProcessPool:
+        return console.fail("a process has ended (no memory left?); the same command goes on", 2)
+    except KeyboardInterrupt:
+        return console.fail("stopped; the same command goes on", 130)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    print(table)
+    for job, problem in problems.items():
+        print(f"{job.folder.name} {problem}")
+    return 2 if any(p.startswith("failed") for p in problems.values()) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,108 @@
+"""Which runs a sweep consists of."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import pathlib
+import re
+import shlex
+from collections.abc import Mapping, Sequence
+
+from tf_mwnet.cli.flagfiles import expand
+from tf_mwnet.cli.flags import axes_of, names_of
+from tf_mwnet.config import read_json
+from tf_mwnet.errors import UserError, choose
+from tf_mwnet.files import write_atomically
+from tf_mwnet.methods import METHODS
+from tf_mwnet.sweep.jobs import Job
+
+PLAN = "sweep.json"
+
+
+def plan(
+    out: pathlib.Path,
+    methods: Sequence[str],
+    seeds: Sequence[int],
+    settings: Mapping[str, Sequence[str]],
+    common: Sequence[str] = (),
+) -> list[Job]:
+    """The runs of a sweep, by seed, setting and method.
+
+    Args:
+        out: folder of the sweep.
+        methods: names; flags of the method may follow one ("s_model --s_model_init=confusion").
+        seeds: each is the run's ``seed`` and ``data_seed``.
+        settings: name -> flags.
+        common: flags of all runs.
+
+    Raises:
+        UserError: a method is unknown, or a run's flags are not allowed.
+    """
+    jobs = []
+    for seed in seeds:
+        for setting, own in settings.items():
+            for method in methods:
+                name, *more = shlex.split(method)
+                choose("method", name, METHODS)
+                label = name + f" ({', '.join(f.split('=')[-1].lstrip('-') for f in more)})" * bool(more)
+                line = [*common, *own, f"--method={name}", *more, f"--seed={seed}"]
+                line += [f"--data_seed={seed}"]
+                folder = out / re.sub(r"[^\w.-]+", "_", f"{setting}-{label}-{seed}")
+                jobs.append(Job(folder, setting, name, label, tuple(line)))
+    for job in jobs:
+        job.config()
+    return jobs
+
+
+def keep_plan(out: pathlib.Path, jobs: Sequence[Job]) -> None:
+    """Writes each run's flags; raises ``UserError`` where a run of the folder had others."""
+    path = out / PLAN
+    known = read_json(path) if path.is_file() else {}
+    for job in jobs:
+        before = known.setdefault(job.folder.name, list(job.flags))
+        if before != list(job.flags):
+            raise UserError(
+                f"'{job.folder}' belongs to a sweep with other flags ({shlex.join(before)}); allowed:"
+                " another --out"
+            )
+    out.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, lambda file: json.dump(known, file, indent=1), mode="w")
+
+
+def method_names(text: str) -> list[str]:
+    """What ``--methods`` stands for."""
+    return [m for name in names_of(text) for m in (METHODS if name == "all" else [name])]
+
+
+def settings_of(lines: Sequence[str]) -> dict[str, list[str]]:
+    found = {}
+    for line in lines or ["default:"]:
+        name, colon, rest = line.partition(":")
+        if not colon or not name.strip():
+            raise UserError(f"setting is '{line}'; allowed: <name>: <flags>")
+        found[name.strip()] = expand(shlex.split(rest))
+    return found
+
+
+def grid(lines: Sequence[str]) -> dict[str, list[str]]:
+    """Setting -> flags, for all combinations of the values in ``--set``."""
+    axes = [
+        [(f"{name}={v}", f"--{name}={v}") for v in values] for name, values in axes_of(lines).items()
+    ]
+    return {
+        " ".join(name for name, _ in point): [flag for _, flag in point]
+        for point in itertools.product(*axes)
+    }
+
+
+def own_methods(common: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The methods that runs' flags name, the one compared with first, and the flags without them."""
+    named, left = {}, []
+    for flag in common:
+        name, _, value = flag.lstrip("-").partition("=")
+        if name in ("method", "compare"):
+            named[name] = value
+        else:
+            left.append(flag)
+    return [named[k] for k in ("compare", "method") if named.get(k, "auto") not in ("", "auto")], left

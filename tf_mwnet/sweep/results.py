@@ -1,0 +1,56 @@
+"""What the runs of a sweep reached: rows, a Markdown table, a picture."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from tf_mwnet.figures import plots
+from tf_mwnet.methods import METHODS
+from tf_mwnet.reports import compare
+from tf_mwnet.run_folder import RESULT
+from tf_mwnet.sweep.jobs import Job
+
+
+def rows(jobs: Sequence[Job]) -> list[dict[str, Any]]:
+    """What each finished run reached, see `compare.read_run`, with its "setting"."""
+    out = []
+    for job in jobs:
+        if not (job.folder / RESULT).is_file():
+            continue
+        found = compare.read_run(job.folder)
+        if job.label != job.method and len(found) > 1:  # what came after the method was asked for
+            found = [row for row in found if row["method"] != job.method]
+        names = {job.method: job.label}
+        for row in found:
+            name = names.get(row["method"], row["method"])
+            out.append(row | {"method": name, "setting": job.setting})
+    return out
+
+
+def place_of(label: str) -> tuple[int, str]:
+    """Where a method stands in the tables: as in `METHODS`, variants behind their method."""
+    return list(METHODS).index(label.partition(" ")[0].partition("+")[0]), label
+
+
+def markdown(found: Sequence[Mapping[str, Any]], settings: Sequence[str]) -> str:
+    """A row per method: last / mean of last five / best for each setting, in percent."""
+    groups = compare.group(found, ["setting"])
+    names = list(dict.fromkeys(method for _, method in groups))
+    names.sort(key=place_of)
+    lines = []
+    for name in names:
+        cells = [compare.cells(groups.get((setting, name), ()), 1) for setting in settings]
+        lines.append([name, *itertools.chain(*cells)])
+    header = ["method", *(f"{s}: {m}" for s in settings for m in ("last", "mean of last 5", "best"))]
+    out = [header, ["---"] * len(header), *lines]
+    return "".join("| " + " | ".join(row) + " |\n" for row in out)
+
+
+def picture(found: Sequence[Mapping[str, Any]], settings: Sequence[str]):
+    """See `plots.methods`."""
+    panels: dict[str, dict[str, list[float]]] = {s: {} for s in settings}
+    for row in sorted(found, key=lambda r: place_of(r["method"])):
+        panels[row["setting"]].setdefault(row["method"], []).append(100 * row["last"])
+    return plots.methods(panels)
