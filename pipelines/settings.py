@@ -17,7 +17,7 @@ from tf_mwnet.cli.flags import axes_of, parse
 from tf_mwnet.config import ABOUT_THE_FOLDER, DEFAULTS, Experiment
 from tf_mwnet.data import BiasConfig
 from tf_mwnet.errors import UserError, check_range, choose
-from tf_mwnet.methods import METHODS
+from tf_mwnet.methods import METHODS, spelled
 
 DATA = ("dataset", "data_dir", "label_key", "clean_label_key", "resize", "center_crop", "classes",
         "test_fraction", "meta_size", "meta_labels", "data_seed")  # fmt: skip
@@ -175,9 +175,10 @@ def flags_of(config: Experiment, component: str) -> list[str]:
         names = BIAS
     else:
         names = tuple(k for k in DEFAULTS if k not in (*DATA, *BIAS, *ABOUT_THE_FOLDER, "compare"))
-    return [
-        flag(name, getattr(config, name)) for name in names if getattr(config, name) != DEFAULTS[name]
-    ]
+    values = {name: getattr(config, name) for name in names if name != "method_options"}
+    if config.method in METHODS and "method" in values:
+        values["method"] = spelled(config.method, config.options_of(config.method))
+    return [flag(name, value) for name, value in values.items() if value != DEFAULTS[name]]
 
 
 def flag(name: str, value: object) -> str:

@@ -283,15 +283,14 @@ def test_s_model_starts_as_asked_for_and_learns(blobs):
 def test_glc_by_hand():
     matrix = np.array([[0.6, 0.3, 0.1], [0.2, 0.8, 0.0], [0.0, 0.5, 0.5]])
     made = methods.GLC(matrix, num_untrusted=10)
-    labels = tf.constant([0, 1])
-    found = made.example_losses(tf.repeat(LOGITS, 2, axis=0), labels)
-    # (0.7, 0.2, 0.1) T = (0.46, 0.42, 0.12)
-    expected = -np.log([[0.46, 0.7], [0.42, 0.2]])
-    np.testing.assert_allclose(found, expected, rtol=1e-5)
-    batch = Examples(found, LOGITS, labels, tf.constant([9, 10], tf.int64))
+    labels, index = tf.constant([0, 1, 0, 1]), tf.constant([9, 9, 10, 10], tf.int64)
+    losses_by_row = made.example_losses(tf.repeat(LOGITS, 4, axis=0), labels, index)
+    # (0.7, 0.2, 0.1) T = (0.46, 0.42, 0.12); rows from 10 on are trusted: no correction
+    np.testing.assert_allclose(losses_by_row, -np.log([0.46, 0.42, 0.7, 0.2]), rtol=1e-5)
+    batch = Examples(losses_by_row, LOGITS, labels, index)
     weights = made.example_weights(batch)
-    np.testing.assert_allclose(weights, [[0.5, 0], [0, 0.5]])
-    np.testing.assert_allclose(made.label_weight(weights, batch), [0.5, 0.5])
+    np.testing.assert_allclose(weights, [0.25] * 4)
+    np.testing.assert_allclose(made.label_weight(weights, batch), [0.25] * 4)
 
 
 # -------------------------------------------------------------------- curricula

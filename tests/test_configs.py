@@ -1,13 +1,15 @@
 """The flagfiles: each can be read, says what it reproduces, and resolves from anywhere."""
 
+import json
 import pathlib
 import re
 
 import pytest
 
-from tf_mwnet import UserError
+from tf_mwnet import Experiment, UserError
 from tf_mwnet.cli.flagfiles import expand
 from tf_mwnet.cli.flags import parse as parse_flags
+from tf_mwnet.config import differences, saved_experiment
 
 CONFIGS = pathlib.Path(__file__).resolve().parents[1] / "configs"
 PIPELINES = sorted(CONFIGS.glob("*_pipeline.cfg"))
@@ -98,7 +100,7 @@ def test_flagfiles_of_the_other_papers(name):
         assert config.dropout == (0.3 if noise == "uniform" else 0)
         assert config.meta_size == (1000 if noise == "uniform" else 10 * int(data[5:]))
     if config.method == "gdw":
-        assert config.eta == {"cifar10": 100, "cifar100": 1000}[data]
+        assert config.options_of("gdw")["eta"] == {"cifar10": 100, "cifar100": 1000}[data]
         assert config.imbalance_factor == (float(name[:-4].split("_")[-1]) if "longtail" in name else 1)
 
 
@@ -161,7 +163,45 @@ def test_types_of_flags():
     assert config.hidden == (10, 20)
     assert config.noise_seed == 3
     assert config.resume is True
-    assert parse("--help") is None
+    with pytest.raises(UserError, match="--help is among the flags of a run"):
+        parse("--help")
+
+
+def test_options_of_a_method():
+    """They follow its name, and are written down with the run; flags of former versions still work."""
+    config = parse("--method=gdw --eta=1000 --nozero_mean", "--compare=focal --gamma=0.5")
+    assert (config.method, config.compare) == ("gdw", "focal")
+    assert config.options_of("gdw") == {"eta": 1000.0, "zero_mean": False}
+    assert config.options_of("focal") == {"gamma": 0.5}
+    again = Experiment(**json.loads(config.to_json()))
+    assert again.method_options == config.method_options
+    assert parse("--method=erm").method_options == {}
+    assert parse("--method=mentornet --dropout=0.4,0.1").method_options == {
+        "mentornet": {"dropout": (0.4, 0.1)}
+    }
+
+
+def test_former_flags(caplog):
+    with caplog.at_level("INFO", logger="absl"):
+        former = parse("--method=gdw", "--eta=1000", "--nozero_mean")
+    assert former.options_of("gdw") == {"eta": 1000.0, "zero_mean": False}
+    assert "--eta is now an option of the method: --method='gdw --eta=1000'" in caplog.text
+    assert parse("--method=co_teaching", "--forget_rate=0").method_options == {}
+    co_teaching = parse("--method=co_teaching", "--forget_rate=0.3")
+    assert co_teaching.options_of("co_teaching") == {"forget_rate": 0.3}
+
+
+def test_fields_of_a_former_version(tmp_path):
+    """A run of version 0.1 is read as what it was, and can be resumed."""
+    former = {"method": "gdw", "compare": "erm", "eta": 1000.0, "zero_mean": False, "groups": 3,
+              "s_model_init": "identity", "forget_rate": 0.0}  # fmt: skip
+    (tmp_path / "config.json").write_text(json.dumps(former))
+    config = saved_experiment(tmp_path / "config.json")
+    assert config.method_options == {"gdw": {"eta": 1000.0, "clip": 0.2, "zero_mean": False}}
+    assert differences(config, former) == []
+    assert differences(Experiment(method="gdw --eta=1000 --nozero_mean", compare="erm"), former) == []
+    (line,) = differences(Experiment(method="gdw --eta=10 --nozero_mean", compare="erm"), former)
+    assert line.startswith("method_options: ")
 
 
 def test_bad_flagfiles(tmp_path):

@@ -29,7 +29,8 @@ def test_plan(tmp_path):
     assert (jobs[1].setting, jobs[1].method, jobs[1].label) == ("flip", "s_model", "s_model (confusion)")
     config = jobs[-1].config()
     assert (config.seed, config.data_seed, config.epochs, config.meta_size) == (4, 4, 2, 0)
-    assert (config.method, config.s_model_init) == ("s_model", "confusion")
+    assert config.method == "s_model"
+    assert config.options_of("s_model") == {"s_model_init": "confusion"}
     with pytest.raises(UserError, match="unknown method 'mwnt'"):
         plan.plan(tmp_path, ["mwnt"], [0], SETTINGS)
     with pytest.raises(UserError, match="noise_rate is 2"):

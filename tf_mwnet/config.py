@@ -5,12 +5,14 @@ from __future__ import annotations
 import dataclasses
 import json
 import pathlib
+from collections.abc import Mapping
 from typing import Any
 
+from tf_mwnet import methods
 from tf_mwnet.data.cache import CACHES
 from tf_mwnet.errors import UserError, check_range, choose
 from tf_mwnet.losses import LOSSES
-from tf_mwnet.methods import METHODS
+from tf_mwnet.methods import METHODS, options
 from tf_mwnet.model.meta_scope import SCOPES, SPEEDS
 from tf_mwnet.networks import NETWORKS
 from tf_mwnet.strategies import STRATEGIES
@@ -82,15 +84,6 @@ class Experiment:
     )
     hidden: tuple[int, ...] = option((100,), "the weight net's hidden layer sizes")
     normalise: bool = option(True, "divide the weights by their batch sum (else: mean of weight * loss)")
-    zero_mean: bool = option(True, "gdw's zero-mean constraint (its appendix B: unstable without)")
-    groups: int = option(3, "cmwnet's groups of classes of like size")
-    s_model_init: str = option(
-        "identity", "s_model's transition matrix at the start: identity, confusion"
-    )
-    forget_rate: float = option(
-        0.0, "co_teaching's share of examples left out; 0 for the noise rate put in, or 0.2 without"
-    )
-    eta: float = option(100.0, "gdw's step size of class-level weights; 1000 for 100 classes")
     weight_net: str = option("", "a SavedModel weight function to use as it is; no meta set is used")
     weight_net_replay: bool = option(
         True,
@@ -145,6 +138,10 @@ class Experiment:
     jit_compile: bool = option(False, "compile the step with XLA")
     sync_batch_norm: bool = option(False, "batch norm over the batch of all replicas, not of each")
     seed: int = option(0, "seed of initial values, batch order and augmentation")
+    # Set by method and compare, where options follow the name.
+    method_options: Mapping[str, Mapping[str, Any]] = dataclasses.field(
+        default_factory=dict, hash=False, metadata={"flag": False}
+    )
     # The run
     strategy: str = option(
         "none",
@@ -157,11 +154,9 @@ class Experiment:
     auto_resume: bool = option(False, "resume where run_dir holds a run, else start one")
 
     def __post_init__(self):
-        choose("method", self.method, dict.fromkeys((*METHODS, "auto")))
-        if self.compare:
-            choose("method in compare", self.compare, METHODS)
-            if self.compare == self.method:
-                raise UserError(f"compare is '{self.compare}', as method is; allowed: another method")
+        self._split_methods()
+        if self.compare and self.compare == self.method:
+            raise UserError(f"compare is '{self.compare}', as method is; allowed: another method")
         for name, allowed in (
             ("schedule", SCHEDULES),
             ("meta_optimizer", META_OPTIMIZERS),
@@ -174,17 +169,16 @@ class Experiment:
             ("meta_scope", SCOPES),
             ("speed", SPEEDS),
             ("strategy", STRATEGIES),
-            ("s_model_init", ("identity", "confusion")),
         ):
             choose(name, getattr(self, name), dict.fromkeys(allowed))
         if self.strategy == "multiworker" and not self.run_dir:
             raise UserError("strategy is multiworker without run_dir; allowed: a folder that all see")
-        for name in ("noise_rate", "momentum", "dropout", "forget_rate"):
+        for name in ("noise_rate", "momentum", "dropout"):
             check_range(name, getattr(self, name), 0, 1)
         check_range("imbalance_factor", self.imbalance_factor, 1)
         if not 0 < self.test_fraction < 1:
             raise UserError(f"test_fraction is {self.test_fraction:g}; allowed: between 0 and 1")
-        for name in ("epochs", "batch_size", "meta_batch_size", "groups", "meta_every"):
+        for name in ("epochs", "batch_size", "meta_batch_size", "meta_every"):
             check_range(name, getattr(self, name), 1)
         for name in (
             "resize",
@@ -202,7 +196,7 @@ class Experiment:
             "seed",
         ):
             check_range(name, getattr(self, name), 0)
-        for name in ("lr", "eta", "fine_tune_lr"):
+        for name in ("lr", "fine_tune_lr"):
             if not getattr(self, name) > 0:
                 raise UserError(f"{name} is {getattr(self, name):g}; allowed: above 0")
         for drop in self.lr_drops:
@@ -211,6 +205,28 @@ class Experiment:
             raise UserError("resume and overwrite are both set; allowed: one of them")
         if self.auto_resume and (self.overwrite or not self.run_dir):
             raise UserError("auto_resume is set; allowed: with run_dir, and without overwrite")
+
+    def _split_methods(self) -> None:
+        """Parts the names in method and compare from the options behind them; checks all options."""
+        own = {
+            name: options.checked(choose("method", name, METHODS), values)
+            for name, values in self.method_options.items()
+        }
+        for field in ("method", "compare"):
+            text = getattr(self, field)
+            if text == {"method": "auto", "compare": ""}[field]:
+                continue
+            if field == "method":
+                choose("method", text.partition(" ")[0], dict.fromkeys((*METHODS, "auto")))
+            name, given = methods.parse(text)
+            object.__setattr__(self, field, name)
+            if given:
+                own[name] = own.get(name, {}) | given
+        object.__setattr__(self, "method_options", own)
+
+    def options_of(self, name: str) -> dict[str, Any]:
+        """The options that are set for a method, see `methods.options.Option`."""
+        return dict(self.method_options.get(name, {}))
 
     @property
     def methods(self) -> tuple[str, ...]:
@@ -221,16 +237,42 @@ class Experiment:
         return json.dumps(dataclasses.asdict(self), indent=2) + "\n"
 
 
-DEFAULTS = {field.name: field.default for field in dataclasses.fields(Experiment)}
+DEFAULTS: dict[str, Any] = {
+    field.name: {} if field.name == "method_options" else field.default
+    for field in dataclasses.fields(Experiment)
+}
 # Not part of what a run computes: a resumed run may differ in them.
 ABOUT_THE_FOLDER = ("run_dir", "overwrite", "resume", "auto_resume")
 ABOUT_THE_MACHINES = ("strategy", "replicas", "cache", "cache_dir")
+# Fields and flags of versions before 0.2 that are now options of one method.
+FORMER = {
+    "zero_mean": "gdw",
+    "eta": "gdw",
+    "groups": "cmwnet",
+    "s_model_init": "s_model",
+    "forget_rate": "co_teaching",
+}
 
 
-def differences(config: Experiment, saved: dict[str, Any]) -> list[str]:
+def with_options(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of a configuration of any version, its methods' options complete, as JSON has them."""
+    fields = dict(fields)
+    former = {name: fields.pop(name) for name in FORMER if name in fields}
+    if not former.get("forget_rate", 1):  # stood for the noise rate
+        del former["forget_rate"]
+    own = dict(fields.get("method_options", {}))
+    for name in (fields.get("compare", ""), fields.get("method", "")):
+        if name in METHODS:
+            before = {option: v for option, v in former.items() if FORMER[option] == name}
+            own[name] = options.filled(METHODS[name], before | dict(own.get(name, {})))
+    fields["method_options"] = {name: values for name, values in own.items() if values}
+    return fields
+
+
+def differences(config: Experiment, saved: Mapping[str, Any]) -> list[str]:
     """Lines ``name: saved -> now`` for each field that changes what a run computes."""
-    before = json.loads(json.dumps(DEFAULTS)) | dict(saved)  # a field may be newer than the run
-    now = json.loads(config.to_json())
+    before = json.loads(json.dumps(DEFAULTS | with_options(saved)))  # a field may be newer than the run
+    now = json.loads(json.dumps(with_options(dataclasses.asdict(config))))
     return [
         f"{k}: {before[k]!r} -> {v!r}"
         for k, v in now.items()
@@ -263,5 +305,9 @@ def saved_experiment(path: pathlib.Path) -> Experiment:
 
 
 def saved_fields(path: pathlib.Path) -> dict[str, Any]:
-    """The fields of a configuration as they were, see `read_json`."""
-    return {k: tuple(v) if isinstance(v, list) else v for k, v in read_json(path).items()}
+    """The fields of a run's configuration in their types, also of an older version's run.
+
+    Raises:
+        UserError: see `read_json`.
+    """
+    return {k: tuple(v) if isinstance(v, list) else v for k, v in with_options(read_json(path)).items()}

@@ -8,12 +8,16 @@ import textwrap
 from collections.abc import Sequence
 from typing import Any
 
-from absl import flags
+from absl import flags, logging
 
+from tf_mwnet import methods
 from tf_mwnet.cli import console, flagfiles
-from tf_mwnet.config import ABOUT_THE_FOLDER, CONFIG, Experiment, saved_fields
+from tf_mwnet.config import ABOUT_THE_FOLDER, CONFIG, FORMER, Experiment, saved_fields
 from tf_mwnet.errors import UserError
+from tf_mwnet.methods import METHODS, options
 
+# The fields that have a flag.
+FIELDS = [field for field in dataclasses.fields(Experiment) if field.metadata.get("flag", True)]
 # What a command without flags does beside the defaults.
 BARE = {"compare": "erm"}
 
@@ -21,7 +25,7 @@ BARE = {"compare": "erm"}
 def define_flags() -> flags.FlagValues:
     """A flag for each field of `Experiment`, apart from absl's global ones."""
     values = flags.FlagValues()
-    for field in dataclasses.fields(Experiment):
+    for field in FIELDS:
         text, default = field.metadata["help"], field.default
         kind = field.type
         arguments = {"flag_values": values}
@@ -36,6 +40,10 @@ def define_flags() -> flags.FlagValues:
             flags.DEFINE_string(field.name, shown, f"{text} (comma separated)", **arguments)
         else:
             flags.DEFINE_string(field.name, default, text, **arguments)
+    for name, method in FORMER.items():
+        kind = METHODS[method]
+        option = next(o for o in kind.options if o.name == name)
+        options.define(option, options.default_of(kind, name), values)
     flags.DEFINE_boolean("help", False, "show this help", short_name="h", flag_values=values)
     return values
 
@@ -47,7 +55,7 @@ def help_text(about: str) -> str:
         "Flags (--flagfile=<file> reads them from a file, a flag per line; later ones win):",
         "",
     ]
-    for field in dataclasses.fields(Experiment):
+    for field in FIELDS:
         default = field.default
         shown = ",".join(map(str, default)) if isinstance(default, tuple) else default
         shown = "" if default is None else str(shown).lower() if isinstance(default, bool) else shown
@@ -55,6 +63,8 @@ def help_text(about: str) -> str:
         lines += textwrap.wrap(
             field.metadata["help"], 90, initial_indent=" " * 6, subsequent_indent=" " * 6
         )
+    lines += ["", "Options of methods, as --method='gdw --eta=1000' or in compare:", ""]
+    lines += options.help_lines(METHODS)
     return "\n".join(lines)
 
 
@@ -77,13 +87,30 @@ def given(values: flags.FlagValues) -> dict[str, Any]:
     found = {}
     if values.resume and values.run_dir and path.is_file():  # else `run` says what is wrong
         found = {k: v for k, v in saved_fields(path).items() if k not in ABOUT_THE_FOLDER}
-    for field in dataclasses.fields(Experiment):
+    for field in FIELDS:
         flag = values[field.name]
         if flag.present and field.type.startswith("tuple"):
             found[field.name] = _tuple_of(field.name, flag.value, field.type)
         elif flag.present:
             found[field.name] = flag.value
+    if former := _former(values):
+        own = dict(found.get("method_options", {}))
+        for method, given_options in former.items():
+            own[method] = dict(own.get(method, {})) | given_options
+        found["method_options"] = own
     return found
+
+
+def _former(values: flags.FlagValues) -> dict[str, dict[str, Any]]:
+    """Options of methods that were given as flags of their own, as before version 0.2."""
+    own: dict[str, dict[str, Any]] = {}
+    for name, method in FORMER.items():
+        if not values[name].present or (name == "forget_rate" and not values[name].value):
+            continue  # a forget_rate of 0 stood for the noise rate, as no option does now
+        own.setdefault(method, {})[name] = values[name].value
+        spelled = methods.spelled(method, {name: values[name].value})
+        logging.info("--%s is now an option of the method: --method='%s'", name, spelled)
+    return own
 
 
 def experiment_of(values: flags.FlagValues) -> Experiment:

@@ -54,11 +54,6 @@ def wrong_share(config: Experiment, splits: Splits, make: Maker) -> float:
     return config.noise_rate or 0.2
 
 
-def forget_rate(config: Experiment, splits: Splits, make: Maker) -> float:
-    """As asked for; else as `wrong_share`."""
-    return config.forget_rate or wrong_share(config, splits, make)
-
-
 def peer(config: Experiment, splits: Splits, make: Maker) -> keras.Model:
     """Another classifier, whose initial values are the first one's in another order.
 
@@ -73,14 +68,14 @@ def peer(config: Experiment, splits: Splits, make: Maker) -> keras.Model:
 
 
 # What methods may ask to be told, by the names of their constructor arguments.
-FACTS: dict[str, Callable[[Experiment, Splits, Maker], Any]] = {
+FROM_DATA: dict[str, Callable[[Experiment, Splits, Maker], Any]] = {
     "num_examples": lambda config, splits, make: len(splits.train),
     "num_untrusted": lambda config, splits, make: len(splits.train),
     "num_trusted": lambda config, splits, make: 0 if splits.meta is None else len(splits.meta),
     "class_sizes": class_sizes,
     "clean_share": clean_share,
     "wrong_share": wrong_share,
-    "forget_rate": forget_rate,
+    "forget_rate": wrong_share,
     "peer": peer,
 }
 
@@ -109,13 +104,15 @@ def _seeded(make: Maker, seed: int, spec: DataSpec) -> keras.Model:
 def arguments_of(config: Experiment, name: str, splits: Splits, make: Maker) -> dict[str, Any]:
     """Constructor arguments of a method, from the configuration and the training set."""
     kind = methods.METHODS[name]
-    found = {
-        option: FACTS[option](config, splits, make) if option in FACTS else getattr(config, option)
-        for option in kind.options
+    arguments = {
+        argument: FROM_DATA[argument](config, splits, make)
+        if argument in FROM_DATA
+        else getattr(config, argument)
+        for argument in kind.from_run
     }
     if kind.learns and config.meta_loss != "auto":
-        found["meta_loss"] = config.meta_loss
-    return found
+        arguments["meta_loss"] = config.meta_loss
+    return arguments | config.options_of(name)
 
 
 def is_frozen(config: Experiment, name: str) -> bool:
@@ -125,8 +122,7 @@ def is_frozen(config: Experiment, name: str) -> bool:
 
 def first_stage(config: Experiment, name: str) -> str:
     """Name of the method to train before, see `Method.first_stage`; "" for none."""
-    kind = methods.METHODS[name]
-    return kind.first_stage({k: getattr(config, k) for k in kind.options if k not in FACTS})
+    return methods.METHODS[name].first_stage(config.options_of(name))
 
 
 def make_method(

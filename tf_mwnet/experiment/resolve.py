@@ -9,6 +9,7 @@ from absl import logging
 from tf_mwnet import data, methods, networks
 from tf_mwnet.config import DEFAULTS, Experiment
 from tf_mwnet.errors import UserError
+from tf_mwnet.methods import options
 from tf_mwnet.model import meta_scope
 from tf_mwnet.types import Source, Splits
 
@@ -85,6 +86,10 @@ def resolve(config: Experiment, splits: Splits) -> Experiment:
         augment=augment,
         meta_lr=config.meta_lr or (rates.pop() if len(rates) == 1 else 0.0),
         steps_per_epoch=steps,
+        method_options={
+            name: options.filled(methods.METHODS[name], config.options_of(name))
+            for name in config.methods
+        },
         meta_size=0 if splits.meta is None else len(splits.meta),
         meta_batch_size=min(config.meta_batch_size, config.meta_size or config.meta_batch_size),
     )

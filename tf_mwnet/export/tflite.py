@@ -1,4 +1,4 @@
-"""``python -m tf_mwnet.export.tflite``: a weight function as a TensorFlow Lite file, which needs no TensorFlow.
+"""``python -m tf_mwnet.export.tflite``: a weight function as a TensorFlow Lite file.
 
 python -m tf_mwnet.export.tflite --weight_net=saved_models/cifar10_flip2 --output=weight.tflite
 """

@@ -12,7 +12,7 @@ import numpy as np
 from absl import logging
 
 from tf_mwnet import run_folder
-from tf_mwnet.config import CONFIG, read_json
+from tf_mwnet.config import CONFIG, read_json, with_options
 from tf_mwnet.errors import UserError
 from tf_mwnet.files import load_arrays
 from tf_mwnet.methods import METHODS
@@ -83,7 +83,7 @@ def read(folder: pathlib.Path) -> RunData:
     """
     if not (folder / CONFIG).is_file():
         raise UserError(f"'{folder}' holds no run; allowed: run folders")
-    config, labels = read_json(folder / CONFIG), load_arrays(folder / run_folder.SPLIT)
+    config, labels = with_options(read_json(folder / CONFIG)), load_arrays(folder / run_folder.SPLIT)
     names, known = run_folder.data_facts(folder, labels)
     methods = [m for m in (config["compare"], config["method"]) if m]
     histories = {m: read_metrics(folder / m / "metrics.csv") for m in methods}

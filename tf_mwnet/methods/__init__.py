@@ -6,10 +6,13 @@ A method is found by name, by a dict ``{"name": ..., **arguments}``, or is an ob
 from __future__ import annotations
 
 import inspect
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import keras
 
 from tf_mwnet.errors import UserError, choose, quoted
+from tf_mwnet.methods import options
 from tf_mwnet.methods.base import Method
 from tf_mwnet.methods.class_weights import ClassBalanced, Proportion, Resample, WeightedOracle
 from tf_mwnet.methods.clean import GLC, MetaOnly
@@ -73,8 +76,8 @@ def get(method: str | dict | Method) -> Method:
     """Returns a method.
 
     Args:
-        method: a name in `METHODS`, ``{"name": name, **constructor arguments}``, a serialised
-            Keras object, or a `Method`.
+        method: a name in `METHODS`, options may follow ("gdw --eta=1000"); ``{"name": name,
+            **constructor arguments}``; a serialised Keras object; or a `Method`.
 
     Raises:
         UserError: the name is unknown, an argument without a default is missing, or the value is of
@@ -83,7 +86,8 @@ def get(method: str | dict | Method) -> Method:
     if isinstance(method, Method):
         return method
     if isinstance(method, str):
-        method = {"name": method}
+        name, own = parse(method)
+        method = {"name": name} | own
     if isinstance(method, dict) and "class_name" in method:
         return keras.saving.deserialize_keras_object(method)
     if isinstance(method, dict) and "name" in method:
@@ -94,6 +98,21 @@ def get(method: str | dict | Method) -> Method:
             raise UserError(f"method '{method['name']}' lacks {quoted(missing)}; allowed: with them")
         return kind(**arguments)
     raise UserError(f"method is {method!r}; allowed: a name, a dict with 'name', or a Method")
+
+
+def parse(text: str) -> tuple[str, dict[str, Any]]:
+    """Reads ``"gdw --eta=1000"``: the name of a method and its options, see `options.parse`."""
+    return options.parse(text, METHODS)
+
+
+def with_own_options(name: str, arguments: Sequence[str]) -> tuple[str, list[str]]:
+    """Parts flags into a method with its own options and the rest, see `options.with_own`."""
+    return options.with_own(name, arguments, METHODS[name])
+
+
+def spelled(name: str, values: Mapping[str, Any]) -> str:
+    """Writes a method with its options as `parse` reads it, defaults left out."""
+    return options.spelled(name, values, METHODS)
 
 
 def _required(parameter: inspect.Parameter) -> bool:
@@ -140,5 +159,8 @@ __all__ = [
     "WeightedOracle",
     "batch_weights",
     "get",
+    "parse",
     "scale_groups",
+    "spelled",
+    "with_own_options",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TypeVar
 
 import keras
 import numpy as np
@@ -11,8 +12,11 @@ import tensorflow as tf
 from tf_mwnet import losses
 from tf_mwnet.errors import UserError, choose
 from tf_mwnet.meta import dense
+from tf_mwnet.methods.options import Option, converted, default_of
 from tf_mwnet.methods.probe import Probe
 from tf_mwnet.types import EACH_ONCE, Examples, Head, Outputs
+
+T = TypeVar("T")
 
 
 class Method(keras.layers.Layer):
@@ -50,8 +54,9 @@ class Method(keras.layers.Layer):
             a virtual step; "current", at the parameters as they are, which is the same where
             ``example_weights`` are 0, and cheaper; "none", for a method that learns otherwise.
         meta_labels: "clean" or "noisy", what the method is made for; a run's default.
-        options: names of the constructor arguments that a run passes on, from its configuration or
-            from its training set (``num_examples``, ``class_sizes``).
+        options: what is the method's alone and can be set for it, see `options.Option`.
+        from_run: names of the constructor arguments that a run fills in, from its configuration
+            (``hidden``, ``seed``) or its training set (``num_examples``, ``class_sizes``).
         meta_lr: the learning rate of the meta optimizer that a run uses by default.
         class_level: whether there is a weight for each class of each example, ``[B, K]``.
         uses_features: whether `Examples` carries the classifier's features.
@@ -71,7 +76,8 @@ class Method(keras.layers.Layer):
     needs_meta = False
     meta_gradient = "virtual"
     meta_labels = "clean"
-    options: tuple[str, ...] = ()
+    options: tuple[Option, ...] = ()
+    from_run: tuple[str, ...] = ()
     meta_lr = 1e-3
     class_level = False
     uses_features = False
@@ -93,7 +99,9 @@ class Method(keras.layers.Layer):
             loss = keras.saving.serialize_keras_object(self._meta_loss)
         else:
             loss = self._meta_loss
-        return super().get_config() | {"meta_loss": loss}
+        own = {option.name: getattr(self, option.name) for option in self.options}
+        own = {name: list(v) if isinstance(v, tuple) else v for name, v in own.items()}
+        return super().get_config() | {"meta_loss": loss} | own
 
     @classmethod
     def from_config(cls, config):
@@ -101,6 +109,15 @@ class Method(keras.layers.Layer):
         if isinstance(config.get("meta_loss"), dict):
             config["meta_loss"] = keras.saving.deserialize_keras_object(config["meta_loss"])
         return cls(**config)
+
+    def option(self, name: str, value: T) -> T:
+        """The value of one of `options` in the type of its default; for constructors.
+
+        Raises:
+            UserError: the value is not allowed.
+        """
+        declared = next(option for option in self.options if option.name == name)
+        return converted(declared, value, default_of(type(self), name))
 
     @property
     def takes_meta_batches(self) -> bool:
@@ -112,7 +129,7 @@ class Method(keras.layers.Layer):
         """Name of a method that a run trains before, for half of its epochs; "" for none.
 
         Args:
-            arguments: the constructor arguments that are in the run's configuration.
+            arguments: the method's options, as far as they are set.
         """
         return ""
 
@@ -174,8 +191,21 @@ class Method(keras.layers.Layer):
                 f" {found}; allowed: arrays of that size"
             )
 
-    def example_losses(self, logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
-        """Losses ``[B]`` or ``[B, K]`` from logits ``[B, K]`` and given labels."""
+    def example_losses(
+        self, logits: tf.Tensor, labels: tf.Tensor, index: tf.Tensor | None = None
+    ) -> tf.Tensor:
+        """Computes the losses of a batch; differentiable with respect to the logits.
+
+        Args:
+            logits: ``[B, K]``.
+            labels: given labels, integer ``[B]`` or class probabilities ``[B, K]``.
+            index: int64 ``[B]``, each example's row in the training set, for a method that keeps
+                something for each of them (a target of its own); -1 where it is unknown, None outside
+                of training.
+
+        Returns:
+            ``[B]``, or ``[B, K]`` for class-level methods.
+        """
         return losses.cross_entropy(logits, labels)
 
     def example_weights(self, examples: Examples) -> tf.Tensor:

@@ -12,6 +12,7 @@ from tf_mwnet import losses, replicas
 from tf_mwnet.errors import UserError, check_range
 from tf_mwnet.methods.base import Method
 from tf_mwnet.methods.erm import ERM
+from tf_mwnet.methods.options import Option
 from tf_mwnet.types import Examples, Sampling
 
 
@@ -49,17 +50,17 @@ class ClassBalanced(ByClass):
         beta: 0 (all equal) to below 1 (inverse frequency); 0.9999 here and in MW-Net.
     """
 
-    options = ("class_sizes",)
+    from_run = ("class_sizes",)
+    options = (Option("beta", "0 is equal weights, near 1 inverse frequency", at_least=0, below=1),)
 
     def __init__(self, class_sizes: Sequence[int], beta: float = 0.9999, **kwargs):
-        check_range("beta", beta, 0, 1 - 1e-12)
-        self_sizes = sizes_of(class_sizes)
-        table = (1 - beta) / (1 - beta**self_sizes)
+        beta = self.option("beta", beta)
+        table = (1 - beta) / (1 - beta ** sizes_of(class_sizes))
         super().__init__(table / table.mean(), **kwargs)
-        self.class_sizes, self.beta = [int(n) for n in class_sizes], float(beta)
+        self.class_sizes, self.beta = [int(n) for n in class_sizes], beta
 
     def get_config(self):
-        return super().get_config() | {"class_sizes": self.class_sizes, "beta": self.beta}
+        return super().get_config() | {"class_sizes": self.class_sizes}
 
 
 @keras.saving.register_keras_serializable(package="tf_mwnet")
@@ -70,7 +71,7 @@ class Proportion(ByClass):
         class_sizes: training examples of each class as labelled, n_k, ``[K]``.
     """
 
-    options = ("class_sizes",)
+    from_run = ("class_sizes",)
 
     def __init__(self, class_sizes: Sequence[int], **kwargs):
         sizes = sizes_of(class_sizes)
@@ -95,7 +96,7 @@ class WeightedOracle(ByClass):
         UserError: a share is outside 0 to 1, or all are 0.
     """
 
-    options = ("class_sizes", "clean_share")
+    from_run = ("class_sizes", "clean_share")
 
     def __init__(self, class_sizes: Sequence[int], clean_share: Sequence[float], **kwargs):
         share, sizes = np.asarray(clean_share, np.float64), np.asarray(class_sizes, np.float64)

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 import keras
 import tensorflow as tf
 
-from tf_mwnet import losses, replicas
+from tf_mwnet import losses
 from tf_mwnet.errors import check_range
 from tf_mwnet.methods.erm import ERM
 from tf_mwnet.methods.transition import Forward, mean_prediction
-from tf_mwnet.types import Examples, Outputs
+from tf_mwnet.types import Outputs
 
 
 @keras.saving.register_keras_serializable(package="tf_mwnet")
@@ -28,8 +28,7 @@ class GLC(Forward):
 
     A run trains plainly on the untrusted examples for half of its epochs, estimates T on the meta set
     with `mean_prediction`, and starts again on both sets for the other half: forward-corrected loss
-    for the untrusted examples, cross-entropy for the trusted. Losses and weights are ``[B, 2]``, in
-    this order; an example has weight 1/B in one column.
+    for the untrusted examples, cross-entropy for the trusted; all have weight 1/B.
 
     Args:
         transition: T, ``[K, K]``, row = true class.
@@ -38,7 +37,7 @@ class GLC(Forward):
 
     needs_meta = True
     trains_on = "both"
-    options = ("num_untrusted",)
+    from_run = ("num_untrusted",)
 
     def __init__(self, transition: Sequence[Sequence[float]], num_untrusted: int, **kwargs):
         super().__init__(transition, **kwargs)
@@ -49,18 +48,14 @@ class GLC(Forward):
     def estimate(cls, outputs: Outputs) -> dict:
         return {"transition": mean_prediction(outputs.meta, outputs.meta_labels)}
 
-    def example_losses(self, logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+    def example_losses(
+        self, logits: tf.Tensor, labels: tf.Tensor, index: tf.Tensor | None = None
+    ) -> tf.Tensor:
         corrected = super().example_losses(logits, labels)
-        return tf.stack([corrected, losses.cross_entropy(logits, labels)], axis=1)
-
-    def example_weights(self, examples: Examples) -> tf.Tensor:
-        trusted = examples.index >= self.num_untrusted
-        values = tf.stack([tf.logical_not(trusted), trusted], axis=1)
-        values = tf.cast(values, examples.losses.dtype)
-        return values / replicas.batch_size(values, values.dtype)
-
-    def label_weight(self, weights: tf.Tensor, examples: Examples) -> tf.Tensor:
-        return tf.reduce_sum(weights, axis=1)
+        if index is None:
+            return corrected
+        trusted = index >= self.num_untrusted
+        return tf.where(trusted, losses.cross_entropy(logits, labels), corrected)
 
     def get_config(self):
         return super().get_config() | {"num_untrusted": self.num_untrusted}

@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from tf_mwnet.methods.groups import by_group, scale_groups
 from tf_mwnet.methods.mwnet import MWNet
+from tf_mwnet.methods.options import Option
 from tf_mwnet.networks.weight_net import weight_net as build_weight_net
 from tf_mwnet.types import Examples
 
@@ -31,7 +32,8 @@ class CMWNet(MWNet):
         UserError: more groups than distinct class sizes.
     """
 
-    options = ("hidden", "normalise", "seed", "class_sizes", "groups")
+    from_run = ("hidden", "normalise", "seed", "class_sizes")
+    options = (Option("groups", "groups of classes of similar size", at_least=1),)
 
     def __init__(
         self,
@@ -42,14 +44,15 @@ class CMWNet(MWNet):
         weight_net: keras.Model | None = None,
         **kwargs,
     ):
+        groups = self.option("groups", groups)
         group_of_class = scale_groups(class_sizes, groups)
         weight_net = weight_net or build_weight_net(hidden, seed=seed, outputs=groups)
         super().__init__(hidden=hidden, seed=seed, weight_net=weight_net, **kwargs)
-        self.class_sizes, self.groups = tuple(int(n) for n in class_sizes), int(groups)
+        self.class_sizes, self.groups = tuple(int(n) for n in class_sizes), groups
         self.group_of_class = group_of_class
 
     def weigh(self, examples: Examples) -> tf.Tensor:
         return by_group(self.weight_function(examples.losses), examples, self.group_of_class)
 
     def get_config(self):
-        return super().get_config() | {"class_sizes": list(self.class_sizes), "groups": self.groups}
+        return super().get_config() | {"class_sizes": list(self.class_sizes)}

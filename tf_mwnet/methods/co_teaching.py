@@ -6,8 +6,8 @@ import keras
 import tensorflow as tf
 
 from tf_mwnet import replicas
-from tf_mwnet.errors import check_range
 from tf_mwnet.methods.base import Method
+from tf_mwnet.methods.options import Option
 from tf_mwnet.types import Examples
 
 
@@ -25,14 +25,17 @@ class CoTeaching(Method):
         warm_up: T_k, epochs until that rate is reached, above 0; 10 in the paper.
     """
 
-    options = ("peer", "forget_rate")
+    from_run = ("peer", "forget_rate")
+    options = (
+        Option("forget_rate", "share left out; by default the noise rate put in", at_least=0, below=1),
+        Option("warm_up", "epochs until that share is reached", at_least=1),
+    )
 
     def __init__(self, peer: keras.Model, forget_rate: float = 0.2, warm_up: int = 10, **kwargs):
         super().__init__(**kwargs)
-        check_range("forget_rate", forget_rate, 0, 1 - 1e-6)
-        check_range("warm_up", warm_up, 1)
         self.peer = peer
-        self.forget_rate, self.warm_up = float(forget_rate), int(warm_up)
+        self.forget_rate = self.option("forget_rate", forget_rate)
+        self.warm_up = self.option("warm_up", warm_up)
         self.kept = self.add_state((), keras.config.floatx(), "kept")
         self.kept.assign(1)
 
@@ -53,11 +56,7 @@ class CoTeaching(Method):
         return weights[:, 0]
 
     def get_config(self):
-        return super().get_config() | {
-            "peer": keras.saving.serialize_keras_object(self.peer),
-            "forget_rate": self.forget_rate,
-            "warm_up": self.warm_up,
-        }
+        return super().get_config() | {"peer": keras.saving.serialize_keras_object(self.peer)}
 
     @classmethod
     def from_config(cls, config):

@@ -8,6 +8,7 @@ import tensorflow as tf
 from tf_mwnet import losses, replicas
 from tf_mwnet.errors import UserError
 from tf_mwnet.methods.mwnet import MWNet
+from tf_mwnet.methods.options import Option
 from tf_mwnet.types import Examples, Head
 
 CLAMP = 0.999  # of probabilities in the constraint's denominator
@@ -41,12 +42,21 @@ class GDW(MWNet):
         UserError: in `prepare`, the classifier does not end in a softmax.
     """
 
-    options = ("hidden", "seed", "eta", "zero_mean")
+    from_run = ("hidden", "seed")
+    options = (
+        Option("eta", "step size of the class-level weights; 1000 for 100 classes", above=0),
+        Option("clip", "bound of each component of that step", above=0),
+        Option("zero_mean", "use the zero-mean constraint (appendix B: unstable without)"),
+    )
     class_level = True
 
-    def __init__(self, *args, eta=100.0, clip=0.2, zero_mean=True, **kwargs):
+    def __init__(
+        self, *args, eta: float = 100.0, clip: float = 0.2, zero_mean: bool = True, **kwargs
+    ) -> None:
         super().__init__(*args, **(kwargs | {"normalise": False}))
-        self.eta, self.clip, self.zero_mean = float(eta), float(clip), bool(zero_mean)
+        self.eta = self.option("eta", eta)
+        self.clip = self.option("clip", clip)
+        self.zero_mean = self.option("zero_mean", zero_mean)
 
     def prepare(self, head: Head) -> None:
         super().prepare(head)
@@ -56,7 +66,9 @@ class GDW(MWNet):
                 " (or logits), since its weights act on p - y"
             )
 
-    def example_losses(self, logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+    def example_losses(
+        self, logits: tf.Tensor, labels: tf.Tensor, index: tf.Tensor | None = None
+    ) -> tf.Tensor:
         logits = losses.full_precision(logits)
         slope = tf.nn.softmax(logits) - losses.one_hot(labels, logits)
         return tf.stop_gradient(slope) * logits
@@ -96,6 +108,3 @@ class GDW(MWNet):
 
     def class_changes(self, weights, examples):
         return weights - self.example_weights(examples)  # those that V gives
-
-    def get_config(self):
-        return super().get_config() | {"eta": self.eta, "clip": self.clip, "zero_mean": self.zero_mean}

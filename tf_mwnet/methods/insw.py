@@ -29,7 +29,7 @@ class INSW(Method):
 
     learns = True
     needs_meta = True
-    options = ("num_examples",)
+    from_run = ("num_examples",)
     meta_lr = 0.1  # an entry takes one step an epoch: 1e-3 would leave the weights as they are
 
     def __init__(self, num_examples: int, **kwargs):

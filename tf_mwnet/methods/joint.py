@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from tf_mwnet import losses, replicas
 from tf_mwnet.errors import UserError, check_range
+from tf_mwnet.methods.options import Option
 from tf_mwnet.methods.targets import SoftTargets, given, predicted
 from tf_mwnet.types import Examples, Head, Outputs
 
@@ -48,7 +49,13 @@ class JointOptimization(SoftTargets):
         UserError: a value is out of range, or ``labels`` of another shape.
     """
 
-    options = ("num_examples", "class_sizes")
+    from_run = ("num_examples", "class_sizes")
+    options = (
+        Option("alpha", "factor of the term for the class shares", at_least=0),
+        Option("beta", "factor of the entropy", at_least=0),
+        Option("warm_up", "part of the epochs with the given labels", at_least=0, at_most=1),
+        Option("average", "epochs whose predictions are averaged", at_least=1),
+    )
 
     def __init__(
         self,
@@ -64,13 +71,11 @@ class JointOptimization(SoftTargets):
     ):
         super().__init__(**kwargs)
         check_range("num_examples", num_examples, 1)
-        check_range("alpha", alpha, 0)
-        check_range("beta", beta, 0)
-        check_range("warm_up", warm_up, 0, 1)
-        check_range("average", average, 1)
-        self.num_examples, self.average = int(num_examples), int(average)
+        self.num_examples = int(num_examples)
         self.class_sizes = [int(n) for n in class_sizes]
-        self.alpha, self.beta, self.warm_up = float(alpha), float(beta), float(warm_up)
+        self.alpha, self.beta = self.option("alpha", alpha), self.option("beta", beta)
+        self.warm_up = self.option("warm_up", warm_up)
+        self.average = self.option("average", average)
         self.updating = bool(updating)
         shape, floatx = (self.num_examples, len(self.class_sizes)), keras.config.floatx()
         # A row of zeros stands for the given label, or for an example not seen yet.
@@ -124,7 +129,9 @@ class JointOptimization(SoftTargets):
         own = tf.cast(own, label.dtype)
         return tf.where(tf.reduce_any(own > 0, axis=1, keepdims=True), own, label)
 
-    def example_losses(self, logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+    def example_losses(
+        self, logits: tf.Tensor, labels: tf.Tensor, index: tf.Tensor | None = None
+    ) -> tf.Tensor:
         log = tf.nn.log_softmax(losses.full_precision(logits))
         p = tf.exp(log)
         entropy = -tf.reduce_sum(p * log, axis=1, keepdims=True)
@@ -149,9 +156,5 @@ class JointOptimization(SoftTargets):
         return super().get_config() | {
             "num_examples": self.num_examples,
             "class_sizes": self.class_sizes,
-            "alpha": self.alpha,
-            "beta": self.beta,
-            "warm_up": self.warm_up,
-            "average": self.average,
             "updating": self.updating,
         }

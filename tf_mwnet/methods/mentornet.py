@@ -14,6 +14,7 @@ from tf_mwnet.errors import UserError, check_range
 from tf_mwnet.meta import dense
 from tf_mwnet.methods.base import Method
 from tf_mwnet.methods.draws import draws, follow_quantile
+from tf_mwnet.methods.options import Option
 from tf_mwnet.methods.targets import given
 from tf_mwnet.networks.init import Seeds
 from tf_mwnet.types import Examples, Head
@@ -103,7 +104,13 @@ class MentorNet(Method):
         seed: of draws and network.
     """
 
-    options: tuple[str, ...] = ("num_examples", "seed")
+    from_run: tuple[str, ...] = ("num_examples", "seed")
+    options: tuple[Option, ...] = (
+        Option("percentile", "share of the batch at or below the age", at_least=0, at_most=1),
+        Option("decay", "of the moving average of the age", at_least=0, below=1),
+        Option("burn_in", "part of the epochs in which all weights are 1", at_least=0, at_most=1),
+        Option("dropout", "share left out in these epochs, and after them", at_least=0, below=1),
+    )
 
     def __init__(
         self,
@@ -117,14 +124,10 @@ class MentorNet(Method):
     ):
         super().__init__(**kwargs)
         check_range("num_examples", num_examples, 1)
-        check_range("percentile", percentile, 0, 1)
-        check_range("decay", decay, 0, 1 - 1e-6)
-        check_range("burn_in", burn_in, 0, 1)
-        for rate in dropout:
-            check_range("a rate in dropout", rate, 0, 1 - 1e-6)
         self.num_examples, self.seed = int(num_examples), int(seed)
-        self.percentile, self.decay, self.burn_in = float(percentile), float(decay), float(burn_in)
-        self.dropout = [float(rate) for rate in dropout]
+        self.percentile = self.option("percentile", percentile)
+        self.decay, self.burn_in = self.option("decay", decay), self.option("burn_in", burn_in)
+        self.dropout = self.option("dropout", dropout)
         self.step = self.add_state((), "int64", "step")
         self.percent = self.add_state((), "int64", "percent")
         self.burning = self.add_state((), "int32", "burning")
@@ -176,8 +179,7 @@ class MentorNet(Method):
         return values * kept / replicas.batch_size(values, values.dtype)
 
     def get_config(self):
-        names = ("num_examples", "percentile", "decay", "burn_in", "dropout", "seed")
-        return super().get_config() | {name: getattr(self, name) for name in names}
+        return super().get_config() | {"num_examples": self.num_examples, "seed": self.seed}
 
 
 @keras.saving.register_keras_serializable(package="tf_mwnet")
@@ -202,17 +204,24 @@ class MentorNetDD(MentorNet):
     needs_meta = True
     meta_gradient = "none"
     trains_on = "both"
-    options = ("num_untrusted", "num_trusted", "wrong_share", "seed")
+    from_run = ("num_untrusted", "num_trusted", "wrong_share", "seed")
+    options = (
+        *MentorNet.options,
+        Option(
+            "wrong_share", "of the meta set; by default the noise rate put in", at_least=0, at_most=1
+        ),
+    )
 
     def __init__(self, num_untrusted: int, num_trusted: int, wrong_share: float = 0.4, **kwargs):
         check_range("num_untrusted", num_untrusted, 0)
         check_range("num_trusted", num_trusted, 1)
-        check_range("wrong_share", wrong_share, 0, 1)
         super().__init__(num_untrusted + num_trusted, **kwargs)
         self.num_untrusted, self.num_trusted = int(num_untrusted), int(num_trusted)
-        self.wrong_share = float(wrong_share)
+        self.wrong_share = self.option("wrong_share", wrong_share)
 
-    def example_losses(self, logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+    def example_losses(
+        self, logits: tf.Tensor, labels: tf.Tensor, index: tf.Tensor | None = None
+    ) -> tf.Tensor:
         """``-log p_k``, ``[B, K]``: the labels are chosen by the weights."""
         return -tf.nn.log_softmax(losses.full_precision(logits))
 
@@ -257,5 +266,5 @@ class MentorNetDD(MentorNet):
     def get_config(self):
         config = super().get_config()
         config.pop("num_examples")
-        names = ("num_untrusted", "num_trusted", "wrong_share")
+        names = ("num_untrusted", "num_trusted")
         return config | {name: getattr(self, name) for name in names}

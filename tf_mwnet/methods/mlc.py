@@ -5,6 +5,7 @@ from __future__ import annotations
 import keras
 import tensorflow as tf
 
+from tf_mwnet.methods.options import Option
 from tf_mwnet.methods.targets import SoftTargets, given
 from tf_mwnet.networks.init import Seeds
 from tf_mwnet.types import Examples, Head
@@ -52,11 +53,12 @@ class MLC(SoftTargets):
     needs_meta = True
     meta_lr = 3e-4  # the authors' commands
     uses_features = True
-    options = ("seed",)
+    from_run = ("seed",)
+    options = (Option("width", "of the label embedding and of both hidden layers", at_least=1),)
 
     def __init__(self, width: int = 128, seed: int = 0, label_net: keras.Model | None = None, **kwargs):
         super().__init__(**kwargs)
-        self.width, self.seed = int(width), int(seed)
+        self.width, self.seed = self.option("width", width), int(seed)
         self.label_net = label_net
 
     def prepare(self, head: Head) -> None:
@@ -72,7 +74,7 @@ class MLC(SoftTargets):
 
     def get_config(self):
         net = None if self.label_net is None else keras.saving.serialize_keras_object(self.label_net)
-        return super().get_config() | {"width": self.width, "seed": self.seed, "label_net": net}
+        return super().get_config() | {"seed": self.seed, "label_net": net}
 
     @classmethod
     def from_config(cls, config):

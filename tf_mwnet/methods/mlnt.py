@@ -9,6 +9,7 @@ import tensorflow as tf
 from tf_mwnet import losses, replicas
 from tf_mwnet.errors import check_range
 from tf_mwnet.methods.draws import draws
+from tf_mwnet.methods.options import Option
 from tf_mwnet.methods.probe import Probe
 from tf_mwnet.methods.targets import SoftTargets, given
 from tf_mwnet.types import Examples, Head
@@ -58,7 +59,15 @@ class MLNT(SoftTargets):
     """
 
     uses_features = True
-    options = ("num_examples", "seed")
+    from_run = ("num_examples", "seed")
+    options = (
+        Option("copies", "batches with synthetic labels per step", at_least=1),
+        Option("replaced", "share of the labels that is replaced", at_least=0, at_most=1),
+        Option("neighbours", "near neighbours that a label is drawn from", at_least=1),
+        Option("decay", "of the teacher's moving average after the ramp", at_least=0, at_most=1),
+        Option("warm_up", "part of the epochs without the consistency loss", at_least=0, at_most=1),
+        Option("ramp_up", "part of the epochs until it counts in full", at_least=0, at_most=1),
+    )
 
     def __init__(
         self,
@@ -73,18 +82,15 @@ class MLNT(SoftTargets):
         **kwargs,
     ):
         super().__init__(**kwargs)
-        for name, value in (
-            ("num_examples", num_examples),
-            ("copies", copies),
-            ("neighbours", neighbours),
-        ):
-            check_range(name, value, 1)
-        for name, value in (("replaced", replaced), ("decay", decay), ("warm_up", warm_up)):
-            check_range(name, value, 0, 1)
+        check_range("num_examples", num_examples, 1)
         check_range("ramp_up", ramp_up, warm_up, 1)
-        self.num_examples, self.copies, self.neighbours = int(num_examples), int(copies), int(neighbours)
-        self.replaced, self.decay = float(replaced), float(decay)
-        self.warm_up, self.ramp_up, self.seed = float(warm_up), float(ramp_up), int(seed)
+        self.num_examples, self.seed = int(num_examples), int(seed)
+        self.copies = self.option("copies", copies)
+        self.replaced = self.option("replaced", replaced)
+        self.neighbours = self.option("neighbours", neighbours)
+        self.decay = self.option("decay", decay)
+        self.warm_up = self.option("warm_up", warm_up)
+        self.ramp_up = self.option("ramp_up", ramp_up)
         self.step = self.add_state((), "int64", "step")
         self.ramp = self.add_state((), keras.config.floatx(), "ramp")
         self.kept = self.add_state((), keras.config.floatx(), "kept")

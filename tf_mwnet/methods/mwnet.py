@@ -31,7 +31,7 @@ class MWNet(Method):
 
     learns = True
     needs_meta = True
-    options = ("hidden", "normalise", "seed")
+    from_run = ("hidden", "normalise", "seed")
 
     def __init__(
         self,

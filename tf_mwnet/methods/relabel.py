@@ -9,8 +9,9 @@ import numpy as np
 import tensorflow as tf
 
 from tf_mwnet import replicas
-from tf_mwnet.errors import UserError, check_range
+from tf_mwnet.errors import check_range
 from tf_mwnet.methods.draws import draws
+from tf_mwnet.methods.options import Option
 from tf_mwnet.methods.targets import SoftTargets, given, predicted
 from tf_mwnet.types import Examples
 
@@ -35,7 +36,11 @@ class LCCN(SoftTargets):
         seed: of the draws.
     """
 
-    options = ("num_examples", "class_sizes", "seed")
+    from_run = ("num_examples", "class_sizes", "seed")
+    options = (
+        Option("alpha", "of the Dirichlet prior", above=0),
+        Option("warm_up", "part of the epochs with the given labels", at_least=0, at_most=1),
+    )
 
     def __init__(
         self,
@@ -48,12 +53,9 @@ class LCCN(SoftTargets):
     ):
         super().__init__(**kwargs)
         check_range("num_examples", num_examples, 1)
-        check_range("warm_up", warm_up, 0, 1)
-        if not alpha > 0:
-            raise UserError(f"alpha is {alpha:g}; allowed: above 0")
         self.num_examples, self.seed = int(num_examples), int(seed)
         self.class_sizes = [int(n) for n in class_sizes]
-        self.alpha, self.warm_up = float(alpha), float(warm_up)
+        self.alpha, self.warm_up = self.option("alpha", alpha), self.option("warm_up", warm_up)
         self.step = self.add_state((), "int64", "step")
         self.active = self.add_state((), "int32", "active")
         count = len(self.class_sizes)
@@ -106,8 +108,6 @@ class LCCN(SoftTargets):
         return super().get_config() | {
             "num_examples": self.num_examples,
             "class_sizes": self.class_sizes,
-            "alpha": self.alpha,
-            "warm_up": self.warm_up,
             "seed": self.seed,
         }
 
@@ -158,14 +158,17 @@ class D2L(SoftTargets):
     """
 
     uses_features = True
+    options = (
+        Option("window", "epochs that the turning point is found from", at_least=2),
+        Option("start", "epochs before the first of these", at_least=0),
+        Option("neighbours", "of the dimensionality's estimate", at_least=2),
+    )
     MOST = 1000  # epochs
 
     def __init__(self, window: int = 5, start: int = 5, neighbours: int = 20, **kwargs):
         super().__init__(**kwargs)
-        check_range("window", window, 2)
-        check_range("start", start, 0)
-        check_range("neighbours", neighbours, 2)
-        self.window, self.start, self.neighbours = int(window), int(start), int(neighbours)
+        self.window, self.start = self.option("window", window), self.option("start", start)
+        self.neighbours = self.option("neighbours", neighbours)
         self.total = self.add_state((), keras.config.floatx(), "total")
         self.batches = self.add_state((), keras.config.floatx(), "batches")
         self.history = self.add_state((self.MOST,), keras.config.floatx(), "history")
@@ -203,7 +206,3 @@ class D2L(SoftTargets):
         guess = tf.one_hot(tf.argmax(guess, axis=1), guess.shape[1], dtype=guess.dtype)
         mix = tf.cast(tf.convert_to_tensor(self.mix), guess.dtype)
         return mix * given(examples) + (1 - mix) * guess
-
-    def get_config(self):
-        names = ("window", "start", "neighbours")
-        return super().get_config() | {name: getattr(self, name) for name in names}

@@ -13,6 +13,7 @@ from tf_mwnet.errors import UserError, check_range
 from tf_mwnet.methods.base import Method
 from tf_mwnet.methods.draws import draws, follow_quantile
 from tf_mwnet.methods.normalise import batch_weights
+from tf_mwnet.methods.options import Option
 from tf_mwnet.types import Examples, Sampling
 
 
@@ -28,7 +29,7 @@ class RandomWeights(Method):
         seed: of the draws.
     """
 
-    options = ("num_examples", "seed")
+    from_run = ("num_examples", "seed")
 
     def __init__(self, num_examples: int, seed: int = 0, **kwargs):
         super().__init__(**kwargs)
@@ -62,12 +63,16 @@ class SPL(Method):
         decay: of the moving average, 0 to below 1.
     """
 
+    options = (
+        Option("start", "share of the examples that count at the start", at_least=0, at_most=1),
+        Option("grow", "part of the training after which all count", above=0, at_most=1),
+        Option("decay", "of the moving average of the quantile", at_least=0, below=1),
+    )
+
     def __init__(self, start: float = 0.5, grow: float = 0.75, decay: float = 0.9, **kwargs):
         super().__init__(**kwargs)
-        check_range("start", start, 0, 1)
-        check_range("grow", grow, 1e-6, 1)
-        check_range("decay", decay, 0, 1 - 1e-6)
-        self.start, self.grow, self.decay = float(start), float(grow), float(decay)
+        self.start, self.grow = self.option("start", start), self.option("grow", grow)
+        self.decay = self.option("decay", decay)
         self.share = self.add_state((), keras.config.floatx(), "share")
         self.share.assign(self.start)
         self.age = self.add_state((), keras.config.floatx(), "age")
@@ -86,9 +91,6 @@ class SPL(Method):
         chosen = tf.logical_or(values <= tf.cast(self.age, values.dtype), everything)
         return tf.cast(chosen, values.dtype) / replicas.batch_size(values, values.dtype)
 
-    def get_config(self):
-        return super().get_config() | {"start": self.start, "grow": self.grow, "decay": self.decay}
-
 
 @keras.saving.register_keras_serializable(package="tf_mwnet")
 class HardMining(Method):
@@ -105,7 +107,7 @@ class HardMining(Method):
         UserError: all classes have the same size.
     """
 
-    options = ("class_sizes",)
+    from_run = ("class_sizes",)
     sampling = Sampling(batch_factor=5)
 
     def __init__(self, class_sizes: Sequence[int], **kwargs):

@@ -15,7 +15,9 @@ class SoftTargets(Method):
     A method supplies `targets`.
     """
 
-    def example_losses(self, logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+    def example_losses(
+        self, logits: tf.Tensor, labels: tf.Tensor, index: tf.Tensor | None = None
+    ) -> tf.Tensor:
         return -tf.nn.log_softmax(losses.full_precision(logits))
 
     def targets(self, examples: Examples) -> tf.Tensor:

@@ -9,11 +9,11 @@ import numpy as np
 import tensorflow as tf
 
 from tf_mwnet import losses
-from tf_mwnet.errors import UserError, check_range, choose
+from tf_mwnet.errors import UserError
 from tf_mwnet.methods.erm import ERM
+from tf_mwnet.methods.options import Option
 from tf_mwnet.types import Head, Outputs
 
-S_MODEL_INITS = ("identity", "confusion")
 SMALLEST = 1e-6  # of a matrix's entries under a logarithm
 
 
@@ -107,7 +107,9 @@ class Forward(ERM):
             count = head.num_classes
             raise UserError(f"transition is {self.transition.shape}; allowed: ({count}, {count})")
 
-    def example_losses(self, logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+    def example_losses(
+        self, logits: tf.Tensor, labels: tf.Tensor, index: tf.Tensor | None = None
+    ) -> tf.Tensor:
         logits = losses.full_precision(logits)
         log = tf.math.log(tf.constant(np.maximum(self.transition, SMALLEST), logits.dtype))
         return losses.forward_corrected(logits, labels, log)
@@ -134,7 +136,10 @@ class SModel(ERM):
         UserError: ``initial`` is no such matrix, or the number of classes is not known.
     """
 
-    options = ("s_model_init",)
+    options = (
+        Option("s_model_init", "transition matrix at the start", choices=("identity", "confusion")),
+        Option("smoothing", "share off the diagonal of the identity", above=0, below=1),
+    )
 
     def __init__(
         self,
@@ -144,12 +149,11 @@ class SModel(ERM):
         **kwargs,
     ):
         super().__init__(**kwargs)
-        self.s_model_init = choose("s_model_init", s_model_init, {k: k for k in S_MODEL_INITS})
+        self.s_model_init = self.option("s_model_init", s_model_init)
         if s_model_init == "confusion" and initial is None:
             raise UserError("s_model_init is 'confusion' without initial; allowed: with the matrix")
-        check_range("smoothing", smoothing, SMALLEST, 1 - SMALLEST)
         self.initial = None if initial is None else checked(initial)
-        self.smoothing = float(smoothing)
+        self.smoothing = self.option("smoothing", smoothing)
         self.scores = None
 
     @classmethod
@@ -176,15 +180,13 @@ class SModel(ERM):
         """T as it is now, ``[K, K]``."""
         return tf.nn.softmax(tf.convert_to_tensor(self.scores), axis=1)
 
-    def example_losses(self, logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+    def example_losses(
+        self, logits: tf.Tensor, labels: tf.Tensor, index: tf.Tensor | None = None
+    ) -> tf.Tensor:
         logits = losses.full_precision(logits)
         log = tf.nn.log_softmax(tf.cast(tf.convert_to_tensor(self.scores), logits.dtype), axis=1)
         return losses.forward_corrected(logits, labels, log)
 
     def get_config(self):
         initial = None if self.initial is None else self.initial.tolist()
-        return super().get_config() | {
-            "s_model_init": self.s_model_init,
-            "initial": initial,
-            "smoothing": self.smoothing,
-        }
+        return super().get_config() | {"initial": initial}

@@ -32,8 +32,8 @@ class ReweightedModel(StepFunctions):
     Attributes:
         classifier: the classifier, to be used and saved on its own.
         method: the method, with what it has learned.
-        record: what each training example was like when it was last seen, see `tf_mwnet.model.example_record`;
-            None until `record_examples`.
+        record: loss, weight and prediction of each training example when it was last seen, see
+            `tf_mwnet.model.example_record`; None until `record_examples`.
     """
 
     def __init__(self, classifier: keras.Model, method: Method | str = "mwnet", from_logits=True, **kw):

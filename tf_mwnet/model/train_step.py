@@ -66,11 +66,11 @@ def train_step(model: ReweightedModel, data: dict[str, Batch], learning: bool = 
 
 
 def _example_losses(model, logits, train):
-    own = model.method.example_losses(logits, train.y)
+    own = model.method.example_losses(logits, train.y, train.index)
     if model.method.peer is None:
         return own
     other = model.to_logits(model.method.peer(train.x, training=True))
-    return tf.stack([own, model.method.example_losses(other, train.y)], axis=1)
+    return tf.stack([own, model.method.example_losses(other, train.y, train.index)], axis=1)
 
 
 def _probe(model, x, parameters, loss_gradient) -> Probe:

@@ -20,7 +20,7 @@ import numpy as np  # noqa: E402
 from absl import flags  # noqa: E402
 
 from tf_mwnet import files  # noqa: E402
-from tf_mwnet.config import CONFIG, DEFAULTS, read_json  # noqa: E402
+from tf_mwnet.config import CONFIG, DEFAULTS, read_json, with_options  # noqa: E402
 from tf_mwnet.errors import UserError, quoted  # noqa: E402
 from tf_mwnet.figures import plots, tables  # noqa: E402
 from tf_mwnet.run_folder import RESULT, SPLIT  # noqa: E402
@@ -38,7 +38,7 @@ def read_run(folder: pathlib.Path) -> list[dict[str, Any]]:
     """
     if not (folder / RESULT).is_file():
         raise UserError(f"'{folder}' holds no finished run; allowed: run folders with {RESULT}")
-    config, result = read_json(folder / CONFIG), read_json(folder / RESULT)
+    config, result = with_options(read_json(folder / CONFIG)), read_json(folder / RESULT)
     config |= {k: v for k, v in DEFAULTS.items() if k not in config}  # newer than the run
     with np.load(folder / SPLIT) as split:
         sizes = np.bincount(split["train_true_y"])

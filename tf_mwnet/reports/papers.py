@@ -12,6 +12,8 @@ import pathlib
 import shlex
 from collections.abc import Mapping, Sequence
 
+from tf_mwnet.methods import with_own_options
+
 NUMBERS = pathlib.Path(__file__).with_name("paper_results.csv")
 PAPERS = {"mwnet": "MW-Net", "rmnw": "RMNW-Net", "gdw": "GDW", "l2rw": "L2RW"}
 
@@ -148,7 +150,8 @@ def _difference(column: str, method: str, row: str, more: Sequence[str]) -> list
             words.append("transferred")
         elif name in ("--hidden", "--meta_labels", "--s_model_init"):
             words.append(value.replace(",", "-"))
-    return [f"--method={method}", "--compare=", *more, f"--run_dir=runs/{'-'.join(words)}"]
+    spelled, rest = with_own_options(method, more)
+    return [f"--method={spelled}", "--compare=", *rest, f"--run_dir=runs/{'-'.join(words)}"]
 
 
 def column_file(number: Mapping[str, str]) -> str:

@@ -23,6 +23,7 @@ from tf_mwnet.errors import UserError, quoted  # noqa: E402
 from tf_mwnet.figures import tables  # noqa: E402
 from tf_mwnet.files import write_csv  # noqa: E402
 from tf_mwnet.methods import METHODS  # noqa: E402
+from tf_mwnet.methods.options import filled  # noqa: E402
 from tf_mwnet.reports import compare  # noqa: E402
 from tf_mwnet.reports.papers import PAPERS, Entry, entries  # noqa: E402
 from tf_mwnet.run_folder import RESULT  # noqa: E402
@@ -55,7 +56,9 @@ def matches(asked: Experiment, ran: Mapping[str, Any], method: str) -> bool:
         names.append("fine_tune_unit")
     if kind.learns:
         names += [*LEARNING[2:], "weight_net"]
-    names += [option for option in kind.options if hasattr(asked, option) and option != "seed"]
+    names += [name for name in kind.from_run if hasattr(asked, name) and name != "seed"]
+    if filled(kind, asked.options_of(method)) != ran["method_options"].get(method, {}):
+        return False
     for name in names:
         wanted, found = getattr(asked, name), ran.get(name)
         wanted = list(wanted) if isinstance(wanted, tuple) else wanted

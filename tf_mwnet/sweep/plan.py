@@ -14,7 +14,7 @@ from tf_mwnet.cli.flags import axes_of, names_of
 from tf_mwnet.config import read_json
 from tf_mwnet.errors import UserError, choose
 from tf_mwnet.files import write_atomically
-from tf_mwnet.methods import METHODS
+from tf_mwnet.methods import METHODS, with_own_options
 from tf_mwnet.sweep.jobs import Job
 
 PLAN = "sweep.json"
@@ -31,7 +31,7 @@ def plan(
 
     Args:
         out: folder of the sweep.
-        methods: names; flags of the method may follow one ("s_model --s_model_init=confusion").
+        methods: names; options of the method and flags of its runs may follow one ("s_model --s_model_init=confusion").
         seeds: each is the run's ``seed`` and ``data_seed``.
         settings: name -> flags.
         common: flags of all runs.
@@ -46,7 +46,8 @@ def plan(
                 name, *more = shlex.split(method)
                 choose("method", name, METHODS)
                 label = name + f" ({', '.join(f.split('=')[-1].lstrip('-') for f in more)})" * bool(more)
-                line = [*common, *own, f"--method={name}", *more, f"--seed={seed}"]
+                spelled, rest = with_own_options(name, more)
+                line = [*common, *own, f"--method={spelled}", *rest, f"--seed={seed}"]
                 line += [f"--data_seed={seed}"]
                 folder = out / re.sub(r"[^\w.-]+", "_", f"{setting}-{label}-{seed}")
                 jobs.append(Job(folder, setting, name, label, tuple(line)))
