@@ -153,7 +153,7 @@ class Experiment:
     resume: bool = option(False, "continue the run that run_dir holds from its last whole epoch")
     auto_resume: bool = option(False, "resume where run_dir holds a run, else start one")
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         self._split_methods()
         if self.compare and self.compare == self.method:
             raise UserError(f"compare is '{self.compare}', as method is; allowed: another method")

@@ -66,7 +66,7 @@ def _without_notes():
 class _Ours(python_logging.Filter):
     """Notes of this project's packages; from elsewhere only errors."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         root = pathlib.Path(__file__).parents[2]
         self.folders = tuple(f"{root / name}{os.sep}" for name in ("tf_mwnet", "pipelines"))

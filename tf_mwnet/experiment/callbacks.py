@@ -6,6 +6,7 @@ import csv
 import pathlib
 import signal
 import sys
+from typing import Any
 
 import keras
 import numpy as np
@@ -22,12 +23,12 @@ from tf_mwnet.run_folder import read_metrics
 class Progress(keras.callbacks.Callback):
     """One bar for the whole of a method's training; now and then a line where there is no terminal."""
 
-    def __init__(self, name: str, total_steps: int, done_steps: int = 0):
+    def __init__(self, name: str, total_steps: int, done_steps: int = 0) -> None:
         super().__init__()
         self.name, self.total, self.done = name, total_steps, done_steps
         self.bar = None
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         terminal = sys.stderr.isatty()
         self.bar = tqdm(
             total=self.total,
@@ -39,19 +40,19 @@ class Progress(keras.callbacks.Callback):
             ncols=None if terminal else 110,
         )
 
-    def on_train_batch_end(self, batch, logs=None):
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         self.bar.update(1)
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         shown = f"epoch {epoch + 1}"
         if logs and "val_accuracy" in logs:
             shown += f", test {100 * logs['val_accuracy']:.1f} %"
         self.bar.set_postfix_str(shown, refresh=False)
 
-    def on_train_end(self, logs=None):
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         self.close()
 
-    def close(self):
+    def close(self) -> None:
         if self.bar is not None:
             self.bar.close()
 
@@ -59,11 +60,11 @@ class Progress(keras.callbacks.Callback):
 class StopOnNaN(keras.callbacks.Callback):
     """Stops the run where the loss is NaN or infinite, before anything of that epoch is saved."""
 
-    def __init__(self, first_step: int = 0):
+    def __init__(self, first_step: int = 0) -> None:
         super().__init__()
         self.step = first_step
 
-    def on_train_batch_end(self, batch, logs=None):
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         self.step += 1
         loss = float(logs["weighted_loss"])
         if not np.isfinite(loss):
@@ -76,11 +77,11 @@ class StopOnNaN(keras.callbacks.Callback):
 class LearningRate(keras.callbacks.Callback):
     """Adds the learning rate of the epoch's first step to the logs."""
 
-    def on_epoch_begin(self, epoch, logs=None):
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         # By way of a tensor: it may be a variable, and that on several replicas.
         self.rate = float(tf.convert_to_tensor(self.model.optimizer.learning_rate))
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         logs["learning_rate"] = self.rate
 
 
@@ -96,12 +97,12 @@ class MetricsFile(keras.callbacks.Callback):
         first_epoch: 0-based epoch that training starts with.
     """
 
-    def __init__(self, path: pathlib.Path, first_epoch: int = 0):
+    def __init__(self, path: pathlib.Path, first_epoch: int = 0) -> None:
         super().__init__()
         self.path = path
         self.rows = [r for r in read_metrics(path) if r["epoch"] <= first_epoch] if first_epoch else []
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         row = {"epoch": epoch + 1} | {METRIC_NAMES.get(k, k): float(v) for k, v in logs.items()}
         self.rows.append(row)
 
@@ -123,17 +124,17 @@ class KeepBest(keras.callbacks.Callback):
         labels: all y, ``[N]``.
     """
 
-    def __init__(self, path: pathlib.Path, batches: tf.data.Dataset, labels: np.ndarray):
+    def __init__(self, path: pathlib.Path, batches: tf.data.Dataset, labels: np.ndarray) -> None:
         super().__init__()
         self.path, self.batches, self.labels = path, batches, labels
         self.best = -1.0
         if path.is_file():
             self.best = float(load_arrays(path)["accuracy"])
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         self.outputs = classifier_head.inference(self.model.classifier)  # traced once
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         predicted = np.argmax(self.outputs(self.batches), axis=1)
         accuracy = float((predicted == self.labels).mean())
         logs["validation_accuracy"] = accuracy
@@ -157,7 +158,7 @@ class Checkpoints(keras.callbacks.Callback):
         keep: how many checkpoints stay.
     """
 
-    def __init__(self, folder: pathlib.Path, model: keras.Model, keep: int = 2):
+    def __init__(self, folder: pathlib.Path, model: keras.Model, keep: int = 2) -> None:
         super().__init__()
         self.epoch = tf.Variable(0, dtype=tf.int64, trainable=False)
         parts = {f"variable_{i:05d}": v for i, v in enumerate(self._state(model))}
@@ -188,7 +189,7 @@ class Checkpoints(keras.callbacks.Callback):
             logging.warning("no intact checkpoint; starting from the beginning")
         return 0
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         self.epoch.assign(epoch + 1)
         self.manager.save(checkpoint_number=epoch + 1)
 
@@ -198,13 +199,13 @@ class StopOnSignal(keras.callbacks.Callback):
 
     SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self.received = None
         self._before = {}
         self._finished = 0
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         try:
             for number in self.SIGNALS:
                 self._before[number] = signal.signal(number, self._note)
@@ -216,15 +217,15 @@ class StopOnSignal(keras.callbacks.Callback):
             raise KeyboardInterrupt
         self.received = number
 
-    def on_train_batch_end(self, batch, logs=None):
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         if self.received is not None:
             self.restore()
             raise Interrupted(self.received, f"stopped by {signal.Signals(self.received).name}")
 
-    def on_train_end(self, logs=None):
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         self.restore()
 
-    def restore(self):
+    def restore(self) -> None:
         """Puts back the signal handlers that were there before."""
         for number, handler in self._before.items():
             signal.signal(number, handler)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import pathlib
+from typing import Any
 
 import keras
 import numpy as np
@@ -33,7 +34,7 @@ class ExampleRecord(keras.callbacks.Callback):
 
     EPOCHS = 5
 
-    def __init__(self, folder: pathlib.Path, corrupted: np.ndarray | None, first_epoch: int = 0):
+    def __init__(self, folder: pathlib.Path, corrupted: np.ndarray | None, first_epoch: int = 0) -> None:
         super().__init__()
         self.folder, self.corrupted = folder, corrupted
         folder.mkdir(parents=True, exist_ok=True)
@@ -44,7 +45,7 @@ class ExampleRecord(keras.callbacks.Callback):
     def _path(self, epoch: int) -> pathlib.Path:
         return self.folder / f"epoch_{epoch + 1:04d}.npz"
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         columns = example_record.columns(self.model.record)
         limit = np.finfo(np.float16).max
         names = ("loss", "weight", "probability")

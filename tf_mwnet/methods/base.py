@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, Self, TypeVar
 
 import keras
 import numpy as np
@@ -87,14 +87,14 @@ class Method(keras.layers.Layer):
     peer: keras.Model | None = None
     group_of_class: np.ndarray | None = None
 
-    def __init__(self, meta_loss: str | Callable = "cross_entropy", **kwargs):
+    def __init__(self, meta_loss: str | Callable = "cross_entropy", **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self._meta_loss = meta_loss
         known = losses.LOSSES
         self.meta_loss = meta_loss if callable(meta_loss) else choose("meta_loss", meta_loss, known)
         self.built = True
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         if callable(self._meta_loss):
             loss = keras.saving.serialize_keras_object(self._meta_loss)
         else:
@@ -104,7 +104,7 @@ class Method(keras.layers.Layer):
         return super().get_config() | {"meta_loss": loss} | own
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: dict[str, Any]) -> Self:
         config = dict(config)
         if isinstance(config.get("meta_loss"), dict):
             config["meta_loss"] = keras.saving.deserialize_keras_object(config["meta_loss"])
@@ -272,7 +272,7 @@ class Method(keras.layers.Layer):
 class EpochHook(keras.callbacks.Callback):
     """Tells the model's method that an epoch begins."""
 
-    def on_epoch_begin(self, epoch, logs=None):
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         self.model.method.begin_epoch(epoch, self.params["epochs"])
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import keras
 import numpy as np
@@ -23,7 +24,7 @@ class ByClass(Method):
         table: a weight per class, ``[K]``, not negative.
     """
 
-    def __init__(self, table: Sequence[float], **kwargs):
+    def __init__(self, table: Sequence[float], **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.table = np.asarray(table, np.float64)
 
@@ -53,13 +54,13 @@ class ClassBalanced(ByClass):
     from_run = ("class_sizes",)
     options = (Option("beta", "0 is equal weights, near 1 inverse frequency", at_least=0, below=1),)
 
-    def __init__(self, class_sizes: Sequence[int], beta: float = 0.9999, **kwargs):
+    def __init__(self, class_sizes: Sequence[int], beta: float = 0.9999, **kwargs: Any) -> None:
         beta = self.option("beta", beta)
         table = (1 - beta) / (1 - beta ** sizes_of(class_sizes))
         super().__init__(table / table.mean(), **kwargs)
         self.class_sizes, self.beta = [int(n) for n in class_sizes], beta
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return super().get_config() | {"class_sizes": self.class_sizes}
 
 
@@ -73,12 +74,12 @@ class Proportion(ByClass):
 
     from_run = ("class_sizes",)
 
-    def __init__(self, class_sizes: Sequence[int], **kwargs):
+    def __init__(self, class_sizes: Sequence[int], **kwargs: Any) -> None:
         sizes = sizes_of(class_sizes)
         super().__init__(sizes.sum() / (len(sizes) * sizes), **kwargs)
         self.class_sizes = [int(n) for n in class_sizes]
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return super().get_config() | {"class_sizes": self.class_sizes}
 
 
@@ -98,7 +99,7 @@ class WeightedOracle(ByClass):
 
     from_run = ("class_sizes", "clean_share")
 
-    def __init__(self, class_sizes: Sequence[int], clean_share: Sequence[float], **kwargs):
+    def __init__(self, class_sizes: Sequence[int], clean_share: Sequence[float], **kwargs: Any) -> None:
         share, sizes = np.asarray(clean_share, np.float64), np.asarray(class_sizes, np.float64)
         for value in share:
             check_range("a share in clean_share", value, 0, 1)
@@ -108,7 +109,7 @@ class WeightedOracle(ByClass):
         self.class_sizes = [int(n) for n in class_sizes]
         self.clean_share = [float(v) for v in clean_share]
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return super().get_config() | {
             "class_sizes": self.class_sizes,
             "clean_share": self.clean_share,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -39,7 +40,7 @@ class GLC(Forward):
     trains_on = "both"
     from_run = ("num_untrusted",)
 
-    def __init__(self, transition: Sequence[Sequence[float]], num_untrusted: int, **kwargs):
+    def __init__(self, transition: Sequence[Sequence[float]], num_untrusted: int, **kwargs: Any) -> None:
         super().__init__(transition, **kwargs)
         check_range("num_untrusted", num_untrusted, 0)
         self.num_untrusted = int(num_untrusted)
@@ -57,5 +58,5 @@ class GLC(Forward):
         trusted = index >= self.num_untrusted
         return tf.where(trusted, losses.cross_entropy(logits, labels), corrected)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return super().get_config() | {"num_untrusted": self.num_untrusted}

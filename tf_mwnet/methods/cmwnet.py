@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -42,8 +43,8 @@ class CMWNet(MWNet):
         hidden: Sequence[int] = (100,),
         seed: int = 0,
         weight_net: keras.Model | None = None,
-        **kwargs,
-    ):
+        **kwargs: Any,
+    ) -> None:
         groups = self.option("groups", groups)
         group_of_class = scale_groups(class_sizes, groups)
         weight_net = weight_net or build_weight_net(hidden, seed=seed, outputs=groups)
@@ -54,5 +55,5 @@ class CMWNet(MWNet):
     def weigh(self, examples: Examples) -> tf.Tensor:
         return by_group(self.weight_function(examples.losses), examples, self.group_of_class)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return super().get_config() | {"class_sizes": list(self.class_sizes)}

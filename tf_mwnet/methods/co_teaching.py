@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, Self
+
 import keras
 import tensorflow as tf
 
@@ -31,7 +33,9 @@ class CoTeaching(Method):
         Option("warm_up", "epochs until that share is reached", at_least=1),
     )
 
-    def __init__(self, peer: keras.Model, forget_rate: float = 0.2, warm_up: int = 10, **kwargs):
+    def __init__(
+        self, peer: keras.Model, forget_rate: float = 0.2, warm_up: int = 10, **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
         self.peer = peer
         self.forget_rate = self.option("forget_rate", forget_rate)
@@ -55,11 +59,11 @@ class CoTeaching(Method):
         """Weights of the first network."""
         return weights[:, 0]
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return super().get_config() | {"peer": keras.saving.serialize_keras_object(self.peer)}
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: dict[str, Any]) -> Self:
         config = dict(config)
         config["peer"] = keras.saving.deserialize_keras_object(config["peer"])
         return super().from_config(config)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -44,8 +45,8 @@ class FrozenWeights(Method):
         normalise: bool | None = None,
         replay: bool = True,
         class_sizes: Sequence[int] | None = None,
-        **kwargs,
-    ):
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         self.saved_model = str(path)
         # Held in a tuple: the function's variables are constants, not part of a checkpoint.
@@ -76,7 +77,7 @@ class FrozenWeights(Method):
             values = by_group(values, examples, self.group_of_class)
         return batch_weights(values, self.normalise)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return super().get_config() | {
             "path": self.saved_model,
             "normalise": self.normalise,

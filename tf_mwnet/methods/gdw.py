@@ -94,7 +94,12 @@ class GDW(MWNet):
     def example_weights(self, examples: Examples) -> tf.Tensor:
         return self._use(self._start(examples), examples)
 
-    def learn(self, gradient, examples, optimizer):
+    def learn(
+        self,
+        gradient: tf.Tensor | None,
+        examples: Examples,
+        optimizer: keras.optimizers.Optimizer | None,
+    ) -> tf.Tensor:
         variables = self.weight_net.trainable_variables
         slope = gradient / replicas.batch_size(gradient, gradient.dtype)
         with tf.GradientTape() as tape:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import keras
 import tensorflow as tf
 
@@ -32,7 +34,7 @@ class INSW(Method):
     from_run = ("num_examples",)
     meta_lr = 0.1  # an entry takes one step an epoch: 1e-3 would leave the weights as they are
 
-    def __init__(self, num_examples: int, **kwargs):
+    def __init__(self, num_examples: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         check_range("num_examples", num_examples, 1)
         self.num_examples = int(num_examples)
@@ -46,5 +48,5 @@ class INSW(Method):
         total = replicas.all_sum(tf.reduce_sum(values))
         return tf.cast(tf.math.divide_no_nan(values, total), examples.losses.dtype)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return super().get_config() | {"num_examples": self.num_examples}

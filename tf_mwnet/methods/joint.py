@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import keras
 import numpy as np
@@ -67,8 +68,8 @@ class JointOptimization(SoftTargets):
         average: int = 10,
         updating: bool = True,
         labels: np.ndarray | None = None,
-        **kwargs,
-    ):
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         check_range("num_examples", num_examples, 1)
         self.num_examples = int(num_examples)
@@ -152,7 +153,7 @@ class JointOptimization(SoftTargets):
         """What is left of the given label."""
         return super().label_weight(weights[:, : len(self.class_sizes)], examples)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return super().get_config() | {
             "num_examples": self.num_examples,
             "class_sizes": self.class_sizes,

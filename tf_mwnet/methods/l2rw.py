@@ -26,5 +26,10 @@ class L2RW(Method):
     def example_weights(self, examples: Examples) -> tf.Tensor:
         return tf.zeros_like(examples.losses)
 
-    def learn(self, gradient, examples, optimizer):
+    def learn(
+        self,
+        gradient: tf.Tensor | None,
+        examples: Examples,
+        optimizer: keras.optimizers.Optimizer | None,
+    ) -> tf.Tensor:
         return batch_weights(tf.nn.relu(-gradient), normalise=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import keras
 import tensorflow as tf
 
@@ -20,7 +22,7 @@ class Focal(ERM):
 
     options = (Option("gamma", "exponent of 1 - p; 0 is cross-entropy", at_least=0),)
 
-    def __init__(self, gamma: float = 2.0, **kwargs):
+    def __init__(self, gamma: float = 2.0, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.gamma = self.option("gamma", gamma)
 
@@ -42,7 +44,7 @@ class GCE(ERM):
         Option("q", "from cross-entropy (near 0) to mean absolute error (1)", above=0, at_most=1),
     )
 
-    def __init__(self, q: float = 0.7, **kwargs):
+    def __init__(self, q: float = 0.7, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.q = self.option("q", q)
 
@@ -66,7 +68,7 @@ class SCE(ERM):
         Option("beta", "factor of reverse cross-entropy", at_least=0),
     )
 
-    def __init__(self, alpha: float = 0.1, beta: float = 1.0, **kwargs):
+    def __init__(self, alpha: float = 0.1, beta: float = 1.0, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.alpha = self.option("alpha", alpha)
         self.beta = self.option("beta", beta)
@@ -98,7 +100,7 @@ class BootstrapHard(ERM):
     options = (Option("beta", "share of the given label", at_least=0, at_most=1),)
     loss = staticmethod(losses.bootstrap_hard)
 
-    def __init__(self, beta: float = 0.8, **kwargs):
+    def __init__(self, beta: float = 0.8, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.beta = self.option("beta", beta)
 
@@ -118,5 +120,5 @@ class BootstrapSoft(BootstrapHard):
 
     loss = staticmethod(losses.bootstrap_soft)
 
-    def __init__(self, beta: float = 0.95, **kwargs):
+    def __init__(self, beta: float = 0.95, **kwargs: Any) -> None:
         super().__init__(beta, **kwargs)

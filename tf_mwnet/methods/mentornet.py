@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import keras
 import numpy as np
@@ -120,8 +121,8 @@ class MentorNet(Method):
         burn_in: float = 0.18,
         dropout: tuple[float, float] = (0.5, 0.05),
         seed: int = 0,
-        **kwargs,
-    ):
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         check_range("num_examples", num_examples, 1)
         self.num_examples, self.seed = int(num_examples), int(seed)
@@ -178,7 +179,7 @@ class MentorNet(Method):
         kept = tf.cast(tf.gather(uniform, examples.index) >= rate, values.dtype)
         return values * kept / replicas.batch_size(values, values.dtype)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return super().get_config() | {"num_examples": self.num_examples, "seed": self.seed}
 
 
@@ -212,7 +213,9 @@ class MentorNetDD(MentorNet):
         ),
     )
 
-    def __init__(self, num_untrusted: int, num_trusted: int, wrong_share: float = 0.4, **kwargs):
+    def __init__(
+        self, num_untrusted: int, num_trusted: int, wrong_share: float = 0.4, **kwargs: Any
+    ) -> None:
         check_range("num_untrusted", num_untrusted, 0)
         check_range("num_trusted", num_trusted, 1)
         super().__init__(num_untrusted + num_trusted, **kwargs)
@@ -245,7 +248,12 @@ class MentorNetDD(MentorNet):
     def example_weights(self, examples: Examples) -> tf.Tensor:
         return super().example_weights(examples)[:, None] * self.labels(examples)
 
-    def learn(self, gradient, examples, optimizer):
+    def learn(
+        self,
+        gradient: tf.Tensor | None,
+        examples: Examples,
+        optimizer: keras.optimizers.Optimizer | None,
+    ) -> tf.Tensor:
         variables = self.trainable_variables
         with tf.GradientTape() as tape:
             score = self.score(examples)
@@ -263,7 +271,7 @@ class MentorNetDD(MentorNet):
         """What is left of the given label."""
         return tf.reduce_sum(weights * given(examples), axis=1)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         config = super().get_config()
         config.pop("num_examples")
         names = ("num_untrusted", "num_trusted")

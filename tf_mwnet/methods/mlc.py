@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, Self
+
 import keras
 import tensorflow as tf
 
@@ -56,7 +58,9 @@ class MLC(SoftTargets):
     from_run = ("seed",)
     options = (Option("width", "of the label embedding and of both hidden layers", at_least=1),)
 
-    def __init__(self, width: int = 128, seed: int = 0, label_net: keras.Model | None = None, **kwargs):
+    def __init__(
+        self, width: int = 128, seed: int = 0, label_net: keras.Model | None = None, **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
         self.width, self.seed = self.option("width", width), int(seed)
         self.label_net = label_net
@@ -72,12 +76,12 @@ class MLC(SoftTargets):
         soft = self.label_net([features, tf.cast(given(examples), dtype)])
         return tf.cast(soft, examples.losses.dtype)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         net = None if self.label_net is None else keras.saving.serialize_keras_object(self.label_net)
         return super().get_config() | {"seed": self.seed, "label_net": net}
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: dict[str, Any]) -> Self:
         config = dict(config)
         if config["label_net"] is not None:
             config["label_net"] = keras.saving.deserialize_keras_object(config["label_net"])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import keras
 import numpy as np
 import tensorflow as tf
@@ -79,8 +81,8 @@ class MLNT(SoftTargets):
         warm_up: float = 0.1,
         ramp_up: float = 0.4,
         seed: int = 0,
-        **kwargs,
-    ):
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         check_range("num_examples", num_examples, 1)
         check_range("ramp_up", ramp_up, warm_up, 1)
@@ -175,7 +177,7 @@ class MLNT(SoftTargets):
         each = tf.map_fn(at_virtual, slopes, fn_output_signature=types)
         return [tf.reduce_mean(g, axis=0) for g in each]
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         names = (
             "num_examples",
             "copies",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any, Self
 
 import keras
 import tensorflow as tf
@@ -39,8 +40,8 @@ class MWNet(Method):
         normalise: bool = True,
         seed: int = 0,
         weight_net: keras.Model | None = None,
-        **kwargs,
-    ):
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         self.hidden = tuple(int(h) for h in hidden)
         self.normalise = bool(normalise)
@@ -61,7 +62,7 @@ class MWNet(Method):
     def example_weights(self, examples: Examples) -> tf.Tensor:
         return batch_weights(self.weigh(examples), self.normalise)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return super().get_config() | {
             "hidden": list(self.hidden),
             "normalise": self.normalise,
@@ -70,7 +71,7 @@ class MWNet(Method):
         }
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: dict[str, Any]) -> Self:
         config = dict(config)
         config["weight_net"] = keras.saving.deserialize_keras_object(config["weight_net"])
         return super().from_config(config)
@@ -97,5 +98,5 @@ class RMNW(MWNet):
 
     meta_labels = "noisy"
 
-    def __init__(self, *args, meta_loss="mae", **kwargs):
+    def __init__(self, *args: Any, meta_loss="mae", **kwargs: Any) -> None:
         super().__init__(*args, meta_loss=meta_loss, **kwargs)

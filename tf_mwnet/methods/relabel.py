@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import keras
 import numpy as np
@@ -49,8 +50,8 @@ class LCCN(SoftTargets):
         alpha: float = 1.0,
         warm_up: float = 0.3,
         seed: int = 0,
-        **kwargs,
-    ):
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         check_range("num_examples", num_examples, 1)
         self.num_examples, self.seed = int(num_examples), int(seed)
@@ -104,7 +105,7 @@ class LCCN(SoftTargets):
     def targets(self, examples: Examples) -> tf.Tensor:
         return self._current(examples)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return super().get_config() | {
             "num_examples": self.num_examples,
             "class_sizes": self.class_sizes,
@@ -165,7 +166,7 @@ class D2L(SoftTargets):
     )
     MOST = 1000  # epochs
 
-    def __init__(self, window: int = 5, start: int = 5, neighbours: int = 20, **kwargs):
+    def __init__(self, window: int = 5, start: int = 5, neighbours: int = 20, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.window, self.start = self.option("window", window), self.option("start", start)
         self.neighbours = self.option("neighbours", neighbours)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import keras
 import numpy as np
@@ -31,7 +32,7 @@ class RandomWeights(Method):
 
     from_run = ("num_examples", "seed")
 
-    def __init__(self, num_examples: int, seed: int = 0, **kwargs):
+    def __init__(self, num_examples: int, seed: int = 0, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         check_range("num_examples", num_examples, 1)
         self.num_examples, self.seed = int(num_examples), int(seed)
@@ -45,7 +46,7 @@ class RandomWeights(Method):
         normal = tf.math.ndtri(tf.gather(uniform, examples.index))
         return batch_weights(tf.nn.relu(normal), normalise=True)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return super().get_config() | {"num_examples": self.num_examples, "seed": self.seed}
 
 
@@ -69,7 +70,9 @@ class SPL(Method):
         Option("decay", "of the moving average of the quantile", at_least=0, below=1),
     )
 
-    def __init__(self, start: float = 0.5, grow: float = 0.75, decay: float = 0.9, **kwargs):
+    def __init__(
+        self, start: float = 0.5, grow: float = 0.75, decay: float = 0.9, **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
         self.start, self.grow = self.option("start", start), self.option("grow", grow)
         self.decay = self.option("decay", decay)
@@ -110,7 +113,7 @@ class HardMining(Method):
     from_run = ("class_sizes",)
     sampling = Sampling(batch_factor=5)
 
-    def __init__(self, class_sizes: Sequence[int], **kwargs):
+    def __init__(self, class_sizes: Sequence[int], **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.class_sizes = [int(n) for n in class_sizes]
         self.is_minority = np.asarray(class_sizes) < np.mean(class_sizes)
@@ -133,5 +136,5 @@ class HardMining(Method):
         hard = tf.logical_and(values >= lowest, tf.logical_not(minority))
         return batch_weights(tf.cast(tf.logical_or(minority, hard), values.dtype), normalise=True)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return super().get_config() | {"class_sizes": self.class_sizes}

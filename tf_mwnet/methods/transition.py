@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import keras
 import numpy as np
@@ -89,7 +90,7 @@ class Forward(ERM):
         UserError: ``transition`` is no such matrix.
     """
 
-    def __init__(self, transition: Sequence[Sequence[float]], **kwargs):
+    def __init__(self, transition: Sequence[Sequence[float]], **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.transition = checked(transition)
 
@@ -114,7 +115,7 @@ class Forward(ERM):
         log = tf.math.log(tf.constant(np.maximum(self.transition, SMALLEST), logits.dtype))
         return losses.forward_corrected(logits, labels, log)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return super().get_config() | {"transition": self.transition.tolist()}
 
 
@@ -146,8 +147,8 @@ class SModel(ERM):
         s_model_init: str = "identity",
         initial: Sequence[Sequence[float]] | None = None,
         smoothing: float = 0.1,
-        **kwargs,
-    ):
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         self.s_model_init = self.option("s_model_init", s_model_init)
         if s_model_init == "confusion" and initial is None:
@@ -187,6 +188,6 @@ class SModel(ERM):
         log = tf.nn.log_softmax(tf.cast(tf.convert_to_tensor(self.scores), logits.dtype), axis=1)
         return losses.forward_corrected(logits, labels, log)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         initial = None if self.initial is None else self.initial.tolist()
         return super().get_config() | {"initial": initial}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from typing import Any, Self
 
 import keras
 import tensorflow as tf
@@ -36,7 +37,9 @@ class ReweightedModel(StepFunctions):
             `tf_mwnet.model.example_record`; None until `record_examples`.
     """
 
-    def __init__(self, classifier: keras.Model, method: Method | str = "mwnet", from_logits=True, **kw):
+    def __init__(
+        self, classifier: keras.Model, method: Method | str = "mwnet", from_logits=True, **kw: Any
+    ) -> None:
         super().__init__(**kw)
         head = classifier_head.inspect(classifier, from_logits)
         self.classifier = classifier
@@ -263,7 +266,7 @@ class ReweightedModel(StepFunctions):
 
     # ---------------------------------------------------------------- saving
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return super().get_config() | {
             "classifier": keras.saving.serialize_keras_object(self.classifier),
             "method": keras.saving.serialize_keras_object(self.method),
@@ -271,7 +274,7 @@ class ReweightedModel(StepFunctions):
         }
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: dict[str, Any]) -> Self:
         config = dict(config)
         for part in ("classifier", "method"):
             config[part] = keras.saving.deserialize_keras_object(config[part])

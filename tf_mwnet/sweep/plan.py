@@ -31,7 +31,8 @@ def plan(
 
     Args:
         out: folder of the sweep.
-        methods: names; options of the method and flags of its runs may follow one ("s_model --s_model_init=confusion").
+        methods: names, which options of the method and flags of its runs may follow
+            ("s_model --s_model_init=confusion").
         seeds: each is the run's ``seed`` and ``data_seed``.
         settings: name -> flags.
         common: flags of all runs.
