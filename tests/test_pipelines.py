@@ -450,9 +450,11 @@ def test_compiled_pipeline_runs_the_commands_that_run_here(tmp_path, capsys):
     executors = {k.removeprefix("exec-"): v for k, v in spec["deploymentSpec"]["executors"].items()}
     assert {"example-gen", "tuner", "trainer", "trainer-2", "pusher", "label-audit"} <= set(executors)
 
+    from kfp import components as engine
+
     from pipelines import components
 
-    loaded = resolve.load_component_from_file(str(path))  # the engine's own validator
+    loaded = engine.load_component_from_file(str(path))  # the engine's own validator
     assert loaded.name == "tf-mwnet-digits-flip2"
     for name, executor in executors.items():
         plain = name.rstrip("-0123456789").replace("-", "_")
