@@ -185,7 +185,7 @@ def test_former_flags(caplog):
     with caplog.at_level("INFO", logger="absl"):
         former = parse("--method=gdw", "--eta=1000", "--nozero_mean")
     assert former.options_of("gdw") == {"eta": 1000.0, "zero_mean": False}
-    assert "--eta is now an option of the method: --method='gdw --eta=1000'" in caplog.text
+    assert "--eta is now an option of its method: --method='gdw --eta=1000'" in caplog.text
     assert parse("--method=co_teaching", "--forget_rate=0").method_options == {}
     co_teaching = parse("--method=co_teaching", "--forget_rate=0.3")
     assert co_teaching.options_of("co_teaching") == {"forget_rate": 0.3}

@@ -23,17 +23,22 @@ META_OPTIMIZERS = ("adam", "sgd")
 AUGMENTATIONS = ("auto", "none", "crop", "flip", "crop_flip")
 
 
-def option(default, text: str):
-    """A field with its help text."""
+def option(default: Any, text: str) -> Any:
+    """Makes a field with its help text."""
     return dataclasses.field(default=default, metadata={"help": text})
 
 
 @dataclasses.dataclass(frozen=True)
 class Experiment:
-    """Everything a run depends on. Field names are the flags' names; see their help texts.
+    """Everything that a run depends on. Each field is also a flag, with the same name and help text.
 
     Raises:
-        UserError: a value is outside what its help text allows (on construction).
+        UserError: on construction, a value is not one that its help text allows.
+
+    Example:
+        >>> config = tf_mwnet.Experiment(method="gdw --eta=1000", compare="erm", epochs=80)
+        >>> config.options_of("gdw")
+        {'eta': 1000.0}
     """
 
     # Data
@@ -45,67 +50,64 @@ class Experiment:
     )
     label_key: str = option("", "TFDS column to train on; 'label' by default")
     clean_label_key: str = option("", "TFDS column of true labels, for sets that have both")
-    resize: int = option(0, "pixels that the shorter side of a folder's images is resized to; 0: as is")
-    center_crop: int = option(0, "side of the square then cut from their centre; 0 for none")
+    resize: int = option(0, "pixels of the shorter side that folder images are resized to; 0 for none")
+    center_crop: int = option(0, "side of the square that is then cut from the centre; 0 for none")
     cache: str = option(
         "auto",
-        "where decoded images are kept: memory; disk, a file for all runs; none, decoded when needed"
-        " (folders); auto, memory up to 4 GB",
+        "where decoded images are kept: memory; disk, one file for all runs; none, decoded on the fly"
+        " (folders); auto, in memory up to 4 GB",
     )
     cache_dir: str = option("", "folder of cache=disk; ~/.cache/tf_mwnet by default")
     classes: tuple[str, ...] = option((), "classes to keep, by number or name: 4,9; all by default")
     # Bias
     noise: str = option(
         "auto",
-        "noise to put into the labels: auto (flip2 for the digits, none for other data), none, uniform,"
-        " flip, flip2, background, hierarchical, or a .csv/.npy file with the matrix",
+        "noise added to the labels: auto (flip2 for the digits, none for other data), none, uniform,"
+        " flip, flip2, background, hierarchical, or a .csv/.npy file with the transition matrix",
     )
     noise_rate: float = option(0.4, "share of labels that are redrawn, 0 to 1")
     imbalance_factor: float = option(1.0, "largest over smallest class, at least 1")
-    class_counts: tuple[int, ...] = option((), "training examples per class, instead of the factor")
+    class_counts: tuple[int, ...] = option((), "training examples per class, not with imbalance_factor")
     test_fraction: float = option(
-        0.25, "share of the training set held out for testing where the data has no test set"
+        0.25, "share of the training set held out for testing if the data has no test set"
     )
-    meta_size: int = option(100, "examples in the meta set, class-balanced, taken out of training")
+    meta_size: int = option(100, "examples in the meta set, class-balanced, held out of training")
     meta_labels: str = option(
-        "auto", "labels of the meta set: clean, noisy, or auto, as the method wants"
+        "auto", "labels of the meta set: clean, noisy, or auto (what the method is made for)"
     )
     data_seed: int = option(0, "seed of splits, imbalance and noise")
     noise_seed: int | None = option(None, "seed of the noise alone; data_seed by default")
     # Method
     method: str = option(
         "auto",
-        f"how examples are weighted: {', '.join(METHODS)}, or auto (mwnet; rmnw where no label is known"
-        " to be right)",
+        f"how examples are weighted: {', '.join(METHODS)}, or auto (mwnet; rmnw if no label is known to"
+        " be right); options of the method follow its name: 'gdw --eta=1000'",
     )
-    compare: str = option("", "a method to train on the same data and schedule, before: erm")
-    meta_loss: str = option(
-        "auto", f"loss of the meta set: {', '.join(LOSSES)}, or auto, the method's own"
-    )
+    compare: str = option("", "a method that is trained first on the same data and schedule: erm")
+    meta_loss: str = option("auto", f"meta loss: {', '.join(LOSSES)}, or auto (the method's own)")
     hidden: tuple[int, ...] = option((100,), "the weight net's hidden layer sizes")
     normalise: bool = option(True, "divide the weights by their batch sum (else: mean of weight * loss)")
-    weight_net: str = option("", "a SavedModel weight function to use as it is; no meta set is used")
+    weight_net: str = option("", "a SavedModel weight function to use; needs no meta set")
     weight_net_replay: bool = option(
         True,
-        "use it as it was at the same point of its own training, where the file has that; else as it was"
-        " at the end",
+        "follow the function over its own training, if the file has that; else use its final state",
     )
     early_stopping: int = option(
-        0, "training examples held out, labels as they are, to pick the best epoch by; 0 for none"
+        0, "training examples with given labels held out to choose the best epoch; 0 for none"
     )
     then_fine_tune: int = option(
-        0, "steps of plain training on the meta set after the method; 0 for none (5,000 in L2RW)"
+        0, "steps of plain training on the meta set after the method (5,000 in L2RW); 0 for none"
     )
     fine_tune_unit: str = option("steps", "what then_fine_tune counts: steps, or epochs of the meta set")
     fine_tune_lr: float = option(1e-3, "learning rate of these steps")
     # Classifier and schedule
-    network: str = option("auto", f"auto, {', '.join(NETWORKS)}")
+    network: str = option("auto", f"classifier: auto, {', '.join(NETWORKS)}")
     dropout: float = option(0.0, "wrn28_10's dropout rate, 0 to 1")
     augment: str = option("auto", "auto (crop_flip for RGB, else none), none, crop, flip, crop_flip")
-    epochs: int = option(60, "passes over the training set, or over steps_per_epoch")
+    epochs: int = option(60, "passes over the training set, or blocks of steps_per_epoch")
     steps_per_epoch: int = option(0, "steps per epoch; 0 for one pass over the training set")
     batch_size: int = option(100, "training examples per step")
-    meta_batch_size: int = option(100, "meta examples per step, at most meta_size are taken")
+    meta_batch_size: int = option(100, "meta examples per step, at most meta_size")
     lr: float = option(0.1, "learning rate of the classifier (SGD)")
     schedule: str = option("step", "step (see lr_drops) or cosine")
     lr_drops: tuple[int, ...] = option((40, 50), "epochs after which lr is divided by 10")
@@ -118,25 +120,24 @@ class Experiment:
     meta_l2: float = option(0.0, "coupled L2 of the weight net")
     meta_scope: str = option(
         "all",
-        "parameters that the virtual step moves: all, last_stage, head; the fewer, the faster and the"
-        " less exact",
+        "parameters that the virtual step moves: all, last_stage, head; fewer are faster and less exact",
     )
     meta_every: int = option(
         1,
-        "steps from one that learns the weights to the next; the weight net's rate is multiplied by it",
+        "learn the weights in every n-th step; the weight net's learning rate is multiplied by n",
     )
-    meta_warmup: int = option(0, "steps at the start that all learn the weights")
+    meta_warmup: int = option(0, "first steps, which all learn the weights")
     meta_late: bool = option(
-        False, "the classifier's step takes the weights from before the weight net's, and costs less"
+        False, "update the classifier with the weights from before the weight net's update; cheaper"
     )
     speed: str = option(
         "exact",
-        "exact; or fast, which stands for meta_batch_size=25, meta_every=10 and a meta_warmup of a tenth"
-        " of all steps, where these are at their defaults",
+        "exact; or fast: meta_batch_size=25, meta_every=10 and a meta_warmup of a tenth of all steps,"
+        " unless these are set",
     )
     precision: str = option("float32", "float32, mixed_bfloat16, or mixed_float16")
     jit_compile: bool = option(False, "compile the step with XLA")
-    sync_batch_norm: bool = option(False, "batch norm over the batch of all replicas, not of each")
+    sync_batch_norm: bool = option(False, "batch norm over the batch of all replicas, not of each one")
     seed: int = option(0, "seed of initial values, batch order and augmentation")
     # Set by method and compare, where options follow the name.
     method_options: Mapping[str, Mapping[str, Any]] = dataclasses.field(
@@ -148,10 +149,10 @@ class Experiment:
         "none; mirrored, over the devices of this machine; multiworker, over the machines in TF_CONFIG",
     )
     replicas: int = option(0, "mirrored's GPUs, or CPU devices where there are none; 0: all GPUs")
-    run_dir: str = option("", "where results go; runs/<name> with a free number by default")
+    run_dir: str = option("", "folder of the results; runs/<name>-<free number> by default")
     overwrite: bool = option(False, "replace the run that run_dir holds")
     resume: bool = option(False, "continue the run that run_dir holds from its last whole epoch")
-    auto_resume: bool = option(False, "resume where run_dir holds a run, else start one")
+    auto_resume: bool = option(False, "resume if run_dir holds a run, else start one")
 
     def __post_init__(self) -> None:
         self._split_methods()
@@ -255,7 +256,7 @@ FORMER = {
 
 
 def with_options(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields of a configuration of any version, its methods' options complete, as JSON has them."""
+    """Converts the fields of any version's configuration; completes the options of its methods."""
     fields = dict(fields)
     former = {name: fields.pop(name) for name in FORMER if name in fields}
     if not former.get("forget_rate", 1):  # stood for the noise rate
@@ -270,7 +271,7 @@ def with_options(fields: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def differences(config: Experiment, saved: Mapping[str, Any]) -> list[str]:
-    """Lines ``name: saved -> now`` for each field that changes what a run computes."""
+    """Returns lines ``name: saved -> now`` for the fields that change what a run computes."""
     before = json.loads(json.dumps(DEFAULTS | with_options(saved)))  # a field may be newer than the run
     now = json.loads(json.dumps(with_options(dataclasses.asdict(config))))
     return [
@@ -281,7 +282,7 @@ def differences(config: Experiment, saved: Mapping[str, Any]) -> list[str]:
 
 
 def read_json(path: pathlib.Path) -> dict[str, Any]:
-    """A JSON object from a file.
+    """Reads a JSON object from a file.
 
     Raises:
         UserError: the file is damaged.
@@ -293,19 +294,19 @@ def read_json(path: pathlib.Path) -> dict[str, Any]:
 
 
 def saved_experiment(path: pathlib.Path) -> Experiment:
-    """The configuration that a run has written.
+    """Reads the configuration that a run has written.
 
     Raises:
         UserError: the file is damaged, or of another version.
     """
-    found = saved_fields(path)
-    if unknown := [name for name in found if name not in DEFAULTS]:
+    fields = saved_fields(path)
+    if unknown := [name for name in fields if name not in DEFAULTS]:
         raise UserError(f"'{path}' has the field '{unknown[0]}'; allowed: those of this version's runs")
-    return Experiment(**found)
+    return Experiment(**fields)
 
 
 def saved_fields(path: pathlib.Path) -> dict[str, Any]:
-    """The fields of a run's configuration in their types, also of an older version's run.
+    """Reads the fields of a run's configuration in their types, also from an older version.
 
     Raises:
         UserError: see `read_json`.

@@ -21,11 +21,11 @@ from tf_mwnet.figures.tables import auc_table, methods_table  # noqa: E402
 
 
 def report(result: Result, seconds: float) -> str:
-    """What the command prints at its end."""
+    """Formats the results, and the places of files, for the terminal."""
     config, folder = result.config, result.run_dir
     lines = ["", methods_table(result.methods), ""]
-    if found := auc_table(result.methods):
-        lines += [found, ""]
+    if aucs := auc_table(result.methods):
+        lines += [aucs, ""]
     places: list[tuple[str, object]] = []
     if result.noise_rate is not None:
         places.append(("realised noise rate", f"{100 * result.noise_rate:.1f} % of the training labels"))
@@ -41,10 +41,10 @@ def report(result: Result, seconds: float) -> str:
 
 
 def train(values: flags.FlagValues) -> str | None:
-    """Does what the flags ask for; returns the report, or None on a worker that is not the chief."""
+    """Trains as the flags ask for; returns the report, or None on a worker that is not the chief."""
     start = time.perf_counter()
     result = run(experiment_of(values))
-    return None if result is None else report(result, time.perf_counter() - start)
+    return report(result, time.perf_counter() - start) if result.chief else None
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

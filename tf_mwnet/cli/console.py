@@ -1,4 +1,4 @@
-"""What the commands write on the terminal."""
+"""Runs commands and writes to the terminal: flags, logging, exit codes."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ import re
 import signal
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+import types
+from collections.abc import Callable, Iterator, Sequence
 
 from absl import flags, logging
 
 from tf_mwnet.cli import flagfiles
 from tf_mwnet.errors import Interrupted, NotANumber, UserError, WorkerLost
 
-# Exit code that launchers take for "try again" (128 + SIGUSR1, as Kubeflow's TFJob has it).
+# The exit code that launchers read as "try again" (128 + SIGUSR1, as in Kubeflow's TFJob).
 RETRY = 138
 
-
-# Lines that TensorFlow's C++ parts write about themselves, whatever the level is.
+# Notes that TensorFlow's C++ code writes at any level.
 NOTES = re.compile(
     rb"[IWE]\d{4} \d\d:\d\d:|\d{4}-\d\d-\d\d .*: [IWE] |To enable the following instructions"
     rb"|WARNING: All log messages before absl"
@@ -30,10 +30,10 @@ NOTES = re.compile(
 
 
 def start() -> None:
-    """Imports TensorFlow, as a command does first.
+    """Imports TensorFlow, the first thing that a command does.
 
-    Hides its notes unless the user has set their level. Turns the garbage collector off, which would
-    take half of the import's time; `start_logging` turns it on.
+    Hides its notes unless the user has set their level. Turns off the garbage collector, which would
+    take half of the import's time, until `start_logging`.
     """
     quiet = "TF_CPP_MIN_LOG_LEVEL" not in os.environ
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -41,12 +41,12 @@ def start() -> None:
     with _without_notes() if quiet else contextlib.nullcontext():
         import tensorflow as tf
 
-        tf.config.list_physical_devices()  # this writes some, too
+        tf.config.list_physical_devices()  # this writes notes, too
 
 
 @contextlib.contextmanager
-def _without_notes():
-    """Holds what is written to stderr back, and passes on what is none of `NOTES`."""
+def _without_notes() -> Iterator[None]:
+    """Holds back what is written to stderr, then passes on everything but `NOTES`."""
     sys.stderr.flush()
     kept = os.dup(2)
     with tempfile.TemporaryFile() as file:
@@ -64,7 +64,7 @@ def _without_notes():
 
 
 class _Ours(python_logging.Filter):
-    """Notes of this project's packages; from elsewhere only errors."""
+    """Passes this project's messages; from elsewhere only errors."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -76,9 +76,9 @@ class _Ours(python_logging.Filter):
 
 
 def start_logging() -> None:
-    """Sends log messages to stderr as ``tf_mwnet: message``; ends what `start` began."""
+    """Sends log messages to stderr as ``tf_mwnet: message``; turns the garbage collector on again."""
     if not gc.isenabled():
-        gc.freeze()  # modules stay: there is nothing to be found in them
+        gc.freeze()  # modules are never collected
         gc.enable()
     if not flags.FLAGS.is_parsed():  # absl's own flags are not used; unparsed, its logging complains
         flags.FLAGS.mark_as_parsed()
@@ -92,15 +92,15 @@ def start_logging() -> None:
 
 
 def read_flags(values: flags.FlagValues, arguments: Sequence[str], more: bool = False) -> list[str]:
-    """Sets the flags from a command line (without the program's name); returns what is left.
+    """Sets flags from a command line; returns the arguments that are left.
 
     Args:
         values: the command's flags.
-        arguments: the command line.
-        more: whether there may be other flags, which are left then.
+        arguments: the command line without the program's name.
+        more: whether other flags are allowed; they are left.
 
     Raises:
-        UserError: a flag is unknown, a value has another type, or there is more than flags.
+        UserError: a flag is unknown, a value has another type, or an argument is not a flag.
     """
     try:
         left = values(["command", *arguments], known_only=more)[1:]
@@ -113,7 +113,7 @@ def read_flags(values: flags.FlagValues, arguments: Sequence[str], more: bool = 
 
 
 def new_flags() -> flags.FlagValues:
-    """Flags of a command, apart from absl's global ones, with --help."""
+    """Creates the flags of a command, separate from absl's global ones, with --help."""
     values = flags.FlagValues()
     flags.DEFINE_boolean("help", False, "show this help", short_name="h", flag_values=values)
     return values
@@ -129,22 +129,22 @@ def command(
 ) -> int:
     """Reads a command line, prints what ``run`` returns, and returns the exit code.
 
-    0: done. 2: bad input, or a loss that is no longer finite; one line on stderr says what. 128 + n:
-    ended by signal n. 138: another worker was lost, start all again.
+    0: done. 2: bad input, or a loss that is no longer finite; one line on stderr names it. 128 + n:
+    ended by signal n. 138: another worker was lost, start all of them again.
 
     Args:
-        about: what --help shows above the flags.
+        about: text above the flags in --help.
         values: the command's flags, see `new_flags`.
-        run: does what the flags ask for; may return nothing to print.
-        arguments: after the program's name; those of the process by default.
-        show_help: gives what --help shows, in place of ``about`` and the flags.
-        more: whether there may be other flags, which ``run`` then gets as a second argument.
+        run: does the work; may return nothing to print.
+        arguments: after the program's name; by default those of the process.
+        show_help: returns the whole text of --help, instead of ``about`` and the flags.
+        more: whether other flags are allowed; ``run`` gets them as a second argument.
     """
     start_logging()
     before = signal.signal(signal.SIGTERM, _terminated)
     try:
-        given = flagfiles.expand(sys.argv[1:] if arguments is None else arguments)
-        left = read_flags(values, given, more)
+        line = flagfiles.expand(sys.argv[1:] if arguments is None else arguments)
+        left = read_flags(values, line, more)
         if values.help:
             print(show_help() if show_help else f"{about}\n{values.get_help()}")
         elif text := run(values, left) if more else run(values):
@@ -162,7 +162,7 @@ def command(
     return 0
 
 
-def _terminated(number, frame):
+def _terminated(number: int, frame: types.FrameType | None) -> None:
     raise Interrupted(number, "stopped by SIGTERM")
 
 

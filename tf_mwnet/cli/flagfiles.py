@@ -1,4 +1,4 @@
-"""Flagfiles that may lie anywhere."""
+"""Flagfiles, whose nested paths are relative to the file that names them."""
 
 from __future__ import annotations
 
@@ -7,22 +7,22 @@ from collections.abc import Sequence
 
 from tf_mwnet.errors import UserError
 
-# Flags, beside --flagfile, whose value is a flagfile.
+# Other flags whose value is a flagfile.
 NAMING = ("transfer",)
 
 
 def expand(arguments: Sequence[str]) -> list[str]:
     """Replaces each ``--flagfile=path`` by the flags in that file, in place, so that later ones win.
 
-    As absl's own flagfiles (a flag per line; ``#`` and ``//`` start comments), but the path of a
-    nested flagfile is taken from the folder of the file that names it, not from the working folder; the
-    same for the flags in `NAMING`.
+    The format is that of absl's flagfiles (a flag per line; ``#`` and ``//`` start comments), but the
+    path of a nested flagfile is relative to the file that names it, not to the working folder. The same
+    holds for the flags in `NAMING`.
 
     Args:
         arguments: the command line after the program's name.
 
     Raises:
-        UserError: a file is not there, is no text, or names itself; or a line is no flag.
+        UserError: a file does not exist, is not text, or includes itself; or a line is not a flag.
     """
     return _expand(list(arguments), pathlib.Path(), ())
 

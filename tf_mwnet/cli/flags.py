@@ -18,114 +18,123 @@ from tf_mwnet.methods import METHODS, options
 
 # The fields that have a flag.
 FIELDS = [field for field in dataclasses.fields(Experiment) if field.metadata.get("flag", True)]
-# What a command without flags does beside the defaults.
+# Settings of a command line without any flag.
 BARE = {"compare": "erm"}
 
 
 def define_flags() -> flags.FlagValues:
-    """A flag for each field of `Experiment`, apart from absl's global ones."""
-    values = flags.FlagValues()
+    """Defines a flag for each field of `Experiment`, separate from absl's global flags."""
+    values = console.new_flags()
     for field in FIELDS:
-        text, default = field.metadata["help"], field.default
-        kind = field.type
-        arguments = {"flag_values": values}
-        if kind == "bool":
-            flags.DEFINE_boolean(field.name, default, text, **arguments)
-        elif kind in ("int", "int | None"):
-            flags.DEFINE_integer(field.name, default, text, **arguments)
-        elif kind == "float":
-            flags.DEFINE_float(field.name, default, text, **arguments)
-        elif kind.startswith("tuple"):
-            shown = ",".join(map(str, default))
-            flags.DEFINE_string(field.name, shown, f"{text} (comma separated)", **arguments)
-        else:
-            flags.DEFINE_string(field.name, default, text, **arguments)
+        _define(field, str(field.type), values)
     for name, method in FORMER.items():
         kind = METHODS[method]
         option = next(o for o in kind.options if o.name == name)
         options.define(option, options.default_of(kind, name), values)
-    flags.DEFINE_boolean("help", False, "show this help", short_name="h", flag_values=values)
     return values
 
 
+def _define(field: dataclasses.Field[Any], kind: str, values: flags.FlagValues) -> None:
+    name, text = field.name, field.metadata["help"]
+    default: Any = field.default
+    if kind == "bool":
+        flags.DEFINE_boolean(name, default, text, flag_values=values)
+    elif kind in ("int", "int | None"):
+        flags.DEFINE_integer(name, default, text, flag_values=values)
+    elif kind == "float":
+        flags.DEFINE_float(name, default, text, flag_values=values)
+    elif kind.startswith("tuple"):
+        flags.DEFINE_string(name, _shown(default), f"{text} (comma separated)", flag_values=values)
+    else:
+        flags.DEFINE_string(name, default, text, flag_values=values)
+
+
+def _shown(default: Any) -> str:
+    """A default as it is written on the command line."""
+    if isinstance(default, tuple):
+        return ",".join(map(str, default))
+    if isinstance(default, bool):
+        return str(default).lower()
+    return "" if default is None else str(default)
+
+
 def help_text(about: str) -> str:
-    """``about``, and all flags in the order of `Experiment`, with their defaults."""
+    """Returns ``about``, all flags in the order of `Experiment` with defaults, and methods' options."""
     lines = [
         about,
-        "Flags (--flagfile=<file> reads them from a file, a flag per line; later ones win):",
+        "Flags (--flagfile=<file> reads them from a file, one per line; later ones win):",
         "",
     ]
     for field in FIELDS:
-        default = field.default
-        shown = ",".join(map(str, default)) if isinstance(default, tuple) else default
-        shown = "" if default is None else str(shown).lower() if isinstance(default, bool) else shown
-        lines.append(f"  --{field.name}={shown}")
-        lines += textwrap.wrap(
-            field.metadata["help"], 90, initial_indent=" " * 6, subsequent_indent=" " * 6
-        )
-    lines += ["", "Options of methods, as --method='gdw --eta=1000' or in compare:", ""]
-    lines += options.help_lines(METHODS)
-    return "\n".join(lines)
-
-
-def _tuple_of(name: str, text: str, kind: str) -> tuple:
-    parts = [p.strip() for p in text.split(",") if p.strip()]
-    if "int" not in kind:
-        return tuple(parts)
-    try:
-        return tuple(int(p) for p in parts)
-    except ValueError:
-        raise UserError(f"{name} is '{text}'; allowed: integers between commas") from None
+        lines.append(f"  --{field.name}={_shown(field.default)}")
+        indent = " " * 6
+        text = field.metadata["help"]
+        lines += textwrap.wrap(text, 90, initial_indent=indent, subsequent_indent=indent)
+    lines += ["", "Options of methods, as --method='gdw --eta=1000' or in --compare:", ""]
+    return "\n".join([*lines, *options.help_lines(METHODS)])
 
 
 def given(values: flags.FlagValues) -> dict[str, Any]:
-    """The fields of an `Experiment` that flags set, or the run that they resume has."""
+    """Returns the fields of an `Experiment` that flags set, on top of those of a run they resume."""
     if values.auto_resume and (pathlib.Path(values.run_dir) / CONFIG).is_file():
         values["resume"].value = True
         values["resume"].present = 1
     path = pathlib.Path(values.run_dir or "") / CONFIG
-    found = {}
+    fields: dict[str, Any] = {}
     if values.resume and values.run_dir and path.is_file():  # else `run` says what is wrong
-        found = {k: v for k, v in saved_fields(path).items() if k not in ABOUT_THE_FOLDER}
+        fields = {k: v for k, v in saved_fields(path).items() if k not in ABOUT_THE_FOLDER}
     for field in FIELDS:
-        flag = values[field.name]
-        if flag.present and field.type.startswith("tuple"):
-            found[field.name] = _tuple_of(field.name, flag.value, field.type)
-        elif flag.present:
-            found[field.name] = flag.value
-    if former := _former(values):
-        own = dict(found.get("method_options", {}))
-        for method, given_options in former.items():
-            own[method] = dict(own.get(method, {})) | given_options
-        found["method_options"] = own
-    return found
+        if not values[field.name].present:
+            continue
+        value: Any = values[field.name].value
+        kind = str(field.type)
+        fields[field.name] = _entries(field.name, value, kind) if kind.startswith("tuple") else value
+    for method, own in _former(values).items():
+        known = fields.setdefault("method_options", {})
+        fields["method_options"] = known | {method: {**known.get(method, {}), **own}}
+    return fields
+
+
+def _entries(name: str, text: str, kind: str) -> tuple[int | str, ...]:
+    entries = names_of(text)
+    if "int" not in kind:
+        return tuple(entries)
+    try:
+        return tuple(int(entry) for entry in entries)
+    except ValueError:
+        raise UserError(f"{name} is '{text}'; allowed: integers between commas") from None
 
 
 def _former(values: flags.FlagValues) -> dict[str, dict[str, Any]]:
-    """Options of methods that were given as flags of their own, as before version 0.2."""
+    """Options of methods that are given as flags of a run, as before version 0.2."""
     own: dict[str, dict[str, Any]] = {}
     for name, method in FORMER.items():
-        if not values[name].present or (name == "forget_rate" and not values[name].value):
-            continue  # a forget_rate of 0 stood for the noise rate, as no option does now
-        own.setdefault(method, {})[name] = values[name].value
-        spelled = methods.spelled(method, {name: values[name].value})
-        logging.info("--%s is now an option of the method: --method='%s'", name, spelled)
+        value = values[name].value
+        if not values[name].present or (name == "forget_rate" and not value):
+            continue  # a forget_rate of 0 stood for the noise rate, which is the default now
+        own.setdefault(method, {})[name] = value
+        spelled = methods.spelled(method, {name: value})
+        logging.info("--%s is now an option of its method: --method='%s'", name, spelled)
     return own
 
 
 def experiment_of(values: flags.FlagValues) -> Experiment:
-    """The experiment that flags ask for: without any, plain training beside the default method."""
+    """Returns the experiment that flags ask for; without any, the default method next to erm."""
     return Experiment(**given(values) or BARE)
 
 
 def parse(arguments: Sequence[str]) -> Experiment:
-    """The experiment that a command line asks for.
+    """Returns the experiment that a command line asks for.
 
     Args:
         arguments: after the program's name.
 
     Raises:
-        UserError: a flag is unknown or its value is not allowed, or it asks for help.
+        UserError: a flag is unknown, its value is not allowed, or it asks for help.
+
+    Example:
+        >>> parse(["--flagfile=configs/cifar10_flip.cfg", "--epochs=5"]).network
+        'resnet32'
     """
     values = define_flags()
     console.read_flags(values, flagfiles.expand(arguments))
@@ -135,12 +144,12 @@ def parse(arguments: Sequence[str]) -> Experiment:
 
 
 def names_of(text: str) -> list[str]:
-    """The names between commas in a flag."""
+    """Splits a flag's value at commas."""
     return [part.strip() for part in text.split(",") if part.strip()]
 
 
 def axes_of(lines: Sequence[str], what: str = "set") -> dict[str, list[str]]:
-    """Flag -> values to try, of lines ``<flag>=<values between commas>``.
+    """Returns flag -> values to try, from lines ``<flag>=<values between commas>``.
 
     Raises:
         UserError: a line is not of that form; ``what`` is its name in the message.

@@ -1,4 +1,4 @@
-"""What a configuration stands for: method, optimizers, classifier, augmentation, model."""
+"""Builds the parts of a run from its configuration: method, optimizers, classifier, model."""
 
 from __future__ import annotations
 
@@ -20,15 +20,18 @@ from tf_mwnet.errors import UserError, choose
 from tf_mwnet.model.reweighted import ReweightedModel
 from tf_mwnet.types import DataSpec, Splits
 
-PAD = 4
+PAD = 4  # pixels, of a random crop
 EMPTY: Mapping[str, Any] = MappingProxyType({})
 
-
+# Makes a fresh, built classifier.
 Maker = Callable[[DataSpec], keras.Model]
 
 
+# -------------------------------------------------------------------- what a run tells a method
+
+
 def clean_share(config: Experiment, splits: Splits, make: Maker) -> tuple[float, ...]:
-    """Share of right labels among those given, per class, ``[K]``; 1 for a class that is not given.
+    """Returns the share of correct labels per given class, ``[K]``; 1 for a class without examples.
 
     Raises:
         UserError: the true labels are not known.
@@ -45,19 +48,19 @@ def clean_share(config: Experiment, splits: Splits, make: Maker) -> tuple[float,
 
 
 def class_sizes(config: Experiment, splits: Splits, make: Maker) -> tuple[int, ...]:
-    """Training examples of each class, as labelled, ``[K]``."""
+    """Counts the training examples of each class as labelled, ``[K]``."""
     return tuple(np.bincount(splits.train.y, minlength=splits.spec.num_classes).tolist())
 
 
 def wrong_share(config: Experiment, splits: Splits, make: Maker) -> float:
-    """The noise rate that was put in, or 0.2 where none was."""
+    """Returns the noise rate that was put in, or 0.2 without noise."""
     return config.noise_rate or 0.2
 
 
 def peer(config: Experiment, splits: Splits, make: Maker) -> keras.Model:
-    """Another classifier, whose initial values are the first one's in another order.
+    """Makes a second classifier whose initial values are those of the first in another order.
 
-    Of a network that may start from pre-trained weights only the last layer's are reordered.
+    In a network that may start from pre-trained weights only the last layer's values are reordered.
     """
     other, rng = make(splits.spec), np.random.default_rng(config.seed)
     pretrained = config.network in networks.PRETRAINED
@@ -67,7 +70,7 @@ def peer(config: Experiment, splits: Splits, make: Maker) -> keras.Model:
     return other
 
 
-# What methods may ask to be told, by the names of their constructor arguments.
+# Constructor arguments of methods (`Method.from_run`) that are computed from the data.
 FROM_DATA: dict[str, Callable[[Experiment, Splits, Maker], Any]] = {
     "num_examples": lambda config, splits, make: len(splits.train),
     "num_untrusted": lambda config, splits, make: len(splits.train),
@@ -80,17 +83,20 @@ FROM_DATA: dict[str, Callable[[Experiment, Splits, Maker], Any]] = {
 }
 
 
+# -------------------------------------------------------------------- classifier and method
+
+
 def classifier_maker(config: Experiment, classifier: Maker | None = None) -> Maker:
-    """What makes a fresh classifier: the one given, seeded, or the configuration's network."""
+    """Returns a maker of fresh classifiers: the given one, seeded, or the configuration's network."""
     if classifier is None:
         return functools.partial(build_classifier, config)
     return functools.partial(_seeded, classifier, config.seed)
 
 
 def _seeded(make: Maker, seed: int, spec: DataSpec) -> keras.Model:
-    """Calls ``make`` with the global generators at the start of ``seed``, then sets them back.
+    """Calls ``make`` with the global generators at the start of ``seed``, then restores them.
 
-    Layers without a seed of their own so get the same initial values and dropout each time.
+    Layers without a seed then get the same initial values and dropout each time.
     """
     before = random.getstate(), np.random.get_state()  # noqa: NPY002
     keras.utils.set_random_seed(seed)
@@ -101,8 +107,27 @@ def _seeded(make: Maker, seed: int, spec: DataSpec) -> keras.Model:
         np.random.set_state(before[1])  # noqa: NPY002
 
 
+def build_classifier(config: Experiment, spec: DataSpec) -> keras.Model:
+    """Builds the configuration's network for the data."""
+    arguments: dict[str, Any] = {"dropout": config.dropout} if config.network == "wrn28_10" else {}
+    takes = inspect.signature(choose("network", config.network, networks.NETWORKS)).parameters
+    if config.sync_batch_norm and "synchronized" in takes:  # else there is no batch norm
+        arguments["synchronized"] = True
+    return networks.build(config.network, spec, seed=config.seed, **arguments)
+
+
+def is_frozen(config: Experiment, name: str) -> bool:
+    """Tells whether a weight function learned elsewhere replaces the method's own."""
+    return bool(config.weight_net) and issubclass(methods.METHODS[name], methods.MWNet)
+
+
+def first_stage(config: Experiment, name: str) -> str:
+    """Returns the name of the method to train first, see `Method.first_stage`; "" for none."""
+    return methods.METHODS[name].first_stage(config.options_of(name))
+
+
 def arguments_of(config: Experiment, name: str, splits: Splits, make: Maker) -> dict[str, Any]:
-    """Constructor arguments of a method, from the configuration and the training set."""
+    """Collects a method's constructor arguments: from the run, the data, and the method's options."""
     kind = methods.METHODS[name]
     arguments = {
         argument: FROM_DATA[argument](config, splits, make)
@@ -115,74 +140,66 @@ def arguments_of(config: Experiment, name: str, splits: Splits, make: Maker) -> 
     return arguments | config.options_of(name)
 
 
-def is_frozen(config: Experiment, name: str) -> bool:
-    """Whether a weight function learned elsewhere stands in for the method's own."""
-    return bool(config.weight_net) and issubclass(methods.METHODS[name], methods.MWNet)
-
-
-def first_stage(config: Experiment, name: str) -> str:
-    """Name of the method to train before, see `Method.first_stage`; "" for none."""
-    return methods.METHODS[name].first_stage(config.options_of(name))
-
-
 def make_method(
     config: Experiment, name: str, splits: Splits, make: Maker, estimated: Mapping[str, Any] = EMPTY
 ) -> methods.Method:
-    """The method with the arguments that configuration, training set and first stage have for it.
+    """Makes a method from configuration, training set and first stage.
 
     Args:
         config: the run's.
         name: in `methods.METHODS`.
         splits: the data.
         make: makes a fresh classifier.
-        estimated: what `Method.estimate` found.
+        estimated: what `Method.estimate` returned after the first stage.
     """
-    kind = methods.METHODS[name]
     if is_frozen(config, name):
         sizes = class_sizes(config, splits, make)
         replay = config.weight_net_replay
         return methods.FrozenWeights(config.weight_net, replay=replay, class_sizes=sizes)
-    return kind(**arguments_of(config, name, splits, make), **estimated)
+    return methods.METHODS[name](**arguments_of(config, name, splits, make), **estimated)
 
 
-def halves(config: Experiment) -> tuple[Experiment, Experiment]:
-    """The configuration for each of two stages of half the epochs, each with the whole schedule."""
+# -------------------------------------------------------------------- schedule and model
+
+
+def two_stages(config: Experiment) -> tuple[Experiment, Experiment]:
+    """Returns a configuration for each of two stages of half the epochs, with the whole schedule."""
     first = max(1, config.epochs // 2)
 
-    def part(epochs):
+    def stage(epochs: int) -> Experiment:
         share = epochs / config.epochs
         drops = tuple(max(1, round(drop * share)) for drop in config.lr_drops)
         return dataclasses.replace(config, epochs=epochs, lr_drops=drops)
 
-    return part(first), part(max(1, config.epochs - first))
+    return stage(first), stage(max(1, config.epochs - first))
 
 
-def make_optimizers(config: Experiment, name: str):
-    """Optimizers of the classifier and of what the method learns."""
-    meta_lr = config.meta_lr or methods.METHODS[name].meta_lr
+def make_optimizers(
+    config: Experiment, name: str
+) -> tuple[keras.optimizers.Optimizer, keras.optimizers.Optimizer]:
+    """Makes the optimizers of the classifier and of what the method learns."""
+    schedules = keras.optimizers.schedules
     total = config.epochs * config.steps_per_epoch
     rate: Any = config.lr
     if config.schedule == "cosine":
-        rate = keras.optimizers.schedules.CosineDecay(config.lr, total)
+        rate = schedules.CosineDecay(config.lr, total)
     elif drops := sorted(d for d in config.lr_drops if d < config.epochs):
         # A boundary is the last step with the old value.
         boundaries = [d * config.steps_per_epoch - 1 for d in drops]
         values = [config.lr / 10**i for i in range(len(drops) + 1)]
-        rate = keras.optimizers.schedules.PiecewiseConstantDecay(boundaries, values)
-    if config.meta_every > 1:  # the weight net's steps are fewer after those of the start
-        start, slow = config.meta_warmup, meta_lr
-        meta_lr = slow * config.meta_every
-        if start:
-            values = [slow, meta_lr]
-            meta_lr = keras.optimizers.schedules.PiecewiseConstantDecay([start - 1], values)
+        rate = schedules.PiecewiseConstantDecay(boundaries, values)
+    slow = config.meta_lr or methods.METHODS[name].meta_lr
+    meta_rate: Any = slow * config.meta_every
+    if config.meta_every > 1 and config.meta_warmup:  # fewer meta steps after those of the start
+        meta_rate = schedules.PiecewiseConstantDecay([config.meta_warmup - 1], [slow, meta_rate])
     classifier = optimizers.SGD(rate, momentum=config.momentum, l2=config.l2)
     if config.meta_optimizer == "adam":
-        return classifier, optimizers.Adam(meta_lr, l2=config.meta_l2)
-    return classifier, optimizers.SGD(meta_lr, momentum=config.momentum, l2=config.meta_l2)
+        return classifier, optimizers.Adam(meta_rate, l2=config.meta_l2)
+    return classifier, optimizers.SGD(meta_rate, momentum=config.momentum, l2=config.meta_l2)
 
 
 def check_sizes(config: Experiment, splits: Splits, replicas: int) -> None:
-    """Raises ``UserError`` where a replica would get no example: batch norm has none to average then."""
+    """Raises ``UserError`` if a replica would get no example: batch norm could average over none."""
     sizes = {"batch_size": config.batch_size, "meta_batch_size": config.meta_batch_size}
     sizes["the last batch of a pass"] = len(splits.train) % config.batch_size or config.batch_size
     for name, size in sizes.items():
@@ -191,44 +208,33 @@ def check_sizes(config: Experiment, splits: Splits, replicas: int) -> None:
 
 
 def make_augmentation(config: Experiment) -> Augmentation | None:
+    """Makes the configuration's augmentation of training images."""
     if config.augment == "none":
         return None
     return Augmentation(PAD if "crop" in config.augment else 0, "flip" in config.augment)
 
 
-def build_classifier(config: Experiment, spec: DataSpec) -> keras.Model:
-    arguments: dict[str, Any] = {"dropout": config.dropout} if config.network == "wrn28_10" else {}
-    takes = inspect.signature(choose("network", config.network, networks.NETWORKS)).parameters
-    if config.sync_batch_norm and "synchronized" in takes:  # else there is no batch norm
-        arguments["synchronized"] = True
-    return networks.build(config.network, spec, seed=config.seed, **arguments)
-
-
 def cheaper(config: Experiment, method: methods.Method) -> dict[str, Any]:
-    """What the configuration's meta scope and period come to for a method.
+    """Returns the arguments of `ReweightedModel.compile` about cheaper meta gradients, for a method.
 
-    "fast" has no period for a method that keeps nothing from one step to the next.
+    A method that keeps nothing from one step to the next needs the meta gradient of every step, also
+    with ``speed="fast"``.
     """
-    names = ("meta_scope", "meta_every", "meta_warmup", "meta_late")
-    keeps = bool(method.trainable_variables)
+    exact = {"meta_scope": "all", "meta_every": 1, "meta_warmup": 0, "meta_late": False}
     if not method.learns:
-        names = ()
-    elif config.speed == "fast" and not keeps:
-        names = names[:1]
-    plain = {"meta_scope": "all", "meta_every": 1, "meta_warmup": 0, "meta_late": False}
-    return plain | {name: getattr(config, name) for name in names}
+        return exact
+    if config.speed == "fast" and not method.trainable_variables:
+        return exact | {"meta_scope": config.meta_scope}
+    return {name: getattr(config, name) for name in exact}
 
 
 def build_model(
     config: Experiment, splits: Splits, name: str, make: Maker, estimated: Mapping[str, Any] = EMPTY
 ) -> ReweightedModel:
-    """A compiled model with room for the record of the training examples; see `make_method`."""
+    """Builds and compiles a model, with room for the record of examples; see `make_method`."""
     method = make_method(config, name, splits, make, estimated)
     model = ReweightedModel(make(splits.spec), method, name=f"reweighted_{name}")
-    model.compile(
-        *make_optimizers(config, name),
-        jit_compile=config.jit_compile,
-        **cheaper(config, method),
-    )
+    optimizer, meta_optimizer = make_optimizers(config, name)
+    model.compile(optimizer, meta_optimizer, jit_compile=config.jit_compile, **cheaper(config, method))
     model.record_examples(len(splits.seen_by(method.trains_on).train))
     return model

@@ -6,7 +6,8 @@ import csv
 import pathlib
 import signal
 import sys
-from typing import Any
+import types
+from typing import IO, Any
 
 import keras
 import numpy as np
@@ -17,16 +18,17 @@ from tqdm import tqdm
 from tf_mwnet.errors import Interrupted, NotANumber
 from tf_mwnet.files import load_arrays, write_atomically
 from tf_mwnet.model import classifier_head
+from tf_mwnet.model.reweighted import ReweightedModel
 from tf_mwnet.run_folder import read_metrics
 
 
 class Progress(keras.callbacks.Callback):
-    """One bar for the whole of a method's training; now and then a line where there is no terminal."""
+    """Shows one bar for the whole training of a method; without a terminal, a line every 15 s."""
 
     def __init__(self, name: str, total_steps: int, done_steps: int = 0) -> None:
         super().__init__()
         self.name, self.total, self.done = name, total_steps, done_steps
-        self.bar = None
+        self.bar: tqdm | None = None
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         terminal = sys.stderr.isatty()
@@ -41,24 +43,27 @@ class Progress(keras.callbacks.Callback):
         )
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        self.bar.update(1)
+        if self.bar is not None:
+            self.bar.update(1)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         shown = f"epoch {epoch + 1}"
         if logs and "val_accuracy" in logs:
             shown += f", test {100 * logs['val_accuracy']:.1f} %"
-        self.bar.set_postfix_str(shown, refresh=False)
+        if self.bar is not None:
+            self.bar.set_postfix_str(shown, refresh=False)
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         self.close()
 
     def close(self) -> None:
+        """Closes the bar, also after an interrupted training."""
         if self.bar is not None:
             self.bar.close()
 
 
 class StopOnNaN(keras.callbacks.Callback):
-    """Stops the run where the loss is NaN or infinite, before anything of that epoch is saved."""
+    """Stops the run when the loss is NaN or infinite, before anything of that epoch is saved."""
 
     def __init__(self, first_step: int = 0) -> None:
         super().__init__()
@@ -66,7 +71,7 @@ class StopOnNaN(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         self.step += 1
-        loss = float(logs["weighted_loss"])
+        loss = float((logs or {})["weighted_loss"])
         if not np.isfinite(loss):
             raise NotANumber(
                 f"the loss is {loss} at step {self.step} (epoch step {batch + 1}); allowed: finite; try"
@@ -78,19 +83,20 @@ class LearningRate(keras.callbacks.Callback):
     """Adds the learning rate of the epoch's first step to the logs."""
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        # By way of a tensor: it may be a variable, and that on several replicas.
+        # Through a tensor, since it may be a variable on several replicas.
         self.rate = float(tf.convert_to_tensor(self.model.optimizer.learning_rate))
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        logs["learning_rate"] = self.rate
+        if logs is not None:
+            logs["learning_rate"] = self.rate
 
 
-# Keras's names, and what they are here: the validation data of a run is the test set.
+# Keras's names -> ours: the validation data of a run is the test set.
 METRIC_NAMES = {"val_accuracy": "test_accuracy", "val_loss": "test_loss", "accuracy": "train_accuracy"}
 
 
 class MetricsFile(keras.callbacks.Callback):
-    """``metrics.csv``: a row per epoch, the whole file written anew each time.
+    """Writes ``metrics.csv``, a row per epoch; the whole file is rewritten each time.
 
     Args:
         path: of the file; rows of epochs from ``first_epoch`` on are dropped when training starts.
@@ -103,10 +109,11 @@ class MetricsFile(keras.callbacks.Callback):
         self.rows = [r for r in read_metrics(path) if r["epoch"] <= first_epoch] if first_epoch else []
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        row = {"epoch": epoch + 1} | {METRIC_NAMES.get(k, k): float(v) for k, v in logs.items()}
+        row: dict[str, float] = {"epoch": epoch + 1}
+        row |= {METRIC_NAMES.get(k, k): float(v) for k, v in (logs or {}).items()}
         self.rows.append(row)
 
-        def write(file):
+        def write(file: IO[str]) -> None:
             columns = list(dict.fromkeys(k for r in self.rows for k in r))
             writer = csv.DictWriter(file, columns, lineterminator="\n")
             writer.writeheader()
@@ -116,7 +123,7 @@ class MetricsFile(keras.callbacks.Callback):
 
 
 class KeepBest(keras.callbacks.Callback):
-    """Keeps the classifier of the epoch that is best on held-out data, and logs its accuracy there.
+    """Keeps the classifier of the best epoch on held-out data, and logs the accuracy there.
 
     Args:
         path: ``.npz`` file with the classifier's variables and the epoch, from 1.
@@ -137,28 +144,31 @@ class KeepBest(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         predicted = np.argmax(self.outputs(self.batches), axis=1)
         accuracy = float((predicted == self.labels).mean())
-        logs["validation_accuracy"] = accuracy
+        if logs is not None:
+            logs["validation_accuracy"] = accuracy
         if accuracy <= self.best:
             return
         self.best = accuracy
-        values = {f"variable_{i:05d}": v.numpy() for i, v in enumerate(self.model.classifier.variables)}
-        facts = {"epoch": np.int64(epoch + 1), "accuracy": np.float64(accuracy)}
-        write_atomically(self.path, lambda file: np.savez(file, **facts, **values))
+        arrays: dict[str, Any] = {
+            f"variable_{i:05d}": v.numpy() for i, v in enumerate(self.model.classifier.variables)
+        }
+        arrays |= {"epoch": np.int64(epoch + 1), "accuracy": np.float64(accuracy)}
+        write_atomically(self.path, lambda file: np.savez(file, **arrays))
 
 
 class Checkpoints(keras.callbacks.Callback):
-    """Saves the whole state after each epoch, restores the newest that is intact.
+    """Saves the whole state after each epoch, and restores the newest intact one.
 
-    The state: classifier, method, both optimizers, random generators, and the record of examples.
-    The data order needs none: it is a function of seed and step.
+    The state consists of classifier, method, both optimizers, random generators, and the record of
+    examples. The order of the data has no state: it is a function of seed and step.
 
     Args:
         folder: of the checkpoints.
         model: a compiled `ReweightedModel`.
-        keep: how many checkpoints stay.
+        keep: the number of checkpoints that are kept.
     """
 
-    def __init__(self, folder: pathlib.Path, model: keras.Model, keep: int = 2) -> None:
+    def __init__(self, folder: pathlib.Path, model: ReweightedModel, keep: int = 2) -> None:
         super().__init__()
         self.epoch = tf.Variable(0, dtype=tf.int64, trainable=False)
         parts = {f"variable_{i:05d}": v for i, v in enumerate(self._state(model))}
@@ -168,7 +178,7 @@ class Checkpoints(keras.callbacks.Callback):
         )
 
     @staticmethod
-    def _state(model) -> list[tf.Variable]:
+    def _state(model: ReweightedModel) -> list[tf.Variable]:
         variables = [*model.classifier.variables, *model.method.variables, *model.optimizer.variables]
         if model.meta_optimizer is not None:
             variables += model.meta_optimizer.variables
@@ -195,15 +205,14 @@ class Checkpoints(keras.callbacks.Callback):
 
 
 class StopOnSignal(keras.callbacks.Callback):
-    """Ctrl-C and SIGTERM end the run after the current step; finished epochs are on disk."""
+    """Ends the run after the current step on Ctrl-C or SIGTERM; finished epochs are on disk."""
 
     SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
     def __init__(self) -> None:
         super().__init__()
-        self.received = None
-        self._before = {}
-        self._finished = 0
+        self.received: int | None = None
+        self._before: dict[int, Any] = {}
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         try:
@@ -212,8 +221,8 @@ class StopOnSignal(keras.callbacks.Callback):
         except ValueError:  # not in the main thread: the caller handles signals
             self._before = {}
 
-    def _note(self, number, frame):
-        if self.received is not None:  # asked twice: at once
+    def _note(self, number: int, frame: types.FrameType | None) -> None:
+        if self.received is not None:  # asked twice: stop at once
             raise KeyboardInterrupt
         self.received = number
 
@@ -226,7 +235,7 @@ class StopOnSignal(keras.callbacks.Callback):
         self.restore()
 
     def restore(self) -> None:
-        """Puts back the signal handlers that were there before."""
+        """Restores the signal handlers from before the training."""
         for number, handler in self._before.items():
             signal.signal(number, handler)
         self._before = {}

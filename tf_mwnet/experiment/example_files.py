@@ -1,4 +1,4 @@
-"""The files ``examples/epoch_0001.npz`` of a run: each training example, epoch by epoch."""
+"""Writes the files ``examples/epoch_0001.npz`` of a run: each training example, epoch by epoch."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from tf_mwnet.model import example_record
 
 
 class ExampleRecord(keras.callbacks.Callback):
-    """Writes what the model has recorded of each training example, once an epoch.
+    """Writes the model's record of each training example once an epoch.
 
     ``examples/epoch_0001.npz`` holds float16 ``[N]`` arrays ``loss, weight, probability`` and int32
-    ``predicted``, as they were when the example was last trained on, and the weight function at the
-    end of the epoch as float32 ``function_loss, function_weight`` (``[P]``, or ``[P, G]`` with int
-    ``function_group [K]`` for G groups of classes); the last file of a method with class-level weights
-    has ``class_change [N, K]`` too, see `Method.class_changes`. Where the truth is known, the logs get
-    the AUC of telling clean from corrupted labels by weight and by mean weight of the last five epochs
-    (high is clean) and by loss (low is clean).
+    ``predicted`` from when the example was last trained on, and the weight function at the end of the
+    epoch as float32 ``function_loss, function_weight`` (``[P]``, or ``[P, G]`` with int
+    ``function_group [K]`` for G groups of classes). The last file of a method with class-level weights
+    also has ``class_change [N, K]``, see `Method.class_changes`. If the truth is known, the logs get
+    the AUC of separating clean from corrupted labels by weight and by mean weight of the last five
+    epochs (high is clean) and by loss (low is clean).
 
     Args:
         folder: where the files go.
-        corrupted: bool ``[N]``, or None where the truth is unknown.
-        first_epoch: 0-based epoch that training starts with; files of those before are read.
+        corrupted: bool ``[N]``, or None if the truth is unknown.
+        first_epoch: 0-based epoch that training starts with; the files of earlier epochs are read.
     """
 
     EPOCHS = 5
@@ -38,7 +38,7 @@ class ExampleRecord(keras.callbacks.Callback):
         super().__init__()
         self.folder, self.corrupted = folder, corrupted
         folder.mkdir(parents=True, exist_ok=True)
-        self.weights = collections.deque(maxlen=self.EPOCHS)
+        self.weights: collections.deque[np.ndarray] = collections.deque(maxlen=self.EPOCHS)
         for epoch in range(max(0, first_epoch - self.EPOCHS), first_epoch):
             self.weights.append(load_arrays(self._path(epoch))["weight"])
 
@@ -49,7 +49,7 @@ class ExampleRecord(keras.callbacks.Callback):
         columns = example_record.columns(self.model.record)
         limit = np.finfo(np.float16).max
         names = ("loss", "weight", "probability")
-        arrays = {k: columns[k].clip(-limit, limit).astype(np.float16) for k in names}
+        arrays: dict[str, Any] = {k: columns[k].clip(-limit, limit).astype(np.float16) for k in names}
         arrays["predicted"] = np.nan_to_num(columns["predicted"], nan=-1).astype(np.int32)
         curve = weight_curve(self.model.method)
         if curve is not None:
@@ -61,10 +61,10 @@ class ExampleRecord(keras.callbacks.Callback):
             arrays["class_change"] = changes.astype(np.float16)
         write_atomically(self._path(epoch), lambda file: np.savez_compressed(file, **arrays))
         self.weights.append(arrays["weight"])
-        if self.corrupted is not None:
-            found = {
+        if self.corrupted is not None and logs is not None:
+            values = {
                 "weight": columns["weight"],
                 "mean_weight": scores.mean_of_known(self.weights),
                 "loss": -columns["loss"],
             }
-            logs |= {f"auc_{k}": scores.clean_auc(self.corrupted, v) for k, v in found.items()}
+            logs |= {f"auc_{k}": scores.clean_auc(self.corrupted, v) for k, v in values.items()}

@@ -1,8 +1,9 @@
-"""The data of a run, found, biased and split; and what "auto" stands for in its configuration."""
+"""Loads, biases and splits the data of a run, and resolves "auto" in its configuration."""
 
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 from absl import logging
 
@@ -15,14 +16,13 @@ from tf_mwnet.types import Source, Splits
 
 
 def resolve_bias(config: Experiment, source: Source) -> Experiment:
-    """Replaces what is "auto" in noise, method and labels of the meta set.
+    """Resolves "auto" in noise, method and labels of the meta set.
 
-    The digits are clean and get some noise; other data stays as it is. Where nothing is known to be
-    clean (your own data without a meta set, true labels or noise put in on purpose), the method is
-    the one that is made for a noisy meta set.
+    The digits are clean and get noise; other data is left unchanged. If no label is known to be
+    correct (your own data without a meta set, true labels or added noise), the method is rmnw, which is
+    made for a noisy meta set: see docs/which_method.md.
     """
-    if source.bias is not None:
-        config = _take_bias(config, source)
+    config = _take_bias(config, source)
     noise = config.noise
     if noise == "auto":
         noise = "flip2" if source.name == "digits" else "none"
@@ -33,7 +33,7 @@ def resolve_bias(config: Experiment, source: Source) -> Experiment:
         if not clean and not config.weight_net:
             logging.info(
                 "no label is known to be right: learning from a class-balanced sample of the training"
-                " data with a loss that stands noise (method rmnw)"
+                " data with a loss that is robust to noise (method rmnw)"
             )
     meta_labels = config.meta_labels
     if meta_labels == "auto":
@@ -50,12 +50,13 @@ def resolve_bias(config: Experiment, source: Source) -> Experiment:
 
 
 def _take_bias(config: Experiment, source: Source) -> Experiment:
-    """The configuration with what has been done to the source already; a meta_size of 0 leaves its
-    meta set out.
+    """Takes over what has been done to the source already; a meta_size of 0 leaves its meta set out.
 
     Raises:
         UserError: the configuration asks for something else.
     """
+    if source.bias is None:
+        return config
     apart = {"early_stopping"} | ({"meta_size"} if config.meta_size == 0 else set())
     taken = {k: v for k, v in source.bias.items() if k not in apart}
     for name, done in taken.items():
@@ -68,18 +69,20 @@ def _take_bias(config: Experiment, source: Source) -> Experiment:
 
 
 def resolve(config: Experiment, splits: Splits) -> Experiment:
-    """Replaces every other "auto", and 0, by what they stand for."""
+    """Resolves every other "auto", and the zeros that stand for a default."""
     spec = splits.spec
     network = networks.default_network(spec) if config.network == "auto" else config.network
-    rates = {m.meta_lr for m in map(methods.METHODS.get, config.methods) if m.learns}
+    kinds = [methods.METHODS[name] for name in config.methods]
+    rates = {kind.meta_lr for kind in kinds if kind.learns}
     augment = config.augment
     if augment == "auto":
         augment = "crop_flip" if len(spec.shape) == 3 and spec.shape[-1] == 3 else "none"
     steps = config.steps_per_epoch or -(-len(splits.train) // config.batch_size)
     if config.speed == "fast":
-        fast = meta_scope.FAST | {"meta_warmup": round(meta_scope.FAST_START * config.epochs * steps)}
-        found = {k: v for k, v in fast.items() if getattr(config, k) == DEFAULTS[k]}
-        config = dataclasses.replace(config, **found)
+        warmup = round(meta_scope.FAST_START * config.epochs * steps)
+        fast: dict[str, Any] = meta_scope.FAST | {"meta_warmup": warmup}
+        unset = {k: v for k, v in fast.items() if getattr(config, k) == DEFAULTS[k]}
+        config = dataclasses.replace(config, **unset)
     return dataclasses.replace(
         config,
         network=network,
@@ -87,8 +90,8 @@ def resolve(config: Experiment, splits: Splits) -> Experiment:
         meta_lr=config.meta_lr or (rates.pop() if len(rates) == 1 else 0.0),
         steps_per_epoch=steps,
         method_options={
-            name: options.filled(methods.METHODS[name], config.options_of(name))
-            for name in config.methods
+            name: options.filled(kind, config.options_of(name))
+            for name, kind in zip(config.methods, kinds, strict=True)
         },
         meta_size=0 if splits.meta is None else len(splits.meta),
         meta_batch_size=min(config.meta_batch_size, config.meta_size or config.meta_batch_size),
@@ -96,21 +99,21 @@ def resolve(config: Experiment, splits: Splits) -> Experiment:
 
 
 def bias_of(config: Experiment) -> data.BiasConfig:
-    """The part of a configuration that says what is done to the data."""
+    """Extracts the part of a configuration that says what is done to the data."""
     return data.BiasConfig(
         **{f.name: getattr(config, f.name) for f in dataclasses.fields(data.BiasConfig)}
     )
 
 
 def find(config: Experiment, source: Source | None = None) -> tuple[Experiment, Source]:
-    """The data of a run as it was found, and the configuration with what is "auto" in its bias.
+    """Loads the data of a run, and resolves "auto" in the bias of its configuration.
 
     Args:
-        config: what to do.
-        source: data in memory in place of ``config.dataset``.
+        config: the settings.
+        source: data in memory instead of ``config.dataset``.
 
     Raises:
-        UserError: the data can not be read, or does not fit.
+        UserError: the data cannot be read, or does not fit.
     """
     source = source or data.load(
         config.dataset,
@@ -126,11 +129,11 @@ def find(config: Experiment, source: Source | None = None) -> tuple[Experiment, 
 
 
 def load(config: Experiment, source: Source | None = None) -> tuple[Experiment, Source, Splits]:
-    """The data of a run: the resolved configuration, the source, and the splits made of it.
+    """Loads the data of a run; returns the resolved configuration, the source, and the splits.
 
     Args:
-        config: what to do, or what a run has resolved, which gives its splits again.
-        source: data in memory in place of ``config.dataset``.
+        config: the settings, or those that a run has resolved, which give the same splits again.
+        source: data in memory instead of ``config.dataset``.
 
     Raises:
         UserError: something in the configuration or in the data does not fit.

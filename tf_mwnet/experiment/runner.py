@@ -6,10 +6,11 @@ import dataclasses
 import json
 import pathlib
 import time
-from collections.abc import Callable
+from collections.abc import Iterator
 from typing import Any
 
 import keras
+import tensorflow as tf
 from absl import logging
 
 from tf_mwnet import methods, run_folder, strategies
@@ -21,21 +22,27 @@ from tf_mwnet.export.saved_models import export_classifier, export_weight_net, m
 from tf_mwnet.figures import pictures, run_data, tables, tensorboard
 from tf_mwnet.files import write_atomically
 from tf_mwnet.model import classifier_head, example_record, meta_scope
-from tf_mwnet.types import DataSpec, Source, Splits
+from tf_mwnet.model.reweighted import ReweightedModel
+from tf_mwnet.types import Source, Splits
 
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-    """What a run gives back.
+    """The result of a run.
 
     Attributes:
-        run_dir: the folder with everything.
+        run_dir: the folder with all files.
         config: the resolved configuration.
         methods: name -> summary, see `figures.tables.summary`, with the "seconds" of this call.
-        noise_rate: realised share of wrong labels in the training set, or None where unknown.
+        noise_rate: realised share of wrong labels in the training set, 0 to 1; None if unknown.
         classifiers: name -> trained classifier.
-        source: the data as it was found.
-        splits: what was made of it.
+        source: the data as it was loaded.
+        splits: the training, meta, test and validation sets made of it.
+        chief: whether this process wrote the files; False on all but one of several workers.
+
+    Example:
+        >>> result = tf_mwnet.run(tf_mwnet.Experiment(epochs=5))
+        >>> result.methods["mwnet"]["last"]
     """
 
     run_dir: pathlib.Path
@@ -45,53 +52,36 @@ class Result:
     classifiers: dict[str, keras.Model]
     source: Source
     splits: Splits
-
-
-def _export(config, splits, name, folder, model, summary) -> None:
-    seen = example_record.columns(model.record)["loss"]
-    # What the method did, which may not be what the flag says: a frozen function has its own.
-    method = model.method
-    did = {
-        "method": name,
-        "normalise": getattr(method, "normalise", None),
-        "meta_lr": config.meta_lr or method.meta_lr,
-    }
-    settings = dataclasses.asdict(config) | did
-    exported = [("classifier", model.classifier)]
-    if isinstance(method, methods.MWNet):
-        exported.append(("weight_net", method.weight_net))
-    for what, part in exported:
-        path = run_folder.exported(folder, name, what)
-        if path.exists():  # a run that was cut off after this export
-            continue
-        card = model_card(settings, splits.spec, summary, seen, what, method.group_of_class)
-        if what == "classifier":
-            export_classifier(part, splits.spec, path, card)
-        else:
-            export_weight_net(part, path, card, run_folder.weight_course(folder / name / "examples"))
-
-
-# -------------------------------------------------------------------- the whole
+    chief: bool = True
 
 
 def run(
     config: Experiment,
     source: Source | None = None,
-    classifier: Callable[[DataSpec], keras.Model] | None = None,
-) -> Result | None:
-    """Runs an experiment; gives None to the workers that are not the chief.
+    classifier: build.Maker | None = None,
+) -> Result:
+    """Runs an experiment.
 
     Args:
-        config: what to do.
-        source: data in memory (see `data.from_arrays`) in place of ``config.dataset``.
-        classifier: makes a fresh, built classifier from the data's spec, in place of
-            ``config.network``; called several times, after `keras.utils.set_random_seed`, so that
-            initial values are the same each time.
+        config: the settings.
+        source: data in memory (see `data.from_arrays`) instead of ``config.dataset``.
+        classifier: a function from the data's spec to a fresh, built classifier, instead of
+            ``config.network``. It is called several times, each time after
+            `keras.utils.set_random_seed`, so that initial values are the same.
+
+    Returns:
+        The result, on each of several workers.
 
     Raises:
         UserError: something in the configuration, the data or the run folder does not fit. Nothing
             has been written or removed then.
-        NotANumber, Interrupted, WorkerLost: see `train`.
+        NotANumber: the loss is no longer finite.
+        Interrupted: SIGINT or SIGTERM came; whole epochs are saved.
+        WorkerLost: another worker ended; whole epochs are saved.
+
+    Example:
+        >>> config = tf_mwnet.Experiment(method="mwnet", compare="erm", epochs=5)
+        >>> result = tf_mwnet.run(config)
     """
     strategy = strategies.make(config.strategy, config.replicas)
     chief = strategies.is_chief(strategy)
@@ -121,8 +111,8 @@ def run(
         keras.config.set_dtype_policy(before)
 
 
-def _check_parts(config, splits, classifier) -> None:
-    """Builds everything once, so that what does not fit is found before files are touched."""
+def _check_parts(config: Experiment, splits: Splits, classifier: build.Maker | None) -> None:
+    """Builds everything once, so that what does not fit is found before any file is touched."""
     make = build.classifier_maker(config, classifier)
     network = make(splits.spec)
     if make(splits.spec) is network:
@@ -131,36 +121,47 @@ def _check_parts(config, splits, classifier) -> None:
         )
     head = classifier_head.inspect(network, from_logits=True)
     meta_scope.indexes(network, config.meta_scope)
+    if config.then_fine_tune and splits.meta is None:
+        raise UserError(
+            f"then_fine_tune is {config.then_fine_tune} without a meta set; allowed: meta_size 1 and"
+            " above, and no weight_net"
+        )
     for name in config.methods:
+        _check_meta_set(config, splits, name)
         if not build.first_stage(config, name):
             method = build.make_method(config, name, splits, make)
             method.prepare(head)
             cheaper = build.cheaper(config, method)
             meta_scope.check_every(method, cheaper["meta_every"])
             meta_scope.check_late(method, cheaper["meta_late"], cheaper["meta_scope"])
-        if config.then_fine_tune and splits.meta is None:
-            raise UserError(
-                f"then_fine_tune is {config.then_fine_tune} without a meta set; allowed: meta_size 1 and"
-                " above, and no weight_net"
-            )
-        if not methods.METHODS[name].needs_meta or build.is_frozen(config, name):
-            continue
-        if config.weight_net:
-            raise UserError(
-                f"weight_net is set, for which there is no meta set, with method '{name}'; allowed:"
-                " mwnet"
-            )
-        if splits.meta is None:
-            raise UserError(f"method '{name}' needs a meta set and meta_size is 0; allowed: 1 and above")
 
 
-def _run(config, source, splits, folder, classifier, strategy) -> Result | None:
+def _check_meta_set(config: Experiment, splits: Splits, name: str) -> None:
+    if not methods.METHODS[name].needs_meta or build.is_frozen(config, name):
+        return
+    if config.weight_net:
+        raise UserError(
+            f"weight_net is set, for which there is no meta set, with method '{name}'; allowed: mwnet"
+        )
+    if splits.meta is None:
+        raise UserError(f"method '{name}' needs a meta set and meta_size is 0; allowed: 1 and above")
+
+
+def _run(
+    config: Experiment,
+    source: Source,
+    splits: Splits,
+    folder: pathlib.Path,
+    classifier: build.Maker | None,
+    strategy: tf.distribute.Strategy,
+) -> Result:
     chief = strategies.is_chief(strategy)
     noise_rate = float(splits.corrupted.mean()) if splits.truth_known else None
     logging.info("run folder: %s", folder)
     _log_data(splits, noise_rate)
     make = build.classifier_maker(config, classifier)
-    summaries, trained = {}, {}
+    summaries: dict[str, dict[str, Any]] = {}
+    classifiers: dict[str, keras.Model] = {}
     for name in config.methods:
         start = time.perf_counter()
         model = training.train_method(config, splits, name, folder / name, make, strategy)
@@ -170,37 +171,84 @@ def _run(config, source, splits, folder, classifier, strategy) -> Result | None:
             _export(config, splits, name, folder, model, summary)
             predictions = folder / name / run_data.PREDICTIONS
             training.keep_predictions(model.classifier, splits, predictions)
-        summaries[name], trained[name] = summary, model.classifier
+        summaries[name], classifiers[name] = summary, model.classifier
         afterwards = _afterwards(config, splits, name, folder / name, model.classifier, strategy)
-        for later, found in afterwards:
-            summaries[later], trained[later] = found
+        for later, later_summary, later_classifier in afterwards:
+            summaries[later], classifiers[later] = later_summary, later_classifier
     if chief:
-        drawn = pictures.draw_run(run_data.read(folder))
-        tensorboard.write_end(folder / "tensorboard", config, summaries, drawn)
-        count = strategy.num_replicas_in_sync
-        content = {"methods": summaries, "noise_rate": noise_rate, "replicas": count}
-        text = json.dumps(content, indent=2) + "\n"
-        write_atomically(folder / run_folder.RESULT, lambda file: file.write(text), mode="w")
+        _write_results(config, folder, summaries, noise_rate, strategy.num_replicas_in_sync)
     with strategies.watched(strategy):
         strategies.everyone(strategy, 0)  # a worker that ends early takes the others with it
-    if not chief:
-        return None
-    return Result(folder, config, summaries, noise_rate, trained, source, splits)
+    return Result(folder, config, summaries, noise_rate, classifiers, source, splits, chief)
 
 
-def _afterwards(config, splits, name, folder, classifier, strategy):
-    """Early stopping and fine-tuning: pairs of a name and ``(summary, classifier)``."""
-    rows = run_folder.read_metrics(folder / "metrics.csv")
+def _export(
+    config: Experiment,
+    splits: Splits,
+    name: str,
+    folder: pathlib.Path,
+    model: ReweightedModel,
+    summary: dict[str, Any],
+) -> None:
+    """Exports a method's classifier, and its weight net if it has one."""
+    seen = example_record.columns(model.record)["loss"]
+    method = model.method
+    # The card says what the method did: a frozen function ignores these flags.
+    used = {
+        "method": name,
+        "normalise": getattr(method, "normalise", None),
+        "meta_lr": config.meta_lr or method.meta_lr,
+    }
+    settings = dataclasses.asdict(config) | used
+    parts = {"classifier": model.classifier}
+    if isinstance(method, methods.MWNet):
+        parts["weight_net"] = method.weight_net
+    for what, part in parts.items():
+        path = run_folder.exported(folder, name, what)
+        if path.exists():  # a run that was cut off after this export
+            continue
+        card = model_card(settings, splits.spec, summary, seen, what, method.group_of_class)
+        if what == "classifier":
+            export_classifier(part, splits.spec, path, card)
+        else:
+            export_weight_net(part, path, card, run_folder.weight_course(folder / name / "examples"))
+
+
+def _afterwards(
+    config: Experiment,
+    splits: Splits,
+    name: str,
+    folder: pathlib.Path,
+    classifier: keras.Model,
+    strategy: tf.distribute.Strategy,
+) -> Iterator[tuple[str, dict[str, Any], keras.Model]]:
+    """Does early stopping and fine-tuning; yields a name, a summary and a classifier for each."""
     if splits.validation is not None:
         name = f"{name}+ES"
+        rows = run_folder.read_metrics(folder / "metrics.csv")
         classifier, epoch = training.best_classifier(classifier, folder)
-        yield name, (tables.at_epoch(rows, epoch), classifier)
+        yield name, tables.at_epoch(rows, epoch), classifier
     if config.then_fine_tune:
-        start, folder, name = time.perf_counter(), folder / "fine_tuned", f"{name}+FT"
+        start, folder = time.perf_counter(), folder / "fine_tuned"
         model = training.fine_tune(config, splits, folder, classifier, strategy)
         summary = tables.summary(run_folder.read_metrics(folder / "metrics.csv"))
         summary["seconds"] = time.perf_counter() - start
-        yield name, (summary, model.classifier)
+        yield f"{name}+FT", summary, model.classifier
+
+
+def _write_results(
+    config: Experiment,
+    folder: pathlib.Path,
+    summaries: dict[str, dict[str, Any]],
+    noise_rate: float | None,
+    replicas: int,
+) -> None:
+    """Draws the pictures and writes the results; the results come last and mark the run as finished."""
+    drawn = pictures.draw_run(run_data.read(folder))
+    tensorboard.write_end(folder / "tensorboard", config, summaries, drawn)
+    content = {"methods": summaries, "noise_rate": noise_rate, "replicas": replicas}
+    text = json.dumps(content, indent=2) + "\n"
+    write_atomically(folder / run_folder.RESULT, lambda file: file.write(text), mode="w")
 
 
 def _log_data(splits: Splits, noise_rate: float | None) -> None:

@@ -1,4 +1,4 @@
-"""Scores of training examples that tell clean from corrupted labels, and how well they do."""
+"""Scores of training examples, and how well they separate clean from corrupted labels."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from sklearn.metrics import roc_auc_score
 
 
 def mean_of_known(arrays: Iterable[np.ndarray]) -> np.ndarray:
-    """Mean over arrays ``[N]``, float64, of the values that are no NaN; NaN where none is known."""
+    """Averages arrays ``[N]``, in float64, over the values that are not NaN; NaN where all are."""
     stacked = np.stack(list(arrays)).astype(np.float64)
     known = np.isfinite(stacked)
     total, count = np.where(known, stacked, 0).sum(axis=0), known.sum(axis=0)
@@ -17,15 +17,15 @@ def mean_of_known(arrays: Iterable[np.ndarray]) -> np.ndarray:
 
 
 def clean_auc(corrupted: np.ndarray, score: np.ndarray) -> float:
-    """AUC of telling clean from corrupted labels by a score that is high for clean ones.
+    """Computes the AUC of separating clean from corrupted labels by a score that is high if clean.
 
     Args:
         corrupted: bool ``[N]``.
         score: float ``[N]``; NaN for examples not seen yet, which are left out.
 
     Returns:
-        0 to 1, 0.5 for chance; NaN where only one kind is there, or all scores are equal, as the
-        weights of plain training are.
+        0 to 1, 0.5 is chance; NaN if there is only one kind, or if all scores are equal, as the weights
+        of plain training are.
     """
     seen = np.isfinite(score)
     clean = ~corrupted[seen]

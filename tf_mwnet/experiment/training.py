@@ -1,4 +1,4 @@
-"""Training of one method into its folder, from where an earlier run was cut off."""
+"""Trains one method into its folder, continuing where an earlier run was cut off."""
 
 from __future__ import annotations
 
@@ -16,12 +16,13 @@ from tf_mwnet import methods, strategies
 from tf_mwnet.config import Experiment
 from tf_mwnet.data import images
 from tf_mwnet.data.streams import evaluation_stream, training_stream
+from tf_mwnet.errors import UserError
 from tf_mwnet.experiment import build, callbacks, example_files
 from tf_mwnet.figures.tensorboard import TensorBoard
 from tf_mwnet.files import load_arrays, write_atomically
 from tf_mwnet.model import classifier_head
 from tf_mwnet.model.reweighted import ReweightedModel
-from tf_mwnet.types import Outputs, Splits
+from tf_mwnet.types import LabelledSet, Outputs, Splits
 
 BEST = "best_epoch.npz"
 
@@ -35,22 +36,22 @@ def train(
     strategy: tf.distribute.Strategy,
     estimated: Mapping[str, Any] = build.EMPTY,
 ) -> ReweightedModel:
-    """Trains one method into ``folder``, from its last whole epoch if there is one.
+    """Trains one method into ``folder``, continuing after its last whole epoch if there is one.
 
     Args:
         config: the run's.
         splits: the data.
         name: the method.
-        folder: of its files; of several workers the chief alone writes there, and all read.
+        folder: of its files. Of several workers only the chief writes there, and all read.
         make, estimated: see `build.make_method`.
-        strategy: what to train under.
+        strategy: to train under.
 
     Raises:
         NotANumber: the loss is no longer finite.
         Interrupted: SIGINT or SIGTERM came.
         WorkerLost: another worker ended.
-        UserError: an image that is read when it is needed can not be read; or the workers do not see
-            one folder.
+        UserError: an image that is read on the fly cannot be read; or the workers do not see the same
+            folder.
     """
     with strategies.watched(strategy), strategy.scope():
         model = build.build_model(config, splits, name, make, estimated)
@@ -93,7 +94,7 @@ def train(
                     stop,
                 ],
             )
-            strategies.everyone(strategy, 0)  # what the chief has written is there
+            strategies.everyone(strategy, 0)  # wait until the chief has written its files
     except tf.errors.OpError as error:
         raise images.found_in(error) or error from None
     finally:
@@ -102,17 +103,19 @@ def train(
     return model
 
 
-def _writers(config, splits, name, folder, first) -> list[keras.callbacks.Callback]:
-    """The callbacks that write files; what one adds to the logs, the next ones see."""
+def _writers(
+    config: Experiment, splits: Splits, name: str, folder: pathlib.Path, first: int
+) -> list[keras.callbacks.Callback]:
+    """Makes the callbacks that write files; the later ones see what the earlier ones add to the logs."""
     corrupted = splits.corrupted if splits.truth_known else None
-    found: list[keras.callbacks.Callback] = []
-    found.append(example_files.ExampleRecord(folder / "examples", corrupted, first))
+    writers: list[keras.callbacks.Callback] = []
+    writers.append(example_files.ExampleRecord(folder / "examples", corrupted, first))
     if splits.validation is not None:
         held_out = evaluation_stream(splits.validation, splits.spec)()
-        found.append(callbacks.KeepBest(folder / BEST, held_out, splits.validation.y))
-    found.append(callbacks.MetricsFile(folder / "metrics.csv", first))
+        writers.append(callbacks.KeepBest(folder / BEST, held_out, splits.validation.y))
+    writers.append(callbacks.MetricsFile(folder / "metrics.csv", first))
     board = folder.parent / "tensorboard" / name
-    return [*found, TensorBoard(board, config.epochs, splits.train.y, corrupted)]
+    return [*writers, TensorBoard(board, config.epochs, splits.train.y, corrupted)]
 
 
 def train_method(
@@ -123,18 +126,18 @@ def train_method(
     make: build.Maker,
     strategy: tf.distribute.Strategy,
 ) -> ReweightedModel:
-    """Trains one method, with the stage before it where it has one; see `train`."""
+    """Trains one method, after its first stage if it has one; see `train`."""
     before = build.first_stage(config, name)
     if not before:
         return train(config, splits, name, folder, make, strategy)
-    halves = build.halves(config)
-    first = train(halves[0], splits, before, folder / "first_stage", make, strategy)
+    first_half, second_half = build.two_stages(config)
+    first = train(first_half, splits, before, folder / "first_stage", make, strategy)
     estimated = methods.METHODS[name].estimate(_outputs(first, splits))
-    return train(halves[1], splits, name, folder, make, strategy, estimated)
+    return train(second_half, splits, name, folder, make, strategy, estimated)
 
 
 def keep_predictions(classifier: keras.Model, splits: Splits, path: pathlib.Path) -> None:
-    """Writes the predicted classes of the test set as int32 ``predicted``, if they are not there."""
+    """Writes the predicted classes of the test set as int32 ``predicted``, unless the file exists."""
     if path.is_file():
         return
     outputs = classifier_head.inference(classifier)(evaluation_stream(splits.test, splits.spec)())
@@ -143,12 +146,12 @@ def keep_predictions(classifier: keras.Model, splits: Splits, path: pathlib.Path
 
 
 def best_classifier(classifier: keras.Model, folder: pathlib.Path) -> tuple[keras.Model, int]:
-    """A copy of a classifier as it was at the best epoch on the validation set, and that epoch."""
-    found = load_arrays(folder / BEST)
+    """Returns a copy of a classifier from the best epoch on the validation set, and that epoch."""
+    saved = load_arrays(folder / BEST)
     copy = copied(classifier)
     for i, variable in enumerate(copy.variables):
-        variable.assign(found[f"variable_{i:05d}"])
-    return copy, int(found["epoch"])
+        variable.assign(saved[f"variable_{i:05d}"])
+    return copy, int(saved["epoch"])
 
 
 def fine_tune(
@@ -159,6 +162,8 @@ def fine_tune(
     strategy: tf.distribute.Strategy,
 ) -> ReweightedModel:
     """Trains a copy of a classifier plainly on the meta set, see ``then_fine_tune``."""
+    if splits.meta is None:
+        raise UserError("then_fine_tune is set without a meta set; allowed: with one")
     if config.fine_tune_unit == "epochs":
         epochs, steps = config.then_fine_tune, -(-len(splits.meta) // config.batch_size)
     else:
@@ -177,19 +182,18 @@ def fine_tune(
 
 
 def copied(classifier: keras.Model) -> keras.Model:
-    """A classifier of its own with the same values, on no strategy's devices."""
+    """Copies a classifier with its values, to variables outside of any strategy."""
     copy = keras.models.clone_model(classifier)
     copy.set_weights(classifier.get_weights())
     return copy
 
 
 def _outputs(model: ReweightedModel, splits: Splits) -> Outputs:
-    def probabilities(examples):
-        if examples is None:
-            return None
+    def probabilities(examples: LabelledSet) -> np.ndarray:
         logits = classifier_head.inference(model.classifier)(evaluation_stream(examples, splits.spec)())
         return tf.nn.softmax(tf.cast(logits, tf.float64)).numpy()
 
-    meta_labels = None if splits.meta is None else splits.meta.y
-    train, meta = probabilities(splits.train), probabilities(splits.meta)
-    return Outputs(train, splits.train.y, meta, meta_labels, model.method)
+    meta, meta_labels = None, None
+    if splits.meta is not None:
+        meta, meta_labels = probabilities(splits.meta), splits.meta.y
+    return Outputs(probabilities(splits.train), splits.train.y, meta, meta_labels, model.method)

@@ -1,4 +1,4 @@
-"""What the model and the methods must know of a classifier's last layers."""
+"""Inspects the last layers of a classifier, for the model and the methods."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from tf_mwnet.types import Head
 
 
 def inspect(classifier: keras.Model, from_logits: bool) -> Head:
-    """Checks how a classifier ends.
+    """Checks how a classifier ends, and describes it.
 
     Args:
         classifier: any Keras model ``x -> [B, K]``.
-        from_logits: whether it is said to end in logits.
+        from_logits: whether the user says that it returns logits.
 
     Raises:
         UserError: it is not built, ends in probabilities while ``from_logits`` is True, or has fewer
@@ -46,7 +46,10 @@ def inspect(classifier: keras.Model, from_logits: bool) -> Head:
 
 
 def inference(classifier: keras.Model) -> Callable[[tf.data.Dataset], np.ndarray]:
-    """What gives a classifier's outputs ``[N, K]`` for a dataset ``(x, y)``, in this process alone."""
+    """Returns a function from a dataset ``(x, y)`` to a classifier's outputs ``[N, K]``.
+
+    It runs in this process alone, whatever strategy the classifier was built under.
+    """
     forward = tf.function(lambda x: classifier(x, training=False), autograph=False)
     return lambda batches: np.concatenate([forward(x).numpy() for x, _ in batches])
 
@@ -60,7 +63,7 @@ def _ending(classifier: keras.Model) -> str:
 
 
 def last_dense(classifier: keras.Model) -> keras.layers.Dense | None:
-    """The last dense layer of a Sequential or functional model, if it ends in one."""
+    """Returns the last dense layer of a Sequential or functional model that ends in one, else None."""
     if not getattr(classifier, "inputs", None):  # neither Sequential nor functional
         return None
     dense = [layer for layer in classifier.layers if isinstance(layer, keras.layers.Dense)]
@@ -68,13 +71,22 @@ def last_dense(classifier: keras.Model) -> keras.layers.Dense | None:
 
 
 def forward(classifier: keras.Model, features: bool) -> Callable:
-    """``(x, training) -> (outputs [B, K], features [B, D] or None)``.
+    """Returns a function ``(x, training) -> (outputs [B, K], features [B, D] or None)``.
 
-    The features are the input of the last dense layer; `inspect` says whether there is one. Layers
-    and variables are the classifier's own.
+    The features are the input of the last dense layer. Layers and variables are the classifier's.
+
+    Args:
+        classifier: with features, one that `last_dense` finds such a layer in.
+        features: whether they are needed.
     """
     if not features:
         return lambda x, training: (classifier(x, training=training), None)
     inputs = classifier.inputs[0] if len(classifier.inputs) == 1 else classifier.inputs
-    both = keras.Model(inputs, [classifier.outputs[0], last_dense(classifier).input])
+    last = last_dense(classifier)
+    if last is None:
+        raise UserError(
+            f"classifier '{classifier.name}' has no features; allowed: a Sequential or functional model"
+            " that ends in a dense layer"
+        )
+    both = keras.Model(inputs, [classifier.outputs[0], last.input])
     return lambda x, training: both(x, training=training)

@@ -1,4 +1,4 @@
-"""What each training example was like when it was last trained on: one row per example."""
+"""A record of each training example when it was last trained on: one row per example."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ COLUMNS = ("loss", "weight", "probability", "predicted")
 
 
 def create(num_examples: int, num_classes: int = 0) -> tf.Variable:
-    """A float32 variable ``[N + 1, 4 + K]`` of NaN; the last row is for examples of unknown index.
+    """Creates a float32 variable ``[N + 1, 4 + K]`` of NaN; the last row takes unknown indexes.
 
     Args:
         num_examples: N.
-        num_classes: K, for a method with class-level weights, else 0.
+        num_classes: K for a method with class-level weights, else 0.
     """
     return tf.Variable(
         tf.fill([num_examples + 1, len(COLUMNS) + num_classes], float("nan")),
@@ -32,7 +32,7 @@ def update(
     weights: tf.Tensor,
     changes: tf.Tensor | None = None,
 ) -> None:
-    """Writes the rows of a batch, from all replicas.
+    """Writes the rows of a batch from all replicas.
 
     Args:
         variable: see `create`.
@@ -40,8 +40,8 @@ def update(
         weights: ``[B]``, see `Method.label_weight`.
         changes: ``[B, K]``, see `Method.class_changes`.
 
-    The columns: cross-entropy of the given label in nats; weight times the size of the global batch
-    (1 is plain training); probability of the given label; predicted class.
+    The columns are cross-entropy of the given label in nats; weight times the size of the global
+    batch (1 is plain training); probability of the given label; predicted class.
     """
     logits = losses.full_precision(examples.logits)
     given = losses.cross_entropy(logits, examples.labels)
@@ -49,7 +49,7 @@ def update(
     columns = [given, weights * size, tf.exp(-given), tf.argmax(logits, axis=1)]
     if changes is not None:
         columns += tf.unstack(changes * size, axis=1)
-    # In float64, which holds every index exactly, since each gathering is a round among replicas.
+    # One gathering, since each is a round among replicas; float64 holds every index exactly.
     rows = tf.stack([tf.cast(c, tf.float64) for c in (*columns, examples.index)], axis=1)
     rows = replicas.gather(rows)
     index = tf.cast(rows[:, -1], tf.int64)
@@ -58,11 +58,11 @@ def update(
 
 
 def columns(variable: tf.Variable) -> dict[str, np.ndarray]:
-    """Column name -> float32 ``[N]``; NaN for examples that have not been seen."""
+    """Returns column name -> float32 ``[N]``; NaN for examples that have not been seen."""
     return dict(zip(COLUMNS, variable.numpy()[:-1, : len(COLUMNS)].T, strict=True))
 
 
 def class_changes(variable: tf.Variable) -> np.ndarray | None:
-    """float32 ``[N, K]``, see `Method.class_changes`, times the batch size; None if not recorded."""
-    found = variable.numpy()[:-1, len(COLUMNS) :]
-    return found if found.shape[1] else None
+    """Returns `Method.class_changes` times the batch size, float32 ``[N, K]``; None if not recorded."""
+    changes = variable.numpy()[:-1, len(COLUMNS) :]
+    return changes if changes.shape[1] else None

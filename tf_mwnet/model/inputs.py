@@ -1,6 +1,8 @@
-"""From what a user gives to ``fit`` to the stream that the model trains on."""
+"""Converts what a user gives to ``fit`` into the stream that the model trains on."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import tensorflow as tf
 
@@ -11,16 +13,25 @@ from tf_mwnet.types import EACH_ONCE, Batch
 
 
 def pairs(
-    method: Method, x, y, meta_data, batch_size: int, meta_batch_size: int, shuffle: bool, seed: int
+    method: Method,
+    x: Any,
+    y: Any,
+    meta_data: Any,
+    batch_size: int,
+    meta_batch_size: int,
+    shuffle: bool,
+    seed: int,
 ) -> tuple[shares.Stream, int | None, int | None]:
-    """The stream for a method, see `streams.paired`, with steps per epoch and number of examples.
-
-    The last two are None for datasets: they end by themselves, and carry no row numbers.
+    """Builds the stream for a method, see `streams.paired`.
 
     Args:
-        method: what is to be trained; it may need a meta set, rows, or batches drawn its own way.
+        method: it may need a meta set, row numbers, or batches drawn in another way.
         x, y, meta_data, batch_size, meta_batch_size, shuffle, seed: see `ReweightedModel.fit`; ``x``
             may be a stream.
+
+    Returns:
+        The stream, steps per epoch, and number of examples; the last two are None for datasets, which
+        end by themselves and carry no row numbers.
 
     Raises:
         UserError: something is missing, or does not fit together or with the method.
@@ -50,17 +61,18 @@ def pairs(
     return streams.paired(streams.batches(x, y, rows), meta), -(-size // batch_size), size
 
 
-def in_order(data, batch_size: int) -> shares.Stream:
-    """The stream of batches ``(x, y)`` of a stream, a dataset of batches, or arrays ``(x, y)``."""
+def in_order(data: Any, batch_size: int) -> shares.Stream:
+    """Makes a stream of batches ``(x, y)`` from a stream, a dataset of batches, or arrays ``(x, y)``."""
     if callable(data):
         return data
     if isinstance(data, tf.data.Dataset):
         return shares.sharded(data)
-    rows = tf.data.Dataset.range(_length("data", *data)).batch(batch_size)
-    return streams.once(streams.batches(*data, rows), rows.cardinality())
+    x, y = data
+    rows = tf.data.Dataset.range(_length("data", x, y)).batch(batch_size)
+    return streams.once(streams.batches(x, y, rows), rows.cardinality())
 
 
-def _meta_batches(meta_data, batch_size, shuffle, seed):
+def _meta_batches(meta_data: Any, batch_size: int, shuffle: bool, seed: int) -> shares.Stream | None:
     if meta_data is None:
         return None
     if isinstance(meta_data, tf.data.Dataset):
@@ -73,7 +85,7 @@ def _meta_batches(meta_data, batch_size, shuffle, seed):
     return streams.batches(x, y, rows)
 
 
-def _plain_batch(*batch):
+def _plain_batch(*batch: Any) -> Batch:
     if len(batch) != 2:
         raise UserError(f"a dataset gives elements of {len(batch)} parts; allowed: (x, y)")
     x, y = batch
@@ -81,7 +93,7 @@ def _plain_batch(*batch):
     return Batch(x, y, tf.fill([size], tf.constant(-1, tf.int64)))
 
 
-def _length(name: str, x, y) -> int:
+def _length(name: str, x: Any, y: Any) -> int:
     if x is None or y is None:
         raise UserError(f"{name} has no labels; allowed: arrays x and y, or a dataset of (x, y)")
     sizes = {len(part) for part in tf.nest.flatten((x, y))}

@@ -1,21 +1,21 @@
-"""Cheaper meta gradients: which parameters the virtual step moves, and how often there is one.
+"""Cheaper meta gradients: which parameters the virtual step moves, and how often it is taken.
 
 With the virtual step on the parameters S alone, the gradient with respect to the weights is
 
     G_i = -a < grad_S l_i(w), grad_S L(w_hat) >,
 
-the terms of the others left out: backward passes of the virtual step and of the meta loss end at the
-first layer of S.
+without the terms of the other parameters: the backward passes of the virtual step and of the meta
+loss end at the first layer of S.
 
-With a late step of the weight net, the classifier's step takes the weights from before it,
+With a late step of the weight net, the classifier is updated with the weights from before it,
 
-    w <- w - a sum_i V(l_i; theta_t) grad l_i(w)        in place of        V(l_i; theta_{t+1}),
+    w <- w - a sum_i V(l_i; theta_t) grad l_i(w)        instead of         V(l_i; theta_{t+1}),
 
-so that it shares its backward pass with the virtual step.
+and shares its backward pass with the virtual step.
 
-With a meta gradient in every k-th step only, the weight net keeps still in between. A run multiplies
-its learning rate by k then, so that it moves as far in an epoch, and can have all of its first steps
-learn, since a classifier that has learned wrong labels by heart does not forget them.
+With a meta gradient in every k-th step only, the weight net does not change in between. A run then
+multiplies its learning rate by k, so that it moves as far per epoch. It can also let all of its first
+steps learn, since a classifier does not forget the wrong labels that it has memorised.
 """
 
 from __future__ import annotations
@@ -28,22 +28,22 @@ from tf_mwnet.model import classifier_head
 
 SCOPES = ("all", "last_stage", "head")
 SPEEDS = ("exact", "fast")
-# What "fast" stands for, and the share of a run's steps at its start that all learn.
+# The settings of "fast", and the first part of a run in which every step learns.
 FAST = {"meta_batch_size": 25, "meta_every": 10}
 FAST_START = 0.1
 
 
 def indexes(classifier: keras.Model, scope: str) -> list[int]:
-    """Places in ``classifier.trainable_variables`` of the parameters in a scope, rising.
+    """Returns the positions in ``classifier.trainable_variables`` of a scope's parameters, ascending.
 
     Args:
         classifier: built.
-        scope: "all"; "head", the last dense layer; "last_stage", the layers with parameters that work
-            at the last (smallest) size of the feature maps, and what follows them. A classifier
-            without feature maps has no stages: its last stage is its head.
+        scope: "all"; "head", the last dense layer; "last_stage", the layers with parameters at the
+            last (smallest) size of the feature maps, and those behind them. Without feature maps the
+            last stage is the head.
 
     Raises:
-        UserError: the scope is unknown, or a subclassed model's layers are not known to be in order.
+        UserError: the scope is unknown, or the order of a subclassed model's layers is not known.
     """
     choose("meta_scope", scope, dict.fromkeys(SCOPES))
     variables = classifier.trainable_variables
@@ -68,7 +68,7 @@ def indexes(classifier: keras.Model, scope: str) -> list[int]:
 
 
 def check_every(method: Method, every: int) -> None:
-    """Raises ``UserError`` where a method can not do without the meta gradient of each step."""
+    """Raises ``UserError`` for a method that needs the meta gradient of each step."""
     check_range("meta_every", every, 1)
     if every > 1 and not (method.learns and method.trainable_variables):
         raise UserError(
@@ -78,7 +78,7 @@ def check_every(method: Method, every: int) -> None:
 
 
 def check_late(method: Method, late: bool, scope: str) -> None:
-    """Raises ``UserError`` where the weights of a step are not those that a method keeps."""
+    """Raises ``UserError`` for a late step of a method whose weights depend on the step's gradient."""
     if not late:
         return
     if scope != "all":
@@ -92,6 +92,8 @@ def check_late(method: Method, late: bool, scope: str) -> None:
 
 
 def _size(layer: keras.Layer) -> int:
-    """Pixels of a layer's feature maps; 0 where it gives none."""
-    shape = getattr(getattr(layer, "output", None), "shape", ())
-    return int(shape[1] * shape[2]) if len(shape) == 4 and None not in shape[1:3] else 0
+    """Counts the pixels of a layer's feature maps; 0 if it returns none."""
+    shape: tuple[int | None, ...] = getattr(getattr(layer, "output", None), "shape", ())
+    if len(shape) != 4 or shape[1] is None or shape[2] is None:
+        return 0
+    return shape[1] * shape[2]

@@ -1,6 +1,9 @@
-"""How ``fit`` calls the steps of a model: the functions that are compiled from them."""
+"""The compiled functions that ``fit`` and ``evaluate`` call, made from the steps of a model."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -10,50 +13,54 @@ from tf_mwnet.errors import UserError
 
 
 class StepFunctions(keras.Model):
-    """Keras's, and what it lacks: steps of two kinds in turn, and several workers.
+    """Adds to Keras's functions: alternating steps of two kinds, and training on several workers.
 
-    Keras averages what the replicas return in a way that fails on several workers; there the functions
-    are our own, and average by `tf.distribute.Strategy.reduce`.
+    Keras averages the replicas' results in a way that fails on several workers; there the functions
+    are our own and average by `tf.distribute.Strategy.reduce`.
     """
 
+    train_function: Callable[[Any], Any] | None
+    test_function: Callable[[Any], Any] | None
     _meta_every, _meta_warmup, _turn, _learning = 1, 0, 0, True
 
-    def make_train_function(self, force=False):
-        """As Keras's; with ``meta_every`` a second function, for the steps that do not learn."""
+    def make_train_function(self, force: bool = False) -> None:
+        """Makes the train function; with ``meta_every`` a second one for the steps that do not learn."""
         if self.train_function is not None and not force:
             return
-        self.train_function = self._function("train")
+        learning_step = self._function("train")
+        self.train_function = learning_step
         if self._meta_every == 1:
             return
-        functions = {True: self.train_function, False: self._function("train")}
+        functions = {True: learning_step, False: self._function("train")}
 
-        def one_step(iterator):
+        def one_step(iterator: Any) -> Any:
             turn = self._turn
-            # Read while a function is traced.
+            # `train_step` reads this while it is traced.
             self._learning = turn < self._meta_warmup or turn % self._meta_every == 0
             self._turn += 1
             return functions[self._learning](iterator)
 
         self.train_function = one_step
 
-    def make_test_function(self, force=False):
-        """As Keras's."""
+    def make_test_function(self, force: bool = False) -> None:
+        """Makes the test function."""
         if self.test_function is None or force:
             self.test_function = self._function("test")
 
-    def _function(self, what: str):
+    def _function(self, what: str) -> Callable[[Any], Any]:
         strategy = self.distribute_strategy
         if not strategies.several_workers(strategy):
             getattr(super(), f"make_{what}_function")(force=True)
             return getattr(self, f"{what}_function")
-        step, names = getattr(self, f"{what}_step"), []
+        step = getattr(self, f"{what}_step")
+        names: list[str] = []
 
-        def packed(data):
+        def packed(data: Any) -> tf.Tensor:
             results = step(data)
             names[:] = results
             return tf.stack([tf.cast(v, tf.float32) for v in results.values()])
 
-        def one_step(iterator):
+        def one_step(iterator: Any) -> dict[str, tf.Tensor]:
             results = strategy.run(packed, args=(next(iterator),))
             means = strategy.reduce(tf.distribute.ReduceOp.MEAN, results, axis=None)
             return dict(zip(names, tf.unstack(means), strict=True))
@@ -61,7 +68,7 @@ class StepFunctions(keras.Model):
         return one_step if self.run_eagerly else tf.function(one_step, autograph=False)
 
     def check_workers(self, jit_compile: bool, steps_per_execution: int) -> None:
-        """Raises ``UserError`` for what only Keras's functions can do, on several workers."""
+        """Raises ``UserError`` for features of Keras's functions that several workers do not have."""
         if not strategies.several_workers(self.distribute_strategy):
             return
         for name, value, allowed in (
@@ -72,20 +79,22 @@ class StepFunctions(keras.Model):
                 raise UserError(f"{name} is {value} with several workers; allowed: {allowed}")
 
     def build_metrics(self, labels: tf.TensorSpec) -> None:
-        """Has the metrics make their variables, which they else do when they first see labels.
+        """Lets the metrics create their variables before the first step.
 
-        In the first step TensorFlow would then trace it twice. Under a strategy Keras does this.
+        They would create them on their first labels, and TensorFlow would trace the first step twice.
+        Under a strategy Keras does the same.
         """
         shape = getattr(getattr(self, "classifier", None), "output_shape", None)
-        known = isinstance(shape, tuple) and None not in (*shape[1:], *labels.shape[1:])
-        if self._distribute_strategy is None and known:
+        if self._distribute_strategy is not None or not isinstance(shape, tuple):
+            return
+        if None not in (*shape[1:], *labels.shape[1:]):
             given = tf.zeros([1, *labels.shape[1:]], labels.dtype)
             self.compute_metrics(None, given, tf.zeros([1, *shape[1:]], self.compute_dtype))
             self.reset_metrics()
 
-    def _maybe_symbolic_build(self, iterator=None, data_batch=None):
-        # Under a strategy Keras learns the shapes of the first batch by averaging it over replicas,
-        # which wants parts of one size and the form (x, y). The first replica's part serves as well.
+    def _maybe_symbolic_build(self, iterator: Any = None, data_batch: Any = None) -> None:
+        # Under a strategy Keras finds the shapes of the first batch by averaging it over replicas,
+        # which needs parts of one size in the form (x, y). The first replica's part is enough.
         if self._distribute_strategy is not None and iterator is not None:
             local = self.distribute_strategy.experimental_local_results
             _, _, batches = next(iter(iterator))

@@ -1,11 +1,12 @@
-"""The train step of `ReweightedModel`: forward pass, weights, what is learned, update.
+"""The train step of `ReweightedModel`: forward pass, weights, meta step, update.
 
 `tf_mwnet.meta` has the equations of the meta gradient.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 import keras
 import tensorflow as tf
@@ -20,12 +21,18 @@ if TYPE_CHECKING:
     from tf_mwnet.model.reweighted import ReweightedModel
 
 
-def train_step(model: ReweightedModel, data: dict[str, Batch], learning: bool = True):
+# weights, sources, targets, further factors -> gradients with respect to the sources
+LossGradient = Callable[..., list[tf.Tensor]]
+
+
+def train_step(
+    model: ReweightedModel, data: dict[str, Batch], learning: bool = True
+) -> dict[str, tf.Tensor]:
     """Takes one step and returns the metrics so far.
 
     Args:
-        model: compiled.
-        data: ``{"train": Batch, "meta": Batch}``, the second where the method takes one.
+        model: a compiled model.
+        data: ``{"train": Batch, "meta": Batch}``, the second if the method takes meta batches.
         learning: whether the method learns in this step.
     """
     train, method = data["train"], model.method
@@ -37,7 +44,12 @@ def train_step(model: ReweightedModel, data: dict[str, Batch], learning: bool = 
         penalties = [*model.classifier.losses, *method.losses]
         penalty = tf.add_n(penalties) if penalties else None
 
-    def loss_gradient(weights, sources, targets=(example_losses,), factors=()):
+    def loss_gradient(
+        weights: tf.Tensor,
+        sources: Sequence[tf.Tensor],
+        targets: Sequence[tf.Tensor] = (example_losses,),
+        factors: Sequence[tf.Tensor] = (),
+    ) -> list[tf.Tensor]:
         scaled = [model.optimizer.scale_loss(w) for w in (weights, *factors)]
         return dense(tape.gradient(targets, sources, output_gradients=scaled), sources)
 
@@ -45,13 +57,13 @@ def train_step(model: ReweightedModel, data: dict[str, Batch], learning: bool = 
     features = None if features is None else stop(features)
     examples = Examples(stop(example_losses), stop(logits), train.y, train.index, features)
     method.observe(examples)
-    own = parameters[: len(model.classifier.trainable_variables)]  # a method's may follow
+    own = parameters[: len(model.classifier.trainable_variables)]  # the method's follow
     probe = _probe(model, train.x, own, loss_gradient)
     weights = stop(method.example_weights(examples))
-    shared = None  # the virtual step's gradient, where it is that of the real step too
+    shared = None  # the virtual step's gradient, if the real step uses the same weights
     if method.learns and learning:
-        learned, found = _learn(model, examples, weights, probe, loss_gradient, data.get("meta"))
-        weights, shared = (weights, found) if model.late else (stop(learned), None)
+        new_weights, inner = _learn(model, examples, weights, probe, loss_gradient, data.get("meta"))
+        weights, shared = (weights, inner) if model.late else (stop(new_weights), None)
     if shared is not None and penalty is None:
         gradients = shared
     elif penalty is None:
@@ -65,7 +77,7 @@ def train_step(model: ReweightedModel, data: dict[str, Batch], learning: bool = 
     return _report(model, train, outputs, examples, weights)
 
 
-def _example_losses(model, logits, train):
+def _example_losses(model: ReweightedModel, logits: tf.Tensor, train: Batch) -> tf.Tensor:
     own = model.method.example_losses(logits, train.y, train.index)
     if model.method.peer is None:
         return own
@@ -73,7 +85,9 @@ def _example_losses(model, logits, train):
     return tf.stack([own, model.method.example_losses(other, train.y, train.index)], axis=1)
 
 
-def _probe(model, x, parameters, loss_gradient) -> Probe:
+def _probe(
+    model: ReweightedModel, x: Any, parameters: list[tf.Tensor], loss_gradient: LossGradient
+) -> Probe:
     return Probe(
         model.classifier,
         x,
@@ -85,8 +99,15 @@ def _probe(model, x, parameters, loss_gradient) -> Probe:
     )
 
 
-def _learn(model, examples, weights, probe, loss_gradient, meta):
-    """What `Method.learn` returns, and the gradient of the virtual step or None.
+def _learn(
+    model: ReweightedModel,
+    examples: Examples,
+    weights: tf.Tensor,
+    probe: Probe,
+    loss_gradient: LossGradient,
+    meta: Batch | None,
+) -> tuple[tf.Tensor, list[tf.Tensor] | None]:
+    """Takes the meta step; returns the new weights, and the gradient of the virtual step or None.
 
     The virtual step moves the parameters in ``model.scope``.
     """
@@ -94,15 +115,16 @@ def _learn(model, examples, weights, probe, loss_gradient, meta):
         return model.method.learn(None, examples, model.meta_optimizer), None
     moved = [probe.parameters[i] for i in model.scope]
 
-    def meta_loss(virtual):
+    def meta_loss(virtual: list[tf.Tensor]) -> tf.Tensor:
         parameters = list(probe.parameters)
         for place, value in zip(model.scope, virtual, strict=True):
             parameters[place] = value
         each = model.method.meta_loss(probe.logits(parameters, meta.x), meta.y)
         return tf.reduce_sum(each) / replicas.batch_size(each, each.dtype)
 
-    one = tf.ones([], weights.dtype)
-    scaling = model.meta_optimizer is not None
+    meta_scale = tf.ones([], weights.dtype)
+    if model.meta_optimizer is not None:
+        meta_scale = model.meta_optimizer.scale_loss(meta_scale)
     gradient, loss, _, inner = weight_gradient(
         lambda weights: loss_gradient(weights, moved),
         weights,
@@ -110,14 +132,20 @@ def _learn(model, examples, weights, probe, loss_gradient, meta):
         probe.learning_rate,
         meta_loss,
         loss_scale=probe.scale,
-        meta_scale=model.meta_optimizer.scale_loss(one) if scaling else one,
+        meta_scale=meta_scale,
         virtual_step=model.method.meta_gradient == "virtual",
     )
     model.means["meta_loss"].update_state(loss * replicas.count())
     return model.method.learn(gradient, examples, model.meta_optimizer), inner
 
 
-def _report(model, train, outputs, examples, weights):
+def _report(
+    model: ReweightedModel,
+    train: Batch,
+    outputs: tf.Tensor,
+    examples: Examples,
+    weights: tf.Tensor,
+) -> dict[str, tf.Tensor]:
     if model.record is not None:
         label_weights = model.method.label_weight(weights, examples)
         changes = model.method.class_changes(weights, examples)
