@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from tf_mwnet.model.reweighted import ReweightedModel
     from tf_mwnet.networks.weight_function import WeightFunction
 
-__version__ = "0.1.0"
+__version__ = "0.2.0.dev0"
 
 __all__ = [
     "Experiment",
