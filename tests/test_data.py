@@ -88,6 +88,8 @@ def test_bad_matrix_files(tmp_path):
         data.transition_matrix(str(tmp_path / "pickle.npy"), 0.1, 2, rng)
     with pytest.raises(UserError, match=r"unknown noise 'flip3'.*flip2"):
         data.transition_matrix("flip3", 0.1, 2, rng)
+    with pytest.raises(UserError, match="noise is 'a .csv or .npy file'; allowed: the path of such"):
+        data.transition_matrix("a .csv or .npy file", 0.1, 2, rng)
     with pytest.raises(UserError, match=r"noise_rate is 1.2; allowed: 0 to 1"):
         data.transition_matrix("flip", 1.2, 2, rng)
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from tf_mwnet.errors import UserError, quoted
 from tf_mwnet.types import Source
 
 
-def inputs(name: str, x: np.ndarray) -> np.ndarray:
+def inputs(name: str, x: ArrayLike) -> np.ndarray:
     """Returns ``x`` as uint8 or float32 ``[N, ...]`` with at least one axis beside N.
 
     Raises:
@@ -44,7 +45,7 @@ def constant_images(name: str, x: np.ndarray, ids: np.ndarray) -> None:
         )
 
 
-def labels(name: str, y: np.ndarray, size: int, num_classes: int | None = None) -> np.ndarray:
+def labels(name: str, y: ArrayLike, size: int, num_classes: int | None = None) -> np.ndarray:
     """Returns ``y`` as int64 ``[size]``.
 
     Raises:
@@ -69,7 +70,7 @@ def labels(name: str, y: np.ndarray, size: int, num_classes: int | None = None) 
     return y
 
 
-def ids(name: str, names: np.ndarray, size: int) -> np.ndarray:
+def ids(name: str, names: ArrayLike, size: int) -> np.ndarray:
     """Returns ids as strings ``[size]``.
 
     Raises:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 from absl import logging
+from numpy.typing import ArrayLike
 
 from tf_mwnet.data import bias, checks, images
 from tf_mwnet.errors import UserError, check_range, choose, quoted
@@ -61,9 +63,7 @@ def select_classes(found: Source, classes: tuple[str, ...]) -> Source:
     new = np.full(len(found.class_names), -1)
     new[kept] = np.arange(len(kept))
 
-    def keep(part: LabelledSet | None) -> LabelledSet | None:
-        if part is None:
-            return None
+    def keep(part: LabelledSet) -> LabelledSet:
         part = part.take((new[part.y] >= 0) & (new[part.true_y] >= 0))
         return dataclasses.replace(part, y=new[part.y], true_y=new[part.true_y])
 
@@ -71,8 +71,8 @@ def select_classes(found: Source, classes: tuple[str, ...]) -> Source:
     return dataclasses.replace(
         found,
         train=keep(found.train),
-        test=keep(found.test),
-        meta=keep(found.meta),
+        test=None if found.test is None else keep(found.test),
+        meta=None if found.meta is None else keep(found.meta),
         class_names=tuple(found.class_names[k] for k in kept),
         superclass=superclass,
     )
@@ -100,7 +100,9 @@ def balanced_rows(
     return bias.keep_counts(labels, counts, rng)
 
 
-def hold_out_meta(x, y: np.ndarray, seed: int):
+def hold_out_meta(
+    x: Any, y: ArrayLike, seed: int
+) -> tuple[tuple[Any, np.ndarray], tuple[Any, np.ndarray]]:
     """Takes a class-balanced meta set with the labels as they are out of a training set.
 
     Args:
@@ -124,7 +126,7 @@ def hold_out_meta(x, y: np.ndarray, seed: int):
     logging.warning("no meta set: taking %d examples of each class out of the training set for it", each)
     left = np.setdiff1d(np.arange(len(y)), rows)
 
-    def take(which):
+    def take(which: np.ndarray) -> tuple[Any, np.ndarray]:
         return tf.nest.map_structure(lambda part: np.asarray(part)[which], x), y[which]
 
     return take(left), take(rows)
@@ -156,7 +158,9 @@ def _hold_out_test(
     return _without(train, rows), test.with_labels(test.true_y)
 
 
-def _imbalance(train: LabelledSet, config: BiasConfig, num_classes: int, rng) -> LabelledSet:
+def _imbalance(
+    train: LabelledSet, config: BiasConfig, num_classes: int, rng: np.random.Generator
+) -> LabelledSet:
     check_range("imbalance_factor", config.imbalance_factor, 1)
     if config.class_counts:
         if len(config.class_counts) != num_classes:
@@ -210,6 +214,8 @@ def make_splits(found: Source, config: BiasConfig) -> Splits:
     test_rng, meta_rng, imbalance_rng = (np.random.default_rng(s) for s in seeds[:3])
     noise_rng = np.random.default_rng(noise_seed)
     if found.bias is not None:
+        if found.test is None:
+            raise UserError(f"{found.name} was biased and has no test set; allowed: with its test set")
         meta = found.meta if config.meta_size else None
         return _splits(found, found.train, meta, found.test, found.transition, config, seeds[4])
     found = select_classes(found, tuple(config.classes))
@@ -235,7 +241,15 @@ def make_splits(found: Source, config: BiasConfig) -> Splits:
     return _splits(found, train, meta, test, matrix, config, seeds[4])
 
 
-def _splits(found, train, meta, test, matrix, config, seed) -> Splits:
+def _splits(
+    found: Source,
+    train: LabelledSet,
+    meta: LabelledSet | None,
+    test: LabelledSet,
+    matrix: np.ndarray | None,
+    config: BiasConfig,
+    seed: np.random.SeedSequence,
+) -> Splits:
     validation = None
     if config.early_stopping:
         if config.early_stopping >= len(train):

@@ -59,7 +59,7 @@ class WeightFunction:
         self.has_course = self._at_progress is not None
         self.normalised = bool(self.card.get("normalised", True))
 
-    def _check_signature(self):
+    def _check_signature(self) -> None:
         inputs, outputs = {}, {}
         if self._function is not None:
             inputs = self._function.structured_input_signature[1]
