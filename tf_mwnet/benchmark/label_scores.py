@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import pathlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from tf_mwnet.cli import console
 
@@ -32,7 +33,7 @@ def of_run(run: run_data.RunData, method: str) -> dict[str, np.ndarray]:
     labels = run.labels["train_y"]
     arrays = [load_arrays(path) for path in run.records(method)]
 
-    def column(name, part):
+    def column(name: str, part: Sequence[Mapping[str, np.ndarray]]) -> np.ndarray:
         return mean_of_known(a[name][: len(labels)].astype(float) for a in part)
 
     s = evidence.recorded(run.folder / method / "examples", labels, len(run.class_names))
@@ -76,7 +77,8 @@ def run(values: flags.FlagValues) -> str:
         for method in data.methods:
             if METHODS[method].trains_on == "meta":
                 continue
-            row = {"data": data.config["dataset"], "noise": noise, "method": method, "run": folder.name}
+            row: dict[str, Any] = {"data": data.config["dataset"], "noise": noise, "method": method}
+            row["run"] = folder.name
             for name, score in of_run(data, method).items():
                 known = np.isfinite(score)
                 row[name] = figures(wrong[known], score[known])["auc"]
@@ -86,7 +88,7 @@ def run(values: flags.FlagValues) -> str:
     if values.csv:
         write_csv(pathlib.Path(values.csv), rows, list(rows[0]), digits=4)
     names = [name for name in rows[0] if name not in (*FACTS, "run")]
-    groups: dict[tuple, list] = {}
+    groups: dict[tuple[str, ...], list[dict[str, Any]]] = {}
     for row in rows:
         groups.setdefault(tuple(row[name] for name in FACTS), []).append(row)
     lines = [

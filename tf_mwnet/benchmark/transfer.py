@@ -20,6 +20,7 @@ console.start()
 
 import pandas as pd  # noqa: E402
 from absl import flags  # noqa: E402
+from matplotlib.figure import Figure  # noqa: E402
 
 from tf_mwnet.cli.flags import parse  # noqa: E402
 from tf_mwnet.config import read_json  # noqa: E402
@@ -87,7 +88,9 @@ def net_of(out: pathlib.Path, name: str, bias: str, seed: int) -> pathlib.Path:
     return exported(folder_of(out, name, bias, seed, "anew"), "mwnet", "weight_net")
 
 
-def learning(out, sets, biases, seeds) -> list[Job]:
+def learning(
+    out: pathlib.Path, sets: Sequence[str], biases: Sequence[str], seeds: Sequence[int]
+) -> list[Job]:
     """The runs that learn a weight net, and plain ones."""
     return [
         Job(folder_of(out, name, bias, seed, kind), bias, method, method,
@@ -97,7 +100,9 @@ def learning(out, sets, biases, seeds) -> list[Job]:
     ]  # fmt: skip
 
 
-def transferring(out, sets, biases, seeds) -> list[Job]:
+def transferring(
+    out: pathlib.Path, sets: Sequence[str], biases: Sequence[str], seeds: Sequence[int]
+) -> list[Job]:
     """The runs with another data set's weight net."""
     return [
         Job(folder_of(out, name, bias, seed, f"{how} {source}"), bias, "mwnet", f"{how} {source}",
@@ -109,7 +114,9 @@ def transferring(out, sets, biases, seeds) -> list[Job]:
     ]  # fmt: skip
 
 
-def rows(out, sets, biases, seeds) -> list[dict[str, Any]]:
+def rows(
+    out: pathlib.Path, sets: Sequence[str], biases: Sequence[str], seeds: Sequence[int]
+) -> list[dict[str, Any]]:
     """What the runs that have ended came to."""
     found = []
     for bias, target, seed in itertools.product(biases, sets, seeds):
@@ -135,7 +142,7 @@ def _frame(found: Sequence[dict[str, Any]]) -> pd.DataFrame:
     return frame
 
 
-def picture(found: Sequence[dict[str, Any]]):
+def picture(found: Sequence[dict[str, Any]]) -> Figure:
     """Gains on plain training with the same seed, a panel per bias, see `plots.methods`."""
     frame = _frame(found)
     panels: dict[str, dict[str, list[float]]] = {}
@@ -164,15 +171,16 @@ def table(found: Sequence[dict[str, Any]]) -> str:
 
 def define_flags() -> flags.FlagValues:
     values = console.new_flags()
-    define = {"flag_values": values}
-    flags.DEFINE_list("sets", list(SETS), "data sets", **define)
-    flags.DEFINE_list("biases", list(BIASES), f"of {', '.join(BIASES)}", **define)
-    flags.DEFINE_list("seeds", ["0", "1", "2"], "each is seed and data_seed", **define)
-    flags.DEFINE_string("data_dir", "", "folder of TensorFlow Datasets", **define)
-    flags.DEFINE_string("out", "runs/transfer", "folder of the runs", **define)
-    flags.DEFINE_integer("jobs", 1, "runs at a time", **define)
-    flags.DEFINE_string("csv", "", "file for a row per run", **define)
-    flags.DEFINE_string("png", "", "file for a picture of the gains on plain training", **define)
+    flags.DEFINE_list("sets", list(SETS), "data sets", flag_values=values)
+    flags.DEFINE_list("biases", list(BIASES), f"of {', '.join(BIASES)}", flag_values=values)
+    flags.DEFINE_list("seeds", ["0", "1", "2"], "each is seed and data_seed", flag_values=values)
+    flags.DEFINE_string("data_dir", "", "folder of TensorFlow Datasets", flag_values=values)
+    flags.DEFINE_string("out", "runs/transfer", "folder of the runs", flag_values=values)
+    flags.DEFINE_integer("jobs", 1, "runs at a time", flag_values=values)
+    flags.DEFINE_string("csv", "", "file for a row per run", flag_values=values)
+    flags.DEFINE_string(
+        "png", "", "file for a picture of the gains on plain training", flag_values=values
+    )
     return values
 
 

@@ -60,7 +60,14 @@ def transferred(found: Sequence[dict[str, Any]], name: str, bias: str) -> dict[s
     return {"test_accuracy": accuracy}
 
 
-def put(out: pathlib.Path, runs: pathlib.Path, name: str, bias: str, seed: int, found) -> pathlib.Path:
+def put(
+    out: pathlib.Path,
+    runs: pathlib.Path,
+    name: str,
+    bias: str,
+    seed: int,
+    found: Sequence[dict[str, Any]],
+) -> pathlib.Path:
     """Puts one weight net into ``out``; returns its folder.
 
     Raises:
@@ -103,13 +110,20 @@ def _percent(found: dict[str, Any] | None) -> str:
 
 def define_flags() -> flags.FlagValues:
     values = console.new_flags()
-    define = {"flag_values": values}
-    flags.DEFINE_string("runs", "runs/transfer", "folder of the transfer benchmark's runs", **define)
-    flags.DEFINE_list("sets", list(transfer.SETS), "data sets whose weight nets are taken", **define)
-    flags.DEFINE_list("biases", list(transfer.BIASES), "biases they were learned under", **define)
-    flags.DEFINE_integer("seed", 0, "whose weight net is taken", **define)
-    flags.DEFINE_list("seeds", ["0", "1", "2"], "what the card's accuracies are means of", **define)
-    flags.DEFINE_string("out", "saved_models", "folder of the weight nets", **define)
+    flags.DEFINE_string(
+        "runs", "runs/transfer", "folder of the transfer benchmark's runs", flag_values=values
+    )
+    flags.DEFINE_list(
+        "sets", list(transfer.SETS), "data sets whose weight nets are taken", flag_values=values
+    )
+    flags.DEFINE_list(
+        "biases", list(transfer.BIASES), "biases they were learned under", flag_values=values
+    )
+    flags.DEFINE_integer("seed", 0, "whose weight net is taken", flag_values=values)
+    flags.DEFINE_list(
+        "seeds", ["0", "1", "2"], "what the card's accuracies are means of", flag_values=values
+    )
+    flags.DEFINE_string("out", "saved_models", "folder of the weight nets", flag_values=values)
     return values
 
 

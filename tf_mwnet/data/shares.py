@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 import tensorflow as tf
 
@@ -28,8 +27,12 @@ class Share:
 
 
 WHOLE = Share()
-# What gives a dataset of the parts of a share.
-Stream = Callable[[Share], tf.data.Dataset]
+
+
+class Stream(Protocol):
+    """What gives a dataset of the parts of a share."""
+
+    def __call__(self, share: Share = WHOLE) -> tf.data.Dataset: ...
 
 
 def bounds(
