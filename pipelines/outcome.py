@@ -29,11 +29,15 @@ def keep_pages(store: Store, start: float, folder: pathlib.Path) -> list[pathlib
         )  # fmt: skip
         for number, row in enumerate(made, 1):
             path = folder / (name if number == 1 else name.replace(".", f"-{number}."))
-            content = (pathlib.Path(row["uri"]) / file).read_bytes()
             folder.mkdir(parents=True, exist_ok=True)
-            write_atomically(path, lambda target, content=content: target.write(content))
+            _copy(pathlib.Path(row["uri"]) / file, path)
             copies.append(path)
     return copies
+
+
+def _copy(source: pathlib.Path, target: pathlib.Path) -> None:
+    content = source.read_bytes()
+    write_atomically(target, lambda file: file.write(content))
 
 
 def report(store: Store, start: float, pages: pathlib.Path) -> str:

@@ -94,12 +94,13 @@ class Store:
             inputs: name -> URI of an artifact.
         """
         with self._open() as found:
-            task = found.execute(
+            found.execute(
                 "INSERT INTO tasks (component, state, started, pid, parameters, versions)"
                 " VALUES (?, ?, ?, ?, ?, ?)",
                 (component, RUNNING, time.time(), os.getpid(),
                  json.dumps(dict(parameters)), json.dumps(dict(versions))),
-            ).lastrowid  # fmt: skip
+            )  # fmt: skip
+            task: int = found.execute("SELECT last_insert_rowid()").fetchone()[0]
             found.executemany(
                 "INSERT INTO inputs VALUES (?, ?, ?)", [(task, k, v) for k, v in inputs.items()]
             )

@@ -6,7 +6,8 @@ import dataclasses
 import functools
 import pathlib
 import tempfile
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 from absl import logging
 
@@ -14,8 +15,13 @@ from pipelines.work.shared import FACTS, bias_of, experiment_of, keep_page, reco
 from tf_mwnet.errors import UserError
 from tf_mwnet.files import new_folder
 
+if TYPE_CHECKING:
+    from kfp import dsl
 
-def example_gen(flags, runner, beam_options, examples) -> dict[str, Any]:
+
+def example_gen(
+    flags: Sequence[str], runner: str, beam_options: Sequence[str], examples: dsl.Dataset
+) -> dict[str, Any]:
     from pipelines import beam_jobs
     from tf_mwnet import data
     from tf_mwnet.data import records
@@ -46,7 +52,13 @@ def example_gen(flags, runner, beam_options, examples) -> dict[str, Any]:
     return {"data_set": found.name, "examples": sizes}
 
 
-def statistics_gen(examples, runner, beam_options, statistics, page) -> dict[str, Any]:
+def statistics_gen(
+    examples: dsl.Dataset,
+    runner: str,
+    beam_options: Sequence[str],
+    statistics: dsl.Artifact,
+    page: dsl.HTML,
+) -> dict[str, Any]:
     from pipelines import beam_jobs
     from pipelines.work import pages
     from pipelines.work import statistics as found
@@ -63,7 +75,7 @@ def statistics_gen(examples, runner, beam_options, statistics, page) -> dict[str
     return {k: {"examples": int(p.counts.sum()), "mean": p.mean.tolist()} for k, p in parts.items()}
 
 
-def schema_gen(examples, statistics, schema) -> None:
+def schema_gen(examples: dsl.Dataset, statistics: dsl.Artifact, schema: dsl.Artifact) -> None:
     from pipelines.work import statistics as found
     from pipelines.work import validation
     from tf_mwnet.data import records
@@ -74,7 +86,9 @@ def schema_gen(examples, statistics, schema) -> None:
         validation.write_schema(validation.schema_of(facts, numbers), out)
 
 
-def example_validator(statistics, schema, max_duplicates, anomalies) -> dict[str, Any]:
+def example_validator(
+    statistics: dsl.Artifact, schema: dsl.Artifact, max_duplicates: float, anomalies: dsl.Artifact
+) -> dict[str, Any]:
     from pipelines.work import statistics as numbers
     from pipelines.work import validation
 
@@ -89,7 +103,9 @@ def example_validator(statistics, schema, max_duplicates, anomalies) -> dict[str
     return {"anomalies": {k: v.description for k, v in found.anomaly_info.items()}}
 
 
-def bias_gen(examples, flags, biased, matrices) -> dict[str, Any]:
+def bias_gen(
+    examples: dsl.Dataset, flags: Sequence[str], biased: dsl.Dataset, matrices: dsl.Artifact
+) -> dict[str, Any]:
     import numpy as np
 
     from tf_mwnet import data

@@ -125,22 +125,32 @@ def judge(
     )
 
 
-def evaluate(run: pathlib.Path, baseline: pathlib.Path, test: LabelledSet, num_classes: int, **limits):
+def evaluate(
+    run: pathlib.Path,
+    baseline: pathlib.Path,
+    test: LabelledSet,
+    num_classes: int,
+    margin: float = 0.0,
+    min_recall: float = 0.0,
+    confidence: float = 0.95,
+) -> Evaluation:
     """Judges a run's exported classifier by a baseline's on a test set, see `judge`.
 
     Args:
         run, baseline: folders of finished runs of one method each.
         test: held-out examples, true labels.
         num_classes: K.
-        **limits: see `judge`.
+        margin, min_recall, confidence: see `judge`.
 
     Raises:
         UserError: a run is not finished, or an export is damaged.
     """
-    found = []
-    for folder in (run, baseline):
+
+    def predict(folder: pathlib.Path) -> np.ndarray:
         method = finished(folder)[0].method
-        found.append(classify(exported(folder, method, "classifier"), test.x).argmax(axis=1))
+        return classify(exported(folder, method, "classifier"), test.x).argmax(axis=1)
+
+    predicted, other = predict(run), predict(baseline)
     config, summaries = finished(run)
     auc = summaries[config.method].get("auc_weight")
-    return judge(*found, test.true_y, num_classes, noise_auc=auc, **limits)
+    return judge(predicted, other, test.true_y, num_classes, margin, min_recall, confidence, auc)

@@ -6,7 +6,8 @@ import hashlib
 import json
 import pathlib
 import shutil
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 from absl import logging
 
@@ -14,9 +15,13 @@ from pipelines.work.shared import FACTS, experiment_of, keep_page, records_of, w
 from tf_mwnet.config import read_json
 from tf_mwnet.errors import UserError
 from tf_mwnet.files import new_folder
+from tf_mwnet.types import LabelledSet, Source
+
+if TYPE_CHECKING:
+    from kfp import dsl
 
 
-def _state(home: str, output, *key: Any) -> pathlib.Path:
+def _state(home: str, output: dsl.Artifact, *key: Any) -> pathlib.Path:
     """A folder that the same work finds again after it was cut off."""
     if not home:
         return pathlib.Path(output.path).parent / "work"
@@ -24,7 +29,15 @@ def _state(home: str, output, *key: Any) -> pathlib.Path:
     return pathlib.Path(home).absolute() / "work" / name
 
 
-def tuner(biased, flags, search, trials, home, best, code) -> dict[str, Any]:
+def tuner(
+    biased: dsl.Dataset,
+    flags: Sequence[str],
+    search: Sequence[str],
+    trials: int,
+    home: str,
+    best: dsl.Artifact,
+    code: str,
+) -> dict[str, Any]:
     from pipelines.settings import flag
     from pipelines.work import tuning
     from tf_mwnet.cli.flags import axes_of
@@ -41,11 +54,20 @@ def tuner(biased, flags, search, trials, home, best, code) -> dict[str, Any]:
     return {"best": found, "trials": len(table)}
 
 
-def _values(name: str, texts) -> list[Any]:
+def _values(name: str, texts: Sequence[str]) -> list[Any]:
     return [getattr(experiment_of([f"--{name}={text}"]), name) for text in texts]
 
 
-def trainer(biased, flags, home, code, run, model, best=None, weight_net=None) -> dict[str, Any]:
+def trainer(
+    biased: dsl.Dataset,
+    flags: Sequence[str],
+    home: str,
+    code: str,
+    run: dsl.Artifact,
+    model: dsl.Model,
+    best: dsl.Artifact | None = None,
+    weight_net: dsl.Model | None = None,
+) -> dict[str, Any]:
     from tf_mwnet.experiment.runner import run as train
     from tf_mwnet.run_folder import RESULT, finished
 
@@ -74,15 +96,23 @@ def trainer(biased, flags, home, code, run, model, best=None, weight_net=None) -
     return {"method": config.method, "settings": json.loads(config.to_json())} | found
 
 
-def evaluator(run, baseline, biased, margin, min_recall, confidence, evaluation, metrics):
+def evaluator(
+    run: dsl.Artifact,
+    baseline: dsl.Artifact,
+    biased: dsl.Dataset,
+    margin: float,
+    min_recall: float,
+    confidence: float,
+    evaluation: dsl.Artifact,
+    metrics: dsl.Metrics,
+) -> dict[str, Any]:
     from pipelines.work import evaluation as evaluations
     from pipelines.work import pages
-    from tf_mwnet.data import load
     from tf_mwnet.figures import plots
 
-    source = load("records", biased.path)
+    source, test = _with_test_set(biased)
     found = evaluations.evaluate(
-        pathlib.Path(run.path), pathlib.Path(baseline.path), source.test, len(source.class_names),
+        pathlib.Path(run.path), pathlib.Path(baseline.path), test, len(source.class_names),
         margin=margin, min_recall=min_recall, confidence=confidence,
     )  # fmt: skip
     content = found.to_dict()
@@ -98,7 +128,18 @@ def evaluator(run, baseline, biased, margin, min_recall, confidence, evaluation,
     return content
 
 
-def label_audit(run, biased, issues, page) -> dict[str, Any]:
+def _with_test_set(biased: dsl.Dataset) -> tuple[Source, LabelledSet]:
+    from tf_mwnet.data import load
+
+    source = load("records", biased.path)
+    if source.test is None:
+        raise UserError(f"'{biased.path}' has no test set; allowed: records as bias_gen writes them")
+    return source, source.test
+
+
+def label_audit(
+    run: dsl.Artifact, biased: dsl.Dataset, issues: dsl.Dataset, page: dsl.HTML
+) -> dict[str, Any]:
     from pipelines.work import pages
     from tf_mwnet.audit import outputs
     from tf_mwnet.audit.examine import examine
@@ -110,17 +151,18 @@ def label_audit(run, biased, issues, page) -> dict[str, Any]:
     return outputs.facts(found)
 
 
-def infra_validator(model, biased, max_latency_ms, blessing) -> dict[str, Any]:
+def infra_validator(
+    model: dsl.Model, biased: dsl.Dataset, max_latency_ms: float, blessing: dsl.Artifact
+) -> dict[str, Any]:
     import numpy as np
 
-    from tf_mwnet.data import load
     from tf_mwnet.data.images import rows_of
     from tf_mwnet.export import serving
 
-    test = load("records", biased.path).test
+    _, test = _with_test_set(biased)
     images = rows_of(test.x, np.arange(min(100, len(test))))
     losses = np.linspace(0, 10, 100, dtype=np.float32)[:, None]
-    found = {}
+    found: dict[str, dict[str, Any]] = {}
     for name, request in (("classifier", images), ("weight_net", losses)):
         for folder in serving.versions(pathlib.Path(model.path) / name).values():
             found[name] = serving.check(folder, request, max_latency_ms)
@@ -132,7 +174,15 @@ def infra_validator(model, biased, max_latency_ms, blessing) -> dict[str, Any]:
     return {"blessed": blessed, "models": found}
 
 
-def pusher(model, evaluation, blessing, what, name, push_to, pushed) -> dict[str, Any]:
+def pusher(
+    model: dsl.Model,
+    evaluation: dsl.Artifact,
+    blessing: dsl.Artifact,
+    what: str,
+    name: str,
+    push_to: str,
+    pushed: dsl.Model,
+) -> dict[str, Any]:
     from tf_mwnet.export import serving
 
     judged = read_json(pathlib.Path(evaluation.path) / FACTS)

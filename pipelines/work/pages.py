@@ -12,7 +12,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from pipelines.work.evaluation import Evaluation
-from pipelines.work.statistics import Part
+from pipelines.work.statistics import Part, Place
 from tf_mwnet.audit import outputs
 from tf_mwnet.audit.examine import Audit
 from tf_mwnet.figures import matrices, plots
@@ -43,7 +43,7 @@ def of_data(
     folder: pathlib.Path,
     facts: Mapping[str, Any],
     parts: Mapping[str, Part],
-    groups: Sequence[Sequence[tuple[str, str]]],
+    groups: Sequence[Sequence[Place]],
 ) -> pathlib.Path:
     """Writes the page about a data set as records; returns its path.
 

@@ -51,11 +51,19 @@ class Tuner(keras_tuner.Tuner):
         **kwargs: KerasTuner's.
     """
 
-    def __init__(self, experiment: Experiment, source: Source, search: Mapping[str, Sequence], **kwargs):
+    def __init__(
+        self,
+        experiment: Experiment,
+        source: Source,
+        search: Mapping[str, Sequence[Any]],
+        **kwargs: Any,
+    ):
         self.experiment, self.source, self.search_space = experiment, source, search
         super().__init__(**kwargs)
 
-    def run_trial(self, trial, *args, **kwargs):
+    def run_trial(
+        self, trial: keras_tuner.engine.trial.Trial, *args: Any, **kwargs: Any
+    ) -> dict[str, float]:
         settings = {
             name: values[trial.hyperparameters.Choice(name, list(range(len(values))))]
             for name, values in self.search_space.items()

@@ -35,9 +35,7 @@ class Stream(Protocol):
     def __call__(self, share: Share = WHOLE) -> tf.data.Dataset: ...
 
 
-def bounds(
-    size: tf.Tensor, number: int | tf.Tensor, of: int | tf.Tensor
-) -> tuple[tf.Tensor, tf.Tensor]:
+def bounds(size: tf.Tensor, number: int | tf.Tensor, of: int | tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """Where part ``number`` of a batch begins and ends; parts differ by at most one example."""
     return size * number // of, size * (number + 1) // of
 

@@ -51,9 +51,7 @@ def _builder(name: str, data_dir: str | None) -> tfds.core.DatasetBuilder:
     return builder
 
 
-def _check_columns(
-    name: str, info: tfds.core.DatasetInfo, label_key: str, clean_label_key: str
-) -> None:
+def _check_columns(name: str, info: tfds.core.DatasetInfo, label_key: str, clean_label_key: str) -> None:
     for key in filter(None, ("image", label_key, clean_label_key)):
         if key not in info.features:
             raise UserError(f"data set '{name}' has no column '{key}'; it has: {quoted(info.features)}")
