@@ -42,15 +42,15 @@ def options(runner: str, extra: Sequence[str] = ()) -> PipelineOptions:
     name = HERE if runner == "DirectRunner" else runner
     try:
         with contextlib.redirect_stderr(io.StringIO()) as said:  # its usage, of a hundred lines
-            found = PipelineOptions([f"--runner={name}", *extra])
-            given = found.get_all_options(drop_default=True, retain_unknown_options=True)
-            known = found.get_all_options(retain_unknown_options=False)
+            settings = PipelineOptions([f"--runner={name}", *extra])
+            given = settings.get_all_options(drop_default=True, retain_unknown_options=True)
+            known = settings.get_all_options(retain_unknown_options=False)
     except SystemExit:
         reason = said.getvalue().strip().rpartition("error: ")[2]
         raise UserError(f"beam has a bad value: {reason}; allowed: as Beam's options have it") from None
     if unknown := sorted(set(given) - set(known)):
         raise UserError(f"beam has the option '{unknown[0]}'; allowed: those of Apache Beam's runners")
-    return found
+    return settings
 
 
 def _packed(task: records.Task) -> bytes:
@@ -133,11 +133,11 @@ class _Sum(beam.CombineFn):
         return part if total is None else statistics.merge_two(total, part)
 
     def merge_accumulators(self, totals: Iterable[statistics.Part | None]) -> statistics.Part | None:
-        found = None
+        merged = None
         for part in totals:
             if part is not None:
-                found = self.add_input(found, part)
-        return found
+                merged = self.add_input(merged, part)
+        return merged
 
     def extract_output(self, total: statistics.Part | None) -> statistics.Part | None:
         return total

@@ -99,9 +99,9 @@ def measure(count: int, size: int, out: pathlib.Path, beam: Sequence[str]) -> li
         if done.returncode:
             last = (done.stderr.strip().splitlines() or ["no message"])[-1]
             raise UserError(f"{component} can not be measured: {last}")
-        found = json.loads(done.stdout.strip().splitlines()[-1])
-        speed = count / found["seconds"]
-        rows.append({"images": count, "component": component, "images_per_second": speed} | found)
+        measured = json.loads(done.stdout.strip().splitlines()[-1])
+        speed = count / measured["seconds"]
+        rows.append({"images": count, "component": component, "images_per_second": speed} | measured)
         logging.info("%d images, %s: %.0f a second", count, component, speed)
     return rows
 

@@ -1,7 +1,6 @@
 """The pipeline: which component takes what from which."""
 
-from __future__ import annotations
-
+# No "from __future__ import annotations": the engine reads the annotations as objects.
 import dataclasses
 import re
 from collections.abc import Callable, Mapping

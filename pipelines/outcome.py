@@ -51,10 +51,10 @@ def report(store: Store, start: float, pages: pathlib.Path) -> str:
     lines = ["", text(["component", "method", "seconds"], rows, numbers=(2,)), ""]
     for row in ran:
         if row["component"] == "pusher":
-            name, found = json.loads(row["parameters"])["name"], metrics[row["id"]]
+            name, push = json.loads(row["parameters"])["name"], metrics[row["id"]]
             lines.append(
-                f"pushed        {found['pushed']}" if found["pushed"]
-                else f"not pushed    {name}: {found['reasons'][0]}"
+                f"pushed        {push['pushed']}" if push["pushed"]
+                else f"not pushed    {name}: {push['reasons'][0]}"
             )  # fmt: skip
     lines += [f"page          {path}" for path in keep_pages(store, start, pages)]
     lines += [f"lineage       {store.path}", f"time          {time.time() - start:.0f} s"]

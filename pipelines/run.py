@@ -55,9 +55,9 @@ class _Log(io.TextIOBase):
 
     def _line(self, line: str) -> None:
         # Not by logging, whose handlers the engine has taken away here.
-        if found := BEGIN.search(line):
+        if begun := BEGIN.search(line):
             self.note = ""
-            print(f"tf_mwnet: {found[1]} ...", file=sys.stderr, flush=True)
+            print(f"tf_mwnet: {begun[1]} ...", file=sys.stderr, flush=True)
         elif line.lstrip().startswith("tf_mwnet: "):
             note = line.lstrip().removeprefix("tf_mwnet: ")
             if note.startswith(FAILED):
@@ -71,8 +71,8 @@ class _Unchanged(python_logging.Handler):
     """Says what the engine has not done again, of which it tells its root logger alone."""
 
     def emit(self, record: python_logging.LogRecord) -> None:
-        if found := CACHED.search(record.getMessage()):
-            print(f"tf_mwnet: {found[1]}: unchanged", file=sys.stderr, flush=True)
+        if cached := CACHED.search(record.getMessage()):
+            print(f"tf_mwnet: {cached[1]}: unchanged", file=sys.stderr, flush=True)
 
 
 @contextlib.contextmanager
@@ -149,7 +149,7 @@ def _execute(pipeline: Callable[[], Any], home: pathlib.Path) -> None:
             raise RuntimeError(log.note or str(error)) from error
 
 
-def run(found: options.Settings) -> str:
+def run(settings: options.Settings) -> str:
     """Runs the pipeline of some settings; returns what to print.
 
     Raises:
@@ -160,13 +160,13 @@ def run(found: options.Settings) -> str:
     warnings.filterwarnings("ignore", category=FutureWarning)
     from pipelines import graph
 
-    home, start = pathlib.Path(found.home), time.time()
+    home, start = pathlib.Path(settings.home), time.time()
     with _alone(home):
         store = Store(home)
         _tidy(store, home)
         try:
             with interruptible("; the same command goes on", lambda: _end_components(store)):
-                _execute(graph.build(found), home)
+                _execute(graph.build(settings), home)
         except RuntimeError as error:
             store.end_running(str(error) if "finished with status" not in str(error) else "")
             failed = store.rows("SELECT * FROM tasks WHERE started > ? AND state = 'failed'", start)

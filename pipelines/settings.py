@@ -160,13 +160,13 @@ def beam_options(given: Sequence[str]) -> tuple[str, ...]:
 
 
 def _experiment(given: Sequence[str]) -> Experiment:
-    found = parse([*given, "--compare="])
+    config = parse([*given, "--compare="])
     for name in ABOUT_THE_FOLDER:
-        if getattr(found, name) != DEFAULTS[name]:
+        if getattr(config, name) != DEFAULTS[name]:
             raise UserError(f"{name} is set; allowed: home, for the whole pipeline")
-    if found.dataset in ("folder", "npz", "records") and not found.data_dir:
-        raise UserError(f"dataset is {found.dataset} without data_dir; allowed: with it")
-    return found
+    if config.dataset in ("folder", "npz", "records") and not config.data_dir:
+        raise UserError(f"dataset is {config.dataset} without data_dir; allowed: with it")
+    return config
 
 
 def flags_of(config: Experiment, component: str) -> list[str]:
@@ -204,15 +204,15 @@ def flag(name: str, value: object) -> str:
 
 def code() -> str:
     """Digest of the packages' files and of the libraries' versions."""
-    found = hashlib.sha256(sys.version.encode())
+    digest = hashlib.sha256(sys.version.encode())
     root = pathlib.Path(__file__).parent
     package = pathlib.Path(inspect.getfile(sys.modules["tf_mwnet"])).parent
     for folder in (package, root):
         for path in sorted([*folder.rglob("*.py"), *folder.rglob("*.j2")]):
-            found.update(path.relative_to(folder).as_posix().encode() + b"\0" + path.read_bytes())
+            digest.update(path.relative_to(folder).as_posix().encode() + b"\0" + path.read_bytes())
     for name in LIBRARIES:
-        found.update(f"{name} {importlib.metadata.version(name)}".encode())
-    return found.hexdigest()[:16]
+        digest.update(f"{name} {importlib.metadata.version(name)}".encode())
+    return digest.hexdigest()[:16]
 
 
 def stamp(config: Experiment) -> str:

@@ -49,9 +49,9 @@ class Evaluation:
         return not self.reasons
 
     def to_dict(self) -> dict[str, Any]:
-        found = dataclasses.asdict(self)
-        arrays = {k: v.tolist() for k, v in found.items() if isinstance(v, np.ndarray)}
-        return found | arrays | {"blessed": self.blessed}
+        fields = dataclasses.asdict(self)
+        arrays = {k: v.tolist() for k, v in fields.items() if isinstance(v, np.ndarray)}
+        return fields | arrays | {"blessed": self.blessed}
 
 
 def wilson(right: int, size: int, confidence: float) -> tuple[float, float]:
@@ -63,7 +63,7 @@ def wilson(right: int, size: int, confidence: float) -> tuple[float, float]:
     return float(centre - half), float(centre + half)
 
 
-def paired(right: np.ndarray, other: np.ndarray, confidence: float) -> tuple[float, float]:
+def paired_interval(right: np.ndarray, other: np.ndarray, confidence: float) -> tuple[float, float]:
     """Normal interval of the difference of two shares over the same examples, bool ``[N]`` each."""
     gain = right.astype(float) - other.astype(float)
     half = NORMAL.inv_cdf(0.5 + confidence / 2) * gain.std(ddof=1) / np.sqrt(len(gain))
@@ -117,7 +117,7 @@ def judge(
         wilson(int(right.sum()), len(labels), confidence),
         float(other.mean()),
         difference,
-        paired(right, other, confidence),
+        paired_interval(right, other, confidence),
         recall,
         matrix,
         noise_auc,

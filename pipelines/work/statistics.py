@@ -1,7 +1,7 @@
 """What a data set as records looks like: counts, pixels, images that are there twice.
 
-Each file of records is looked at by itself (`of_shard`), and what is found is added up (`merge`), so
-that a data set of any size can be looked at by many workers.
+Each file is read by itself (`of_shard`) and the sums are added up (`merge_two`), so that many workers
+can share a data set of any size. `pipelines.beam_jobs.look` does that.
 """
 
 from __future__ import annotations
@@ -67,8 +67,8 @@ def shards(folder: pathlib.Path) -> list[tuple[str, pathlib.Path]]:
     facts = records.read_facts(folder)
     return [
         (split, path)
-        for split, found in facts["splits"].items()
-        for path in records.files_of(folder, split, found["shards"])
+        for split, sizes in facts["splits"].items()
+        for path in records.files_of(folder, split, sizes["shards"])
     ]
 
 
@@ -121,26 +121,10 @@ def merge_two(a: Part, b: Part) -> Part:
     )  # fmt: skip
 
 
-def merge(parts: Iterable[Part]) -> dict[str, Part]:
-    """The sums by split."""
-    found: dict[str, Part] = {}
-    for part in parts:
-        found[part.split] = merge_two(found[part.split], part) if part.split in found else part
-    return found
-
-
 def repeated(places: Iterable[Place]) -> list[Place]:
     """Splits and ids of one input, if it is there more than once."""
-    found = sorted(places)
-    return found if len(found) > 1 else []
-
-
-def duplicates_of(digests: Iterable[tuple[str, str, str]]) -> list[list[Place]]:
-    """Groups of ``(split, id)`` with the same input."""
-    groups = collections.defaultdict(list)
-    for digest, split, name in digests:
-        groups[digest].append((split, name))
-    return sorted(filter(None, map(repeated, groups.values())))
+    ordered = sorted(places)
+    return ordered if len(ordered) > 1 else []
 
 
 def overlap(groups: Sequence[Sequence[Place]], first: str, second: str) -> list[str]:
@@ -164,10 +148,10 @@ def to_proto(
 
     The label's buckets are the examples of each class, in `rank_histogram`.
     """
-    found = statistics_pb2.DatasetFeatureStatisticsList()
+    message = statistics_pb2.DatasetFeatureStatisticsList()
     for split, part in parts.items():
         size = int(part.counts.sum()) + part.outside
-        data = found.datasets.add(name=split, num_examples=size)
+        data = message.datasets.add(name=split, num_examples=size)
         label = data.features.add(type=statistics_pb2.FeatureNameStatistics.INT)
         label.path.step.append("label")
         strings = label.string_stats
@@ -185,7 +169,7 @@ def to_proto(
             numbers.common_stats.num_non_missing = size
             numbers.mean, numbers.std_dev = float(part.mean[channel]), float(part.std[channel])
             numbers.min, numbers.max = float(part.low[channel]), float(part.high[channel])
-    return found
+    return message
 
 
 def write(
@@ -217,7 +201,7 @@ def read(
     """
     try:
         message = (folder / STATISTICS).read_bytes()
-        found = statistics_pb2.DatasetFeatureStatisticsList.FromString(message)
+        numbers = statistics_pb2.DatasetFeatureStatisticsList.FromString(message)
         with open(folder / DUPLICATES, newline="") as file:
             rows = list(csv.DictReader(file))
         groups: dict[str, list[Place]] = collections.defaultdict(list)
@@ -225,4 +209,4 @@ def read(
             groups[row["group"]].append((row["split"], row["id"]))
     except Exception as error:  # protobuf's own, and those of a damaged table
         raise UserError(f"statistics in '{folder}' can not be read; allowed: as written") from error
-    return found, list(groups.values())
+    return numbers, list(groups.values())

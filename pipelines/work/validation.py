@@ -19,13 +19,13 @@ Info = anomalies_pb2.AnomalyInfo
 
 
 def schema_of(
-    facts: Mapping[str, Any], found: statistics_pb2.DatasetFeatureStatisticsList
+    facts: Mapping[str, Any], numbers: statistics_pb2.DatasetFeatureStatisticsList
 ) -> schema_pb2.Schema:
     """What the training set shows to be the rule: classes, type and range of the input.
 
     Args:
         facts: see `records.read_facts`.
-        found: statistics of the splits.
+        numbers: statistics of the splits.
     """
     schema = schema_pb2.Schema()
     schema.feature.add(name="id", type=schema_pb2.BYTES)
@@ -37,7 +37,7 @@ def schema_of(
     x = schema.feature.add(name="x", type=schema_pb2.BYTES if whole else schema_pb2.FLOAT)
     for size in facts["shape"]:
         x.shape.dim.add(size=size)
-    train = next((d for d in found.datasets if d.name == TRAIN), None)
+    train = next((d for d in numbers.datasets if d.name == TRAIN), None)
     channels = [f.num_stats for f in train.features if f.path.step[0] == "x"] if train else []
     if channels and not whole:
         x.float_domain.min = min(c.min for c in channels)
@@ -64,7 +64,7 @@ def read_schema(folder: pathlib.Path) -> schema_pb2.Schema:
 
 def anomalies(
     schema: schema_pb2.Schema,
-    found: statistics_pb2.DatasetFeatureStatisticsList,
+    numbers: statistics_pb2.DatasetFeatureStatisticsList,
     groups: Sequence[Sequence[statistics.Place]],
     max_duplicates: float = 0.01,
 ) -> anomalies_pb2.Anomalies:
@@ -76,20 +76,20 @@ def anomalies(
 
     Args:
         schema: see `schema_of`.
-        found: statistics of the splits.
-        groups: ``(split, id)`` of equal inputs, see `statistics.duplicates_of`.
+        numbers: statistics of the splits.
+        groups: split and id of equal inputs, see `pipelines.beam_jobs.look`.
         max_duplicates: share, 0 to 1.
     """
     check_range("max_duplicates", max_duplicates, 0, 1)
     result = anomalies_pb2.Anomalies(baseline=schema)
-    sizes = {data.name: data.num_examples for data in found.datasets}
+    sizes = {data.name: data.num_examples for data in numbers.datasets}
 
     def add(name: str, short: str, text: str, blocks: bool = True) -> None:
         result.anomaly_info[name].severity = Info.ERROR if blocks else Info.WARNING
         result.anomaly_info[name].short_description = short
         result.anomaly_info[name].description = text
 
-    for data in found.datasets:
+    for data in numbers.datasets:
         label = next(f for f in data.features if f.path.step[0] == "label")
         custom = {c.name: c for c in label.custom_stats}
         buckets = label.string_stats.rank_histogram.buckets
@@ -133,11 +133,11 @@ def _values(
             f" {domain.max:g}", False)  # fmt: skip
 
 
-def blocking(found: anomalies_pb2.Anomalies) -> list[str]:
+def blocking(problems: anomalies_pb2.Anomalies) -> list[str]:
     """Descriptions of the errors."""
-    return [i.description for _, i in sorted(found.anomaly_info.items()) if i.severity == Info.ERROR]
+    return [i.description for _, i in sorted(problems.anomaly_info.items()) if i.severity == Info.ERROR]
 
 
-def write_anomalies(found: anomalies_pb2.Anomalies, folder: pathlib.Path) -> None:
-    text = text_format.MessageToString(found)
+def write_anomalies(problems: anomalies_pb2.Anomalies, folder: pathlib.Path) -> None:
+    text = text_format.MessageToString(problems)
     write_atomically(folder / ANOMALIES, lambda file: file.write(text), mode="w")

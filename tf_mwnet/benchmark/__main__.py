@@ -105,8 +105,8 @@ def run(values: flags.FlagValues) -> str:
         row["peak_mb"] = peak_memory(setting, row["mode"])
         row["memory_to_plain"] = row["peak_mb"] / rows[0]["peak_mb"]
     if values.csv:
-        found = [row | dataclasses.asdict(setting) for row in rows]
-        write_csv(pathlib.Path(values.csv), found, list(found[0]), digits=5)
+        lines = [row | dataclasses.asdict(setting) for row in rows]
+        write_csv(pathlib.Path(values.csv), lines, list(lines[0]), digits=5)
     title = _title(setting, strategy.num_replicas_in_sync)
     if values.png:
         plots.save(plots.step_times(rows, title), pathlib.Path(values.png))

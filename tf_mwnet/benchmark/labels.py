@@ -72,11 +72,11 @@ def by_audit(config: Experiment, source: Source) -> dict[str, Any]:
     """Figures of one training and its audit."""
     result = runner.run(config, source)
     start = time.perf_counter()
-    found = examine(result)
+    audit = examine(result)
     seconds = result.methods[config.method]["seconds"] + time.perf_counter() - start
-    table = found.table[found.table.set == "train"].dropna(subset="label_quality")
+    table = audit.table[audit.table.set == "train"].dropna(subset="label_quality")
     figures = scores(~table.is_correct.to_numpy(), table.label_quality.to_numpy())
-    return figures | {"estimated": found.estimate.num_issues, "seconds": seconds}
+    return figures | {"estimated": audit.estimate.num_issues, "seconds": seconds}
 
 
 def by_cleanlab(config: Experiment, splits: Splits, folds: int) -> dict[str, Any]:
@@ -204,10 +204,10 @@ def _measure(
             shutil.rmtree(config.run_dir, ignore_errors=True)
             if finder == "cleanlab":
                 splits = resolve.load(dataclasses.replace(config, method="erm"), source)[2]
-                found = by_cleanlab(config, splits, values.folds)
+                figures = by_cleanlab(config, splits, values.folds)
             else:
-                found = by_audit(dataclasses.replace(longer, method=finder), source)
-            rows.append(facts | {"finder": finder} | found)
+                figures = by_audit(dataclasses.replace(longer, method=finder), source)
+            rows.append(facts | {"finder": finder} | figures)
             logging.info("%s", ", ".join(f"{k} {v}" for k, v in rows[-1].items()))
 
 

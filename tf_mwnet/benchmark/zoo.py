@@ -36,11 +36,11 @@ SHOWN = (transfer.PLAIN, transfer.ANEW, *transfer.TRANSFERRED)
 NOTE = "A short run of a small network, not a published result."
 
 
-def transferred(found: Sequence[dict[str, Any]], name: str, bias: str) -> dict[str, Any]:
+def transferred(results: Sequence[dict[str, Any]], name: str, bias: str) -> dict[str, Any]:
     """What a data set's weight nets gave, as the card says it.
 
     Args:
-        found: see `transfer.rows`.
+        results: see `transfer.rows`.
         name: the data set.
         bias: its bias.
 
@@ -48,7 +48,7 @@ def transferred(found: Sequence[dict[str, Any]], name: str, bias: str) -> dict[s
         "test_accuracy", of the last epoch: data set -> kind of training -> mean, standard deviation and
         number of seeds; 0 to 1. "home" is the data set itself.
     """
-    frame = pd.DataFrame(found)
+    frame = pd.DataFrame(results)
     frame = frame[frame.bias == bias]
     accuracy: dict[str, Any] = {}
     for (target, how, source), part in frame.groupby(["target", "how", "source"], sort=False):
@@ -66,7 +66,7 @@ def put(
     name: str,
     bias: str,
     seed: int,
-    found: Sequence[dict[str, Any]],
+    results: Sequence[dict[str, Any]],
 ) -> pathlib.Path:
     """Puts one weight net into ``out``; returns its folder.
 
@@ -79,7 +79,7 @@ def put(
     with tempfile.TemporaryDirectory() as folder:
         model = pathlib.Path(folder) / "1"
         shutil.copytree(transfer.net_of(runs, name, bias, seed), model)
-        card = read_json(model / CARD) | {"note": NOTE, "transfer": transferred(found, name, bias)}
+        card = read_json(model / CARD) | {"note": NOTE, "transfer": transferred(results, name, bias)}
         (model / CARD).write_text(json.dumps(card, indent=2) + "\n")
         shutil.copyfile(run / "plots" / "weight_function_mwnet.png", model / PICTURE)
         return serving.push(model, out / f"{name}_{bias}", {"what": "weight_net"})
@@ -94,18 +94,18 @@ def markdown(out: pathlib.Path) -> str:
     for base in sorted(path for path in out.iterdir() if serving.versions(path)):
         versions = serving.versions(base)
         card = read_json(versions[max(versions)] / CARD)
-        found = card.get("transfer", {}).get("test_accuracy", {})
-        for target, kinds in sorted(found.items(), key=lambda item: item[0] != "home"):
+        accuracies = card.get("transfer", {}).get("test_accuracy", {})
+        for target, kinds in sorted(accuracies.items(), key=lambda item: item[0] != "home"):
             where = f"{card['data_set']}, at home" if target == "home" else target
             lines.append([f"`{base.name}`", where, *(_percent(kinds.get(kind)) for kind in SHOWN)])
     return "".join("| " + " | ".join(line) + " |\n" for line in lines)
 
 
-def _percent(found: dict[str, Any] | None) -> str:
-    if found is None:
+def _percent(accuracy: dict[str, Any] | None) -> str:
+    if accuracy is None:
         return ""
-    deviation = None if found["std"] is None else 100 * found["std"]
-    return compare.with_deviation(100 * found["mean"], deviation, 1)
+    deviation = None if accuracy["std"] is None else 100 * accuracy["std"]
+    return compare.with_deviation(100 * accuracy["mean"], deviation, 1)
 
 
 def define_flags() -> flags.FlagValues:
@@ -134,10 +134,10 @@ def run(values: flags.FlagValues) -> str:
         choose("data set", name, dict.fromkeys(transfer.SETS))
     for bias in values.biases:
         choose("bias", bias, transfer.BIASES)
-    found = transfer.rows(runs, transfer.SETS, values.biases, integers("seeds", values.seeds))
+    results = transfer.rows(runs, transfer.SETS, values.biases, integers("seeds", values.seeds))
     for name in values.sets:
         for bias in values.biases:
-            put(out, runs, name, bias, values.seed, found)
+            put(out, runs, name, bias, values.seed, results)
     return f"\n{markdown(out)}"
 
 

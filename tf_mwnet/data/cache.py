@@ -53,10 +53,10 @@ class RowReader:
         """
         dtype = np.dtype(self.dtype)
         size = dtype.itemsize * int(np.prod(self.shape))
-        found = os.pread(_opened(self.path), size, self.start + int(row) * size)
-        if len(found) < size:
+        content = os.pread(_opened(self.path), size, self.start + int(row) * size)
+        if len(content) < size:
             raise UserError(f"image {row} of '{self.path}' can not be read; allowed: a whole cache file")
-        return np.frombuffer(found, dtype).reshape(self.shape)
+        return np.frombuffer(content, dtype).reshape(self.shape)
 
 
 def read_rows(path: pathlib.Path) -> LazyImages:

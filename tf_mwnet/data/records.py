@@ -25,7 +25,7 @@ from tf_mwnet.errors import UserError, check_range
 from tf_mwnet.files import new_folder
 from tf_mwnet.types import LabelledSet, Source
 
-FACTS = "dataset.json"
+DATASET_JSON = "dataset.json"
 SHARD = 5000  # examples
 COMPRESSED = "GZIP"
 Task = tuple[LabelledSet, bool, pathlib.Path]  # arguments of `write_shard`
@@ -127,7 +127,7 @@ def write(
             tasks += [(part.take(own), truth, path) for own, path in zip(rows, paths, strict=True)]
         each(tasks)
         text = json.dumps(_facts(source, splits, truth), indent=2) + "\n"
-        (beside / FACTS).write_text(text)
+        (beside / DATASET_JSON).write_text(text)
     return folder
 
 
@@ -156,10 +156,10 @@ def read_facts(folder: pathlib.Path) -> dict[str, Any]:
     Raises:
         UserError: it is not there, is damaged, or lacks something.
     """
-    path = folder / FACTS
+    path = folder / DATASET_JSON
     if not path.is_file():
         raise UserError(
-            f"'{folder}' holds no records; allowed: a folder with {FACTS} and TFRecord files"
+            f"'{folder}' holds no records; allowed: a folder with {DATASET_JSON} and TFRecord files"
         )
     try:
         facts = json.loads(path.read_text())
@@ -182,12 +182,12 @@ def _stream(facts: dict[str, Any], paths: list[pathlib.Path], pixels: bool) -> t
         wanted["image" if image else "x"] = text
 
     def parse(content: tf.Tensor) -> dict[str, tf.Tensor]:
-        found = tf.io.parse_single_example(content, wanted)
+        columns = tf.io.parse_single_example(content, wanted)
         if pixels and image:
-            found["x"] = tf.ensure_shape(tf.io.decode_png(found.pop("image"), shape[-1]), shape)
+            columns["x"] = tf.ensure_shape(tf.io.decode_png(columns.pop("image"), shape[-1]), shape)
         elif pixels:
-            found["x"] = tf.reshape(tf.io.decode_raw(found["x"], tf.as_dtype(dtype)), shape)
-        return found
+            columns["x"] = tf.reshape(tf.io.decode_raw(columns["x"], tf.as_dtype(dtype)), shape)
+        return columns
 
     records = tf.data.TFRecordDataset([str(p) for p in paths], COMPRESSED)
     return records.map(parse, num_parallel_calls=tf.data.AUTOTUNE).batch(500).prefetch(2)
@@ -219,10 +219,10 @@ def _load_split(
     count = facts["splits"][split]["examples"]
     shape = (count, *facts["shape"])
     files = files_of(folder, split, facts["splits"][split]["shards"])
-    columns = list(batches(facts, files, pixels=False))
-    found = {k: np.concatenate([c[k] for c in columns]) for k in columns[0]} if columns else {}
-    if not columns or len(found["label"]) != count:
-        have = len(found["label"]) if columns else 0
+    parts = list(batches(facts, files, pixels=False))
+    columns = {k: np.concatenate([c[k] for c in parts]) for k in parts[0]} if parts else {}
+    if not parts or len(columns["label"]) != count:
+        have = len(columns["label"]) if parts else 0
         raise UserError(
             f"'{folder}' has {have} examples in {split}; allowed: {count}, as it was written"
         )
@@ -242,9 +242,9 @@ def _load_split(
             start += len(batch["x"])
         x = checks.inputs(f"{facts['name']} {split}", pixels)
     name, classes = f"{facts['name']} {split}", len(facts["classes"])
-    y = checks.labels(name, found["label"], count, classes)
-    true = checks.labels(name, found.get("true_label", found["label"]), count, classes)
-    ids = checks.ids(name, np.array([i.decode() for i in found["id"]]), count)
+    y = checks.labels(name, columns["label"], count, classes)
+    true = checks.labels(name, columns.get("true_label", columns["label"]), count, classes)
+    ids = checks.ids(name, np.array([i.decode() for i in columns["id"]]), count)
     return LabelledSet(x, y, true, ids)
 
 

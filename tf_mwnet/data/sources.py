@@ -98,8 +98,8 @@ def load_digits() -> Source:
     from sklearn import datasets
 
     digits = datasets.load_digits()
-    found = from_arrays(digits.images.astype(np.uint8), digits.target, name="digits")
-    return dataclasses.replace(found, trusted=True)
+    source = from_arrays(digits.images.astype(np.uint8), digits.target, name="digits")
+    return dataclasses.replace(source, trusted=True)
 
 
 def load_npz(path: str) -> Source:
@@ -116,16 +116,16 @@ def load_npz(path: str) -> Source:
         raise UserError(f"data file '{path}' is not there; allowed: a .npz file")
     try:
         with np.load(file, allow_pickle=False) as arrays:
-            found = {key: arrays[key] for key in arrays.files}
+            data = {key: arrays[key] for key in arrays.files}
     except Exception as error:  # zip, header and pickle errors all mean: not such a file
         raise UserError(f"data file '{path}' can not be read as .npz: {error}") from error
     known = ("x_train", "y_train", "x_test", "y_test", "x_meta", "y_meta", "true_y_train",
              "class_names", "superclass")  # fmt: skip
-    if missing := [k for k in known[:2] if k not in found]:
-        raise UserError(f"'{path}' lacks {quoted(missing)}; it has: {quoted(found)}")
-    if extra := [k for k in found if k not in known]:
+    if missing := [k for k in known[:2] if k not in data]:
+        raise UserError(f"'{path}' lacks {quoted(missing)}; it has: {quoted(data)}")
+    if extra := [k for k in data if k not in known]:
         raise UserError(f"'{path}' has the array '{extra[0]}'; allowed: {quoted(known)}")
-    return from_arrays(**found, name=file.stem)
+    return from_arrays(**data, name=file.stem)
 
 
 def load(

@@ -209,8 +209,8 @@ def once(stream: Stream, number: int | tf.Tensor) -> Stream:
     """Elements ``(x, y)`` of a stream of ``number`` batches."""
 
     def pairs(share: Share = WHOLE) -> tf.data.Dataset:
-        found = stream(share).map(lambda batch: (batch.x, batch.y))
+        examples = stream(share).map(lambda batch: (batch.x, batch.y))
         known = tf.data.experimental.assert_cardinality(number * share.count)
-        return found.apply(known).prefetch(tf.data.AUTOTUNE)
+        return examples.apply(known).prefetch(tf.data.AUTOTUNE)
 
     return pairs

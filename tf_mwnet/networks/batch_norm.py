@@ -120,5 +120,5 @@ def _slow_gradient(
         of_gamma = tf.reduce_sum(given * normalised, [0, 1, 2])
         size = tf.cast(tf.size(x), tf.float32) / tf.cast(tf.size(gamma), tf.float32)
         of_x = gamma * inverse * (given - (of_beta + normalised * of_gamma) / size)
-        found = (tf.cast(of_x, x.dtype), of_gamma, of_beta)
-    return tape.gradient(found, [x, gamma], output_gradients=list(upstream))
+        gradients = (tf.cast(of_x, x.dtype), of_gamma, of_beta)
+    return tape.gradient(gradients, [x, gamma], output_gradients=list(upstream))
