@@ -8,7 +8,8 @@ import pathlib
 import pickle
 import time
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 import apache_beam as beam
 from absl import logging
@@ -41,18 +42,18 @@ def options(runner: str, extra: Sequence[str] = ()) -> PipelineOptions:
     name = HERE if runner == "DirectRunner" else runner
     try:
         with contextlib.redirect_stderr(io.StringIO()) as said:  # its usage, of a hundred lines
-            found = PipelineOptions([f"--runner={name}", *extra])
-            given = found.get_all_options(drop_default=True, retain_unknown_options=True)
-            known = found.get_all_options(retain_unknown_options=False)
+            settings = PipelineOptions([f"--runner={name}", *extra])
+            given = settings.get_all_options(drop_default=True, retain_unknown_options=True)
+            known = settings.get_all_options(retain_unknown_options=False)
     except SystemExit:
         reason = said.getvalue().strip().rpartition("error: ")[2]
         raise UserError(f"beam has a bad value: {reason}; allowed: as Beam's options have it") from None
     if unknown := sorted(set(given) - set(known)):
         raise UserError(f"beam has the option '{unknown[0]}'; allowed: those of Apache Beam's runners")
-    return found
+    return settings
 
 
-def _packed(task: tuple) -> bytes:
+def _packed(task: records.Task) -> bytes:
     # Names of files are alike, and Beam keeps what it is given more than once.
     return zlib.compress(pickle.dumps(task), 1)
 
@@ -61,7 +62,7 @@ def _write(task: bytes) -> int:
     return records.write_shard(*pickle.loads(zlib.decompress(task)))
 
 
-def write_shards(tasks: list[tuple], settings: PipelineOptions) -> None:
+def write_shards(tasks: Sequence[records.Task], settings: PipelineOptions) -> None:
     """Does `records.write_shard` for each of ``tasks``."""
     start = time.perf_counter()
     with beam.Pipeline(options=settings) as pipeline:
@@ -78,7 +79,7 @@ class _Look(beam.DoFn):
     def __init__(self, folder: str):
         self.folder = folder
 
-    def process(self, task):
+    def process(self, task: tuple[str, str]) -> Iterator[statistics.Part | beam.pvalue.TaggedOutput]:
         split, path = task
         part, digests = statistics.of_shard(pathlib.Path(self.folder), split, pathlib.Path(path))
         yield part
@@ -86,7 +87,9 @@ class _Look(beam.DoFn):
             yield beam.pvalue.TaggedOutput("digests", (digest, tuple(place)))
 
 
-def look(folder: pathlib.Path, settings: PipelineOptions, out: pathlib.Path):
+def look(
+    folder: pathlib.Path, settings: PipelineOptions, out: pathlib.Path
+) -> tuple[dict[str, statistics.Part], list[list[statistics.Place]]]:
     """Statistics of a data set as records: parts by split, and groups of equal inputs.
 
     Args:
@@ -123,27 +126,27 @@ def look(folder: pathlib.Path, settings: PipelineOptions, out: pathlib.Path):
 class _Sum(beam.CombineFn):
     """`statistics.merge_two`."""
 
-    def create_accumulator(self):
+    def create_accumulator(self) -> statistics.Part | None:
         return None
 
-    def add_input(self, total, part):
+    def add_input(self, total: statistics.Part | None, part: statistics.Part) -> statistics.Part:
         return part if total is None else statistics.merge_two(total, part)
 
-    def merge_accumulators(self, totals):
-        found = None
+    def merge_accumulators(self, totals: Iterable[statistics.Part | None]) -> statistics.Part | None:
+        merged = None
         for part in totals:
             if part is not None:
-                found = self.add_input(found, part)
-        return found
+                merged = self.add_input(merged, part)
+        return merged
 
-    def extract_output(self, total):
+    def extract_output(self, total: statistics.Part | None) -> statistics.Part | None:
         return total
 
 
-def _keep(item, folder: str, kind: str) -> None:
+def _keep(item: tuple[str, Any], folder: str, kind: str) -> None:
     key, value = item
     (pathlib.Path(folder) / f"{kind}-{key}.pkl").write_bytes(pickle.dumps(value))
 
 
-def _kept(folder: pathlib.Path, kind: str) -> list:
+def _kept(folder: pathlib.Path, kind: str) -> list[Any]:
     return [pickle.loads(path.read_bytes()) for path in sorted(folder.glob(f"{kind}-*.pkl"))]

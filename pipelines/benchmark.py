@@ -54,7 +54,9 @@ def make_images(folder: pathlib.Path, count: int, size: int) -> None:
             Image.fromarray(image).save(path, compress_level=1)
 
 
-def own_work(component: str, images: pathlib.Path, out: pathlib.Path, beam: Sequence[str]) -> dict:
+def own_work(
+    component: str, images: pathlib.Path, out: pathlib.Path, beam: Sequence[str]
+) -> dict[str, float]:
     """Does a component's work in this process; returns seconds, and the peak of memory in MB.
 
     Args:
@@ -97,23 +99,26 @@ def measure(count: int, size: int, out: pathlib.Path, beam: Sequence[str]) -> li
         if done.returncode:
             last = (done.stderr.strip().splitlines() or ["no message"])[-1]
             raise UserError(f"{component} can not be measured: {last}")
-        found = json.loads(done.stdout.strip().splitlines()[-1])
-        speed = count / found["seconds"]
-        rows.append({"images": count, "component": component, "images_per_second": speed} | found)
+        measured = json.loads(done.stdout.strip().splitlines()[-1])
+        speed = count / measured["seconds"]
+        rows.append({"images": count, "component": component, "images_per_second": speed} | measured)
         logging.info("%d images, %s: %.0f a second", count, component, speed)
     return rows
 
 
 def define_flags() -> flags.FlagValues:
     values = console.new_flags()
-    define = {"flag_values": values}
-    flags.DEFINE_list("sizes", ["10000", "100000"], "images in a folder", **define)
-    flags.DEFINE_integer("pixels", 32, "side of an image", **define)
-    flags.DEFINE_string("out", "runs/beam", "folder of images and results", **define)
-    flags.DEFINE_multi_string("beam", [], "an option of Beam's runner here, as name=value", **define)
-    flags.DEFINE_string("csv", "", "file for a row per size and component", **define)
-    flags.DEFINE_string("measure", "", "measure one component in this process, and end", **define)
-    flags.DEFINE_string("images", "", "folder of images for --measure", **define)
+    flags.DEFINE_list("sizes", ["10000", "100000"], "images in a folder", flag_values=values)
+    flags.DEFINE_integer("pixels", 32, "side of an image", flag_values=values)
+    flags.DEFINE_string("out", "runs/beam", "folder of images and results", flag_values=values)
+    flags.DEFINE_multi_string(
+        "beam", [], "an option of Beam's runner here, as name=value", flag_values=values
+    )
+    flags.DEFINE_string("csv", "", "file for a row per size and component", flag_values=values)
+    flags.DEFINE_string(
+        "measure", "", "measure one component in this process, and end", flag_values=values
+    )
+    flags.DEFINE_string("images", "", "folder of images for --measure", flag_values=values)
     return values
 
 

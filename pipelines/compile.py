@@ -44,7 +44,7 @@ def run(values: flags.FlagValues, left: Sequence[str]) -> str:
         raise UserError(f"output is '{path}'; allowed: a name that ends in .yaml or .json")
     if path.exists() and not values.force:
         raise UserError(f"'{path}' is there already; allowed: a new file, or --force")
-    found = dataclasses.replace(options.read(values, left, local=False), home="")
+    settings = dataclasses.replace(options.read(values, left, local=False), home="")
     os.environ["TF_MWNET_IMAGE"] = values.image
     from kfp import compiler
 
@@ -53,7 +53,7 @@ def run(values: flags.FlagValues, left: Sequence[str]) -> str:
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{os.getpid()}.{path.name}")
     try:
-        compiler.Compiler().compile(graph.build(found), str(beside))
+        compiler.Compiler().compile(graph.build(settings), str(beside))
         os.replace(beside, path)
     finally:
         beside.unlink(missing_ok=True)

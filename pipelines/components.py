@@ -24,7 +24,7 @@ def example_gen(
     home: str,
     code: str,
     examples: dsl.Output[dsl.Dataset],
-):
+) -> None:
     """A TFDS name, a folder or an .npz to TFRecord examples with ids: train, test and (clean) meta."""
     from pipelines import tasks
 
@@ -40,7 +40,7 @@ def statistics_gen(
     code: str,
     statistics: dsl.Output[dsl.Artifact],
     page: dsl.Output[dsl.HTML],
-):
+) -> None:
     """Examples to counts, pixel statistics and inputs that are there twice; and a page of them."""
     from pipelines import tasks
 
@@ -54,7 +54,7 @@ def schema_gen(
     home: str,
     code: str,
     schema: dsl.Output[dsl.Artifact],
-):
+) -> None:
     """Statistics to the schema that the training set follows."""
     from pipelines import tasks
 
@@ -69,7 +69,7 @@ def example_validator(
     home: str,
     code: str,
     anomalies: dsl.Output[dsl.Artifact],
-):
+) -> None:
     """Statistics and schema to anomalies; fails where one of them blocks."""
     from pipelines import tasks
 
@@ -84,7 +84,7 @@ def bias_gen(
     code: str,
     biased: dsl.Output[dsl.Dataset],
     matrices: dsl.Output[dsl.Artifact],
-):
+) -> None:
     """Examples to examples with noise and imbalance put in; the noise asked for and what came of it."""
     from pipelines import tasks
 
@@ -100,7 +100,7 @@ def tuner(
     home: str,
     code: str,
     best: dsl.Output[dsl.Artifact],
-):
+) -> None:
     """A small search over settings, judged on one half of the meta set, to the best flags."""
     from pipelines import tasks
 
@@ -117,7 +117,7 @@ def trainer(
     model: dsl.Output[dsl.Model],
     best: dsl.Input[dsl.Artifact] = None,
     weight_net: dsl.Input[dsl.Model] = None,
-):
+) -> None:
     """Biased examples to a run folder and the SavedModels of classifier and weight net; resumes."""
     from pipelines import tasks
 
@@ -136,7 +136,7 @@ def evaluator(
     code: str,
     evaluation: dsl.Output[dsl.Artifact],
     metrics: dsl.Output[dsl.Metrics],
-):
+) -> None:
     """A run, a baseline's run and the test set to accuracy, recall by class, and blessed or not."""
     from pipelines import tasks
 
@@ -151,7 +151,7 @@ def label_audit(
     code: str,
     issues: dsl.Output[dsl.Dataset],
     page: dsl.Output[dsl.HTML],
-):
+) -> None:
     """A run to the labels that look wrong, and its page."""
     from pipelines import tasks
 
@@ -166,7 +166,7 @@ def infra_validator(
     home: str,
     code: str,
     blessing: dsl.Output[dsl.Artifact],
-):
+) -> None:
     """SavedModels to whether a process with TensorFlow alone can serve them, and how fast."""
     from pipelines import tasks
 
@@ -184,7 +184,7 @@ def pusher(
     home: str,
     code: str,
     pushed: dsl.Output[dsl.Model],
-):
+) -> None:
     """A blessed model to the next version in ``push_to/name``."""
     from pipelines import tasks
 

@@ -1,19 +1,20 @@
 """The pipeline: which component takes what from which."""
 
-from __future__ import annotations
-
+# No "from __future__ import annotations": the engine reads the annotations as objects.
 import dataclasses
 import re
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from kfp import dsl
+from kfp.dsl.pipeline_channel import PipelineChannel
 
 from pipelines import components as parts
 from pipelines.settings import Settings, flags_of, stamp
 from tf_mwnet.config import Experiment
 
 
-def _prepared(settings: Settings, config: Experiment, shared: dict[str, Any]):
+def _prepared(settings: Settings, config: Experiment, shared: Mapping[str, Any]) -> PipelineChannel:
     """From raw data to biased records."""
     beam = {"runner": settings.runner, "beam_options": list(settings.beam_options)}
     examples = parts.example_gen(
@@ -32,8 +33,13 @@ def _prepared(settings: Settings, config: Experiment, shared: dict[str, Any]):
 
 
 def _trained(
-    settings: Settings, config: Experiment, biased, name: str, kinds, shared, weight_net=None
-) -> dict[str, Any]:
+    settings: Settings,
+    config: Experiment,
+    biased: PipelineChannel,
+    kinds: Mapping[str, str],
+    shared: Mapping[str, Any],
+    weight_net: PipelineChannel | None = None,
+) -> dict[str, PipelineChannel]:
     """From biased records to pushed models, by what is pushed."""
     flags = flags_of(config, "trainer")
     other = dataclasses.replace(config, method=settings.baseline, weight_net="")
@@ -56,28 +62,26 @@ def _trained(
     for what, label in kinds.items():
         task = parts.pusher(
             model=main.outputs["model"], evaluation=evaluation, blessing=blessing, what=what,
-            name=f"{name}{label}", push_to=settings.push_to, **shared,
+            name=f"{settings.name}{label}", push_to=settings.push_to, **shared,
         )  # fmt: skip
         task.set_caching_options(False)  # it looks at what is there, and does not push twice
         pushed[what] = task.outputs["pushed"]
     return pushed
 
 
-def build(settings: Settings):
+def build(settings: Settings) -> Callable[[], Any]:
     """The pipeline of some settings, for the engine to run or to compile."""
     shared = {"home": settings.home, "code": settings.code}
     name = re.sub(r"[^a-z0-9]+", "-", f"tf-mwnet-{settings.name}".lower()).strip("-")
 
     @dsl.pipeline(name=name, description="From raw data to a served weight function.")
-    def pipeline():
+    def pipeline() -> None:
         biased = _prepared(settings, settings.run, shared)
         both = {"weight_net": "", "classifier": "-classifier"}
-        pushed = _trained(settings, settings.run, biased, settings.name, both, shared)
+        pushed = _trained(settings, settings.run, biased, both, shared)
         if settings.transfer:
             biased = _prepared(settings, settings.transfer, shared)
             label = {"classifier": "-transferred-classifier"}
-            _trained(
-                settings, settings.transfer, biased, settings.name, label, shared, pushed["weight_net"]
-            )
+            _trained(settings, settings.transfer, biased, label, shared, pushed["weight_net"])
 
     return pipeline

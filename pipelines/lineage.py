@@ -46,10 +46,10 @@ def trace(store: Store, model: pathlib.Path) -> list[dict[str, Any]]:
     if not (model / "saved_model.pb").is_file():
         raise UserError(f"'{model}' is no SavedModel; allowed: saved_models/<name>/<version>")
     digest = model_digest(model)
-    found = store.rows("SELECT task FROM artifacts WHERE model = ? ORDER BY task DESC", digest)
-    if not found:
+    makers = store.rows("SELECT task FROM artifacts WHERE model = ? ORDER BY task DESC", digest)
+    if not makers:
         raise UserError(f"'{store.path}' knows nothing of '{model}'; allowed: --home of its pipeline")
-    queue, seen = [found[0]["task"]], {}
+    queue, seen = [makers[0]["task"]], {}
     while queue:
         number = queue.pop(0)
         if number in seen:
@@ -84,13 +84,13 @@ def text(tasks: Sequence[dict[str, Any]]) -> str:
 
 
 def _flat(metrics: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
-    found = []
+    pairs = []
     for name, value in metrics.items():
         if isinstance(value, dict):
-            found += _flat(value, f"{prefix}{name}.")
+            pairs += _flat(value, f"{prefix}{name}.")
         elif not (isinstance(value, list) and value and isinstance(value[0], list)):
-            found.append((f"{prefix}{name}", value))
-    return found
+            pairs.append((f"{prefix}{name}", value))
+    return pairs
 
 
 def run(values: flags.FlagValues) -> str:

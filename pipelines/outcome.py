@@ -29,11 +29,15 @@ def keep_pages(store: Store, start: float, folder: pathlib.Path) -> list[pathlib
         )  # fmt: skip
         for number, row in enumerate(made, 1):
             path = folder / (name if number == 1 else name.replace(".", f"-{number}."))
-            content = (pathlib.Path(row["uri"]) / file).read_bytes()
             folder.mkdir(parents=True, exist_ok=True)
-            write_atomically(path, lambda target, content=content: target.write(content))
+            _copy(pathlib.Path(row["uri"]) / file, path)
             copies.append(path)
     return copies
+
+
+def _copy(source: pathlib.Path, target: pathlib.Path) -> None:
+    content = source.read_bytes()
+    write_atomically(target, lambda file: file.write(content))
 
 
 def report(store: Store, start: float, pages: pathlib.Path) -> str:
@@ -47,10 +51,10 @@ def report(store: Store, start: float, pages: pathlib.Path) -> str:
     lines = ["", text(["component", "method", "seconds"], rows, numbers=(2,)), ""]
     for row in ran:
         if row["component"] == "pusher":
-            name, found = json.loads(row["parameters"])["name"], metrics[row["id"]]
+            name, push = json.loads(row["parameters"])["name"], metrics[row["id"]]
             lines.append(
-                f"pushed        {found['pushed']}" if found["pushed"]
-                else f"not pushed    {name}: {found['reasons'][0]}"
+                f"pushed        {push['pushed']}" if push["pushed"]
+                else f"not pushed    {name}: {push['reasons'][0]}"
             )  # fmt: skip
     lines += [f"page          {path}" for path in keep_pages(store, start, pages)]
     lines += [f"lineage       {store.path}", f"time          {time.time() - start:.0f} s"]

@@ -7,6 +7,7 @@ What is unchanged is not done again; after a failure or a kill, the same command
 from __future__ import annotations
 
 import contextlib
+import inspect
 import io
 import logging as python_logging
 import os
@@ -16,7 +17,8 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TextIO
 
 from tf_mwnet.cli import console
 
@@ -40,7 +42,7 @@ CACHED = re.compile(r"Task ([\w-]+) cache hit")
 class _Log(io.TextIOBase):
     """Where the engine writes: all to a file; what a person wants to know, to stderr."""
 
-    def __init__(self, file):
+    def __init__(self, file: TextIO):
         self.file, self.rest, self.note = file, "", ""
 
     def write(self, text: str) -> int:
@@ -53,9 +55,9 @@ class _Log(io.TextIOBase):
 
     def _line(self, line: str) -> None:
         # Not by logging, whose handlers the engine has taken away here.
-        if found := BEGIN.search(line):
+        if begun := BEGIN.search(line):
             self.note = ""
-            print(f"tf_mwnet: {found[1]} ...", file=sys.stderr, flush=True)
+            print(f"tf_mwnet: {begun[1]} ...", file=sys.stderr, flush=True)
         elif line.lstrip().startswith("tf_mwnet: "):
             note = line.lstrip().removeprefix("tf_mwnet: ")
             if note.startswith(FAILED):
@@ -69,12 +71,12 @@ class _Unchanged(python_logging.Handler):
     """Says what the engine has not done again, of which it tells its root logger alone."""
 
     def emit(self, record: python_logging.LogRecord) -> None:
-        if found := CACHED.search(record.getMessage()):
-            print(f"tf_mwnet: {found[1]}: unchanged", file=sys.stderr, flush=True)
+        if cached := CACHED.search(record.getMessage()):
+            print(f"tf_mwnet: {cached[1]}: unchanged", file=sys.stderr, flush=True)
 
 
 @contextlib.contextmanager
-def _notes_of_cache():
+def _notes_of_cache() -> Iterator[None]:
     root, handler = python_logging.getLogger(), _Unchanged()
     level = root.level
     root.addHandler(handler)
@@ -87,7 +89,7 @@ def _notes_of_cache():
 
 
 @contextlib.contextmanager
-def _alone(home: pathlib.Path):
+def _alone(home: pathlib.Path) -> Iterator[None]:
     """Keeps other runs out of a home folder."""
     with contextlib.ExitStack() as stack:
         try:
@@ -118,7 +120,7 @@ def _end_components(store: Store) -> None:
             os.kill(row["pid"], signal.SIGTERM)
 
 
-def _execute(pipeline, home: pathlib.Path) -> None:
+def _execute(pipeline: Callable[[], Any], home: pathlib.Path) -> None:
     """Runs a pipeline on the engine.
 
     Raises:
@@ -134,7 +136,8 @@ def _execute(pipeline, home: pathlib.Path) -> None:
     )
     os.environ[LAUNCHER] = str(os.getpid())
     # Components find the packages where this process has them.
-    roots = {str(pathlib.Path(sys.modules[m].__file__).parents[1]) for m in ("tf_mwnet", "pipelines")}
+    modules = [sys.modules[name] for name in ("tf_mwnet", "pipelines")]
+    roots = {str(pathlib.Path(inspect.getfile(module)).parents[1]) for module in modules}
     os.environ["PYTHONPATH"] = os.pathsep.join([*sorted(roots), os.environ.get("PYTHONPATH", "")])
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     with open(home / "log.txt", "a") as file:
@@ -146,7 +149,7 @@ def _execute(pipeline, home: pathlib.Path) -> None:
             raise RuntimeError(log.note or str(error)) from error
 
 
-def run(found: options.Settings) -> str:
+def run(settings: options.Settings) -> str:
     """Runs the pipeline of some settings; returns what to print.
 
     Raises:
@@ -157,13 +160,13 @@ def run(found: options.Settings) -> str:
     warnings.filterwarnings("ignore", category=FutureWarning)
     from pipelines import graph
 
-    home, start = pathlib.Path(found.home), time.time()
+    home, start = pathlib.Path(settings.home), time.time()
     with _alone(home):
         store = Store(home)
         _tidy(store, home)
         try:
             with interruptible("; the same command goes on", lambda: _end_components(store)):
-                _execute(graph.build(found), home)
+                _execute(graph.build(settings), home)
         except RuntimeError as error:
             store.end_running(str(error) if "finished with status" not in str(error) else "")
             failed = store.rows("SELECT * FROM tasks WHERE started > ? AND state = 'failed'", start)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import importlib.metadata
+import inspect
 import json
 import pathlib
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 from absl import flags
 
@@ -66,23 +68,33 @@ class Settings:
 def define_flags() -> flags.FlagValues:
     """The pipeline's own flags."""
     values = console.new_flags()
-    define = {"flag_values": values}
-    flags.DEFINE_string("home", "runs/pipeline", "folder of artifacts, state and lineage", **define)
-    flags.DEFINE_string("name", "", "of the models that are pushed; the data set's by default", **define)
-    flags.DEFINE_string("push_to", "saved_models", "folder of pushed models", **define)
-    flags.DEFINE_string("baseline", "erm", "method that a model must be better than", **define)
-    flags.DEFINE_float("margin", 0.0, "by how much, as a share of the test set", **define)
-    flags.DEFINE_float("min_recall", 0.0, "share of each class that must be found", **define)
-    flags.DEFINE_float("confidence", 0.95, "of the intervals that are reported", **define)
-    flags.DEFINE_float(
-        "max_duplicates", 0.01, "share of meta and test set that may be in training too", **define
+    flags.DEFINE_string(
+        "home", "runs/pipeline", "folder of artifacts, state and lineage", flag_values=values
     )
-    flags.DEFINE_float("max_latency_ms", 0.0, "of one answer; 0 for any", **define)
-    flags.DEFINE_multi_string("search", [], "<flag>=<values between commas> to tune", **define)
-    flags.DEFINE_integer("trials", 10, "of the search", **define)
-    flags.DEFINE_string("transfer", "", "flagfile of a second run, with the weight net frozen", **define)
-    flags.DEFINE_string("runner", "DirectRunner", "Apache Beam's runner for reading data", **define)
-    flags.DEFINE_multi_string("beam", [], "an option of that runner, as name=value", **define)
+    flags.DEFINE_string(
+        "name", "", "of the models that are pushed; the data set's by default", flag_values=values
+    )
+    flags.DEFINE_string("push_to", "saved_models", "folder of pushed models", flag_values=values)
+    flags.DEFINE_string("baseline", "erm", "method that a model must be better than", flag_values=values)
+    flags.DEFINE_float("margin", 0.0, "by how much, as a share of the test set", flag_values=values)
+    flags.DEFINE_float("min_recall", 0.0, "share of each class that must be found", flag_values=values)
+    flags.DEFINE_float("confidence", 0.95, "of the intervals that are reported", flag_values=values)
+    flags.DEFINE_float(
+        "max_duplicates",
+        0.01,
+        "share of meta and test set that may be in training too",
+        flag_values=values,
+    )
+    flags.DEFINE_float("max_latency_ms", 0.0, "of one answer; 0 for any", flag_values=values)
+    flags.DEFINE_multi_string("search", [], "<flag>=<values between commas> to tune", flag_values=values)
+    flags.DEFINE_integer("trials", 10, "of the search", flag_values=values)
+    flags.DEFINE_string(
+        "transfer", "", "flagfile of a second run, with the weight net frozen", flag_values=values
+    )
+    flags.DEFINE_string(
+        "runner", "DirectRunner", "Apache Beam's runner for reading data", flag_values=values
+    )
+    flags.DEFINE_multi_string("beam", [], "an option of that runner, as name=value", flag_values=values)
     return values
 
 
@@ -102,7 +114,7 @@ def read(values: flags.FlagValues, run_flags: Sequence[str], local: bool = True)
     if values.baseline == run.method:
         raise UserError(f"baseline is '{values.baseline}', as method is; allowed: another method")
     for name in ("margin", "min_recall", "max_duplicates"):
-        check_range(name, values[name].value, 0, 1)
+        check_range(name, getattr(values, name), 0, 1)
     if not 0 < values.confidence < 1:
         raise UserError(f"confidence is {values.confidence:g}; allowed: between 0 and 1")
     check_range("trials", values.trials, 1)
@@ -122,19 +134,24 @@ def read(values: flags.FlagValues, run_flags: Sequence[str], local: bool = True)
     name = values.name or pathlib.Path(run.dataset).stem
     if not name or name != pathlib.Path(name).name or name.startswith("."):
         raise UserError(f"name is '{name}'; allowed: a name without '/'")
-    place = (lambda path: str(pathlib.Path(path).absolute())) if local else str
     return Settings(
         run=run,
         transfer=transfer,
-        home=place(values.home) if local else "",
+        home=str(pathlib.Path(values.home).absolute()) if local else "",
         name=name,
-        push_to=place(values.push_to),
+        push_to=str(pathlib.Path(values.push_to).absolute()) if local else values.push_to,
+        baseline=values.baseline,
+        margin=values.margin,
+        min_recall=values.min_recall,
+        confidence=values.confidence,
+        max_duplicates=values.max_duplicates,
+        max_latency_ms=values.max_latency_ms,
         search=tuple(values.search),
+        trials=values.trials,
+        runner=values.runner,
         beam_options=beam_options(values.beam),
         code=code(),
-        **{k: values[k].value for k in ("baseline", "margin", "min_recall", "confidence",
-           "max_duplicates", "max_latency_ms", "trials", "runner")},
-    )  # fmt: skip
+    )
 
 
 def beam_options(given: Sequence[str]) -> tuple[str, ...]:
@@ -143,13 +160,13 @@ def beam_options(given: Sequence[str]) -> tuple[str, ...]:
 
 
 def _experiment(given: Sequence[str]) -> Experiment:
-    found = parse([*given, "--compare="])
+    config = parse([*given, "--compare="])
     for name in ABOUT_THE_FOLDER:
-        if getattr(found, name) != DEFAULTS[name]:
+        if getattr(config, name) != DEFAULTS[name]:
             raise UserError(f"{name} is set; allowed: home, for the whole pipeline")
-    if found.dataset in ("folder", "npz", "records") and not found.data_dir:
-        raise UserError(f"dataset is {found.dataset} without data_dir; allowed: with it")
-    return found
+    if config.dataset in ("folder", "npz", "records") and not config.data_dir:
+        raise UserError(f"dataset is {config.dataset} without data_dir; allowed: with it")
+    return config
 
 
 def flags_of(config: Experiment, component: str) -> list[str]:
@@ -160,7 +177,7 @@ def flags_of(config: Experiment, component: str) -> list[str]:
         component: "example_gen", "bias_gen" or "trainer".
     """
     kind = METHODS.get(config.method)
-    changed = {}
+    changed: dict[str, Any] = {}
     if config.meta_labels == "auto" and kind is not None and kind.meta_labels == "noisy":
         changed["meta_labels"] = "noisy"
     if config.data_dir and pathlib.Path(config.data_dir).exists():
@@ -170,7 +187,7 @@ def flags_of(config: Experiment, component: str) -> list[str]:
         # Whether labels are clean at first depends on whether any noise is put in, not on which.
         noise = config.noise if config.noise in ("auto", "none") else "uniform"
         config = dataclasses.replace(config, noise=noise)
-        names = (*DATA, "noise")
+        names: tuple[str, ...] = (*DATA, "noise")
     elif component == "bias_gen":
         names = BIAS
     else:
@@ -188,15 +205,15 @@ def flag(name: str, value: object) -> str:
 
 def code() -> str:
     """Digest of the packages' files and of the libraries' versions."""
-    found = hashlib.sha256(sys.version.encode())
+    digest = hashlib.sha256(sys.version.encode())
     root = pathlib.Path(__file__).parent
-    package = pathlib.Path(sys.modules["tf_mwnet"].__file__).parent
+    package = pathlib.Path(inspect.getfile(sys.modules["tf_mwnet"])).parent
     for folder in (package, root):
         for path in sorted([*folder.rglob("*.py"), *folder.rglob("*.j2")]):
-            found.update(path.relative_to(folder).as_posix().encode() + b"\0" + path.read_bytes())
+            digest.update(path.relative_to(folder).as_posix().encode() + b"\0" + path.read_bytes())
     for name in LIBRARIES:
-        found.update(f"{name} {importlib.metadata.version(name)}".encode())
-    return found.hexdigest()[:16]
+        digest.update(f"{name} {importlib.metadata.version(name)}".encode())
+    return digest.hexdigest()[:16]
 
 
 def stamp(config: Experiment) -> str:

@@ -55,8 +55,8 @@ class Store:
         self.path = pathlib.Path(home) / NAME
         self.path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            with self._open() as found:
-                found.executescript(SCHEMA)
+            with self._open() as connection:
+                connection.executescript(SCHEMA)
         except sqlite3.DatabaseError as error:
             raise UserError(
                 f"'{self.path}' can not be read ({error}); allowed: as it was written, or none"
@@ -75,8 +75,8 @@ class Store:
 
     def rows(self, query: str, *values: Any) -> list[dict[str, Any]]:
         """What a query finds."""
-        with self._open() as found:
-            return [dict(row) for row in found.execute(query, values)]
+        with self._open() as connection:
+            return [dict(row) for row in connection.execute(query, values)]
 
     def begin(
         self,
@@ -93,14 +93,15 @@ class Store:
             versions: of the libraries.
             inputs: name -> URI of an artifact.
         """
-        with self._open() as found:
-            task = found.execute(
+        with self._open() as connection:
+            connection.execute(
                 "INSERT INTO tasks (component, state, started, pid, parameters, versions)"
                 " VALUES (?, ?, ?, ?, ?, ?)",
                 (component, RUNNING, time.time(), os.getpid(),
                  json.dumps(dict(parameters)), json.dumps(dict(versions))),
-            ).lastrowid  # fmt: skip
-            found.executemany(
+            )  # fmt: skip
+            task: int = connection.execute("SELECT last_insert_rowid()").fetchone()[0]
+            connection.executemany(
                 "INSERT INTO inputs VALUES (?, ?, ?)", [(task, k, v) for k, v in inputs.items()]
             )
         return task
@@ -117,24 +118,24 @@ class Store:
             model: digest of a pushed model, see `tf_mwnet.serving.model_digest`.
         """
         made = {uri: (name, _files(pathlib.Path(uri))) for name, uri in outputs.items()}
-        with self._open() as found:
+        with self._open() as connection:
             for uri, (name, files) in made.items():
-                found.execute("DELETE FROM files WHERE uri = ?", (uri,))
-                found.execute(
+                connection.execute("DELETE FROM files WHERE uri = ?", (uri,))
+                connection.execute(
                     "INSERT OR REPLACE INTO artifacts VALUES (?, ?, ?, ?)", (uri, name, task, model)
                 )
-                found.executemany(
+                connection.executemany(
                     "INSERT INTO files VALUES (?, ?, ?)", [(uri, *f) for f in files.items()]
                 )
-            found.execute(
+            connection.execute(
                 "UPDATE tasks SET state = ?, ended = ?, metrics = ? WHERE id = ?",
                 (DONE, time.time(), json.dumps(dict(metrics)), task),
             )
 
     def fail(self, task: int, error: str) -> None:
         """Notes why a task has ended."""
-        with self._open() as found:
-            found.execute(
+        with self._open() as connection:
+            connection.execute(
                 "UPDATE tasks SET state = ?, ended = ?, error = ? WHERE id = ?",
                 (FAILED, time.time(), error, task),
             )
@@ -152,7 +153,7 @@ class Store:
 
     def damaged(self, below: pathlib.Path) -> list[str]:
         """URIs of artifacts in a folder whose files are not as made; added ones do not matter."""
-        found = []
+        uris = []
         for row in self.rows("SELECT uri FROM artifacts"):
             path = pathlib.Path(row["uri"])
             if below not in path.parents or not path.exists():
@@ -160,15 +161,15 @@ class Store:
             before = self.rows("SELECT path, sha256 FROM files WHERE uri = ?", row["uri"])
             now = _files(path)
             if any(now.get(f["path"]) != f["sha256"] for f in before):
-                found.append(row["uri"])
-        return found
+                uris.append(row["uri"])
+        return uris
 
     def maker(self, uri: str) -> dict[str, Any] | None:
         """The task that made an artifact."""
-        found = self.rows(
+        tasks = self.rows(
             "SELECT tasks.* FROM tasks JOIN artifacts ON artifacts.task = tasks.id WHERE uri = ?", uri
         )
-        return found[0] if found else None
+        return tasks[0] if tasks else None
 
 
 def _files(path: pathlib.Path) -> dict[str, str]:

@@ -12,12 +12,15 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Mapping
+import types
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from pipelines.store import Store
 from pipelines.work import OUTPUTS, WORK
 from tf_mwnet.cli import console
 from tf_mwnet.errors import Interrupted, NotANumber, UserError
+from tf_mwnet.export.saved_models import versions
 
 LAUNCHER = "TF_MWNET_LAUNCHER"  # process that started the component, which must not outlive it
 FAILED = "failed: "  # begins the last line of a component that has failed
@@ -43,19 +46,18 @@ def perform(name: str, arguments: Mapping[str, Any]) -> None:
         for k, v in arguments.items()
         if k not in artifacts and isinstance(v, str | int | float | list)
     }
-    task, store = None, None
+    task: int | None = None
+    store: Store | None = None
     try:
         if arguments["home"]:
-            from pipelines.store import Store
-
             store = Store(arguments["home"])
-            task = store.begin(name, parameters, _versions(), inputs)
+            task = store.begin(name, parameters, versions(), inputs)
         for output in outputs.values():
             pathlib.Path(output.path).parent.mkdir(parents=True, exist_ok=True)
         with interruptible():
             metrics = WORK[name](**given) or {}
         made = {k: v.uri for k, v in outputs.items()}
-        if store:
+        if store and task is not None:
             model = metrics.get("digest", "") if name == "pusher" else ""
             store.finish(task, made, metrics, model)
     except (Exception, Interrupted) as error:
@@ -69,14 +71,8 @@ def perform(name: str, arguments: Mapping[str, Any]) -> None:
         sys.exit(console.fail(f"{FAILED}{text[:500]}", 2))
 
 
-def _versions() -> dict[str, str]:
-    from tf_mwnet.export.saved_models import versions
-
-    return versions()
-
-
 @contextlib.contextmanager
-def interruptible(hint: str = "", before_it: Callable[[], None] = lambda: None):
+def interruptible(hint: str = "", before_it: Callable[[], None] = lambda: None) -> Iterator[None]:
     """Raises ``Interrupted`` on SIGTERM and SIGINT.
 
     Args:
@@ -84,7 +80,7 @@ def interruptible(hint: str = "", before_it: Callable[[], None] = lambda: None):
         before_it: is called first.
     """
 
-    def ended(number, frame):
+    def ended(number: int, frame: types.FrameType | None) -> None:
         before_it()
         raise Interrupted(number, f"stopped by {signal.Signals(number).name}{hint}")
 
@@ -101,11 +97,13 @@ def _end_with(launcher: str | None) -> None:
     if not launcher:
         return
 
-    def watch():
+    process = int(launcher)
+
+    def watch() -> None:
         while True:
             time.sleep(0.5)
             try:
-                os.kill(int(launcher), 0)
+                os.kill(process, 0)
             except ProcessLookupError:
                 os._exit(1)
 

@@ -272,12 +272,12 @@ def test_tuner(line):
 
 def test_the_judging_half_of_the_meta_set_is_not_learned_from(line):
     source = data.load("records", str(line.path("biased")))
-    cut = tuning.halves(source)
+    cut = tuning.split_meta_set(source)
     assert not set(cut.meta.ids) & set(cut.test.ids)
     assert set(cut.meta.ids) | set(cut.test.ids) == set(source.meta.ids)
     small = dataclasses.replace(source, meta=source.meta.take(np.arange(3)))
     with pytest.raises(UserError, match="allowed: at least 2 to tune by"):
-        tuning.halves(small)
+        tuning.split_meta_set(small)
 
 
 # -------------------------------------------------------------------- pushing

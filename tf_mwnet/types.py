@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -117,18 +117,40 @@ class DataSpec:
         return len(self.class_names)
 
 
+class Images(Protocol):
+    """Images ``[N, H, W, C]`` that are read when they are needed, see `data.images.LazyImages`."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+    @property
+    def ndim(self) -> int: ...
+
+    @property
+    def dtype(self) -> np.dtype: ...
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, rows: np.ndarray) -> Images: ...
+
+    def joined(self, other: np.ndarray | Images) -> Images: ...
+
+    def read(self, rows: np.ndarray) -> np.ndarray: ...
+
+
 @dataclasses.dataclass(frozen=True)
 class LabelledSet:
-    """Examples in memory.
+    """Labelled examples.
 
     Attributes:
-        x: raw inputs, ``[N, H, W, C]`` uint8 or float32.
+        x: raw inputs, ``[N, H, W, C]`` uint8 or float32: an array, or images that are read when they
+            are needed.
         y: given labels, int64 ``[N]`` in 0..K-1.
         true_y: true labels, int64 ``[N]``; equal to ``y`` where nothing better is known.
         ids: N unique strings that stay with the examples through every split.
     """
 
-    x: np.ndarray
+    x: np.ndarray | Images
     y: np.ndarray
     true_y: np.ndarray
     ids: np.ndarray
@@ -146,9 +168,10 @@ class LabelledSet:
     def joined(self, other: LabelledSet) -> LabelledSet:
         """These examples and behind them others of the same shape; both in memory, or both on disk."""
         first, second = self.x, other.x
-        if hasattr(first, "joined"):
+        x: np.ndarray | Images
+        if not isinstance(first, np.ndarray):
             x = first.joined(second)
-        elif hasattr(second, "joined"):
+        elif not isinstance(second, np.ndarray):
             x = second.joined(first)
         else:
             x = np.concatenate([first, second])

@@ -49,9 +49,9 @@ class Evaluation:
         return not self.reasons
 
     def to_dict(self) -> dict[str, Any]:
-        found = dataclasses.asdict(self)
-        arrays = {k: v.tolist() for k, v in found.items() if isinstance(v, np.ndarray)}
-        return found | arrays | {"blessed": self.blessed}
+        fields = dataclasses.asdict(self)
+        arrays = {k: v.tolist() for k, v in fields.items() if isinstance(v, np.ndarray)}
+        return fields | arrays | {"blessed": self.blessed}
 
 
 def wilson(right: int, size: int, confidence: float) -> tuple[float, float]:
@@ -63,7 +63,7 @@ def wilson(right: int, size: int, confidence: float) -> tuple[float, float]:
     return float(centre - half), float(centre + half)
 
 
-def paired(right: np.ndarray, other: np.ndarray, confidence: float) -> tuple[float, float]:
+def paired_interval(right: np.ndarray, other: np.ndarray, confidence: float) -> tuple[float, float]:
     """Normal interval of the difference of two shares over the same examples, bool ``[N]`` each."""
     gain = right.astype(float) - other.astype(float)
     half = NORMAL.inv_cdf(0.5 + confidence / 2) * gain.std(ddof=1) / np.sqrt(len(gain))
@@ -117,7 +117,7 @@ def judge(
         wilson(int(right.sum()), len(labels), confidence),
         float(other.mean()),
         difference,
-        paired(right, other, confidence),
+        paired_interval(right, other, confidence),
         recall,
         matrix,
         noise_auc,
@@ -125,22 +125,32 @@ def judge(
     )
 
 
-def evaluate(run: pathlib.Path, baseline: pathlib.Path, test: LabelledSet, num_classes: int, **limits):
+def evaluate(
+    run: pathlib.Path,
+    baseline: pathlib.Path,
+    test: LabelledSet,
+    num_classes: int,
+    margin: float = 0.0,
+    min_recall: float = 0.0,
+    confidence: float = 0.95,
+) -> Evaluation:
     """Judges a run's exported classifier by a baseline's on a test set, see `judge`.
 
     Args:
         run, baseline: folders of finished runs of one method each.
         test: held-out examples, true labels.
         num_classes: K.
-        **limits: see `judge`.
+        margin, min_recall, confidence: see `judge`.
 
     Raises:
         UserError: a run is not finished, or an export is damaged.
     """
-    found = []
-    for folder in (run, baseline):
+
+    def predict(folder: pathlib.Path) -> np.ndarray:
         method = finished(folder)[0].method
-        found.append(classify(exported(folder, method, "classifier"), test.x).argmax(axis=1))
+        return classify(exported(folder, method, "classifier"), test.x).argmax(axis=1)
+
+    predicted, other = predict(run), predict(baseline)
     config, summaries = finished(run)
     auc = summaries[config.method].get("auc_weight")
-    return judge(*found, test.true_y, num_classes, noise_auc=auc, **limits)
+    return judge(predicted, other, test.true_y, num_classes, margin, min_recall, confidence, auc)

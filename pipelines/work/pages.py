@@ -12,7 +12,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from pipelines.work.evaluation import Evaluation
-from pipelines.work.statistics import Part
+from pipelines.work.statistics import Part, Place
 from tf_mwnet.audit import outputs
 from tf_mwnet.audit.examine import Audit
 from tf_mwnet.figures import matrices, plots
@@ -24,9 +24,9 @@ def class_counts(names: Sequence[str], parts: Mapping[str, Part]) -> Figure:
     figure, axes = plots.new_axes("class", "% of the split", "Classes of each split")
     place, width = np.arange(len(names)), 0.8 / max(len(parts), 1)
     counts = {split: part.counts for split, part in parts.items()}
-    for number, (split, found, colour) in enumerate(plots.coloured(counts)):
-        share = 100 * found / max(found.sum(), 1)
-        label = f"{split} ({found.sum():,})"
+    for number, (split, count, colour) in enumerate(plots.coloured(counts)):
+        share = 100 * count / max(count.sum(), 1)
+        label = f"{split} ({count.sum():,})"
         axes.bar(place + (number + 0.5) * width - 0.4, share, width, label=label, color=colour)
     axes.set_xticks(place, names, rotation=45 if max(map(len, names)) > 3 else 0, ha="center")
     axes.margins(y=0.25)
@@ -43,15 +43,14 @@ def of_data(
     folder: pathlib.Path,
     facts: Mapping[str, Any],
     parts: Mapping[str, Part],
-    groups: Sequence[Sequence[tuple[str, str]]],
+    groups: Sequence[Sequence[Place]],
 ) -> pathlib.Path:
     """Writes the page about a data set as records; returns its path.
 
     Args:
         folder: an empty one.
         facts: see `records.read_facts`.
-        parts: by split, see `statistics.merge`.
-        groups: equal inputs, see `statistics.duplicates_of`.
+        parts, groups: see `pipelines.beam_jobs.look`.
     """
     names = facts["classes"]
     counts = pd.DataFrame({"class": names} | {split: p.counts for split, p in parts.items()})
@@ -93,12 +92,12 @@ def of_labels(folder: pathlib.Path, audit: Audit) -> pathlib.Path:
     return page.write(folder, "Labels that look wrong", [section])
 
 
-def evaluation(found: Evaluation, names: Sequence[str]) -> Figure:
-    """The confusion matrix of the test set, with what was found above it."""
-    low, high = found.interval
-    verdict = "blessed" if found.blessed else "not blessed"
+def evaluation(result: Evaluation, names: Sequence[str]) -> Figure:
+    """The confusion matrix of the test set, with the results above it."""
+    low, high = result.interval
+    verdict = "blessed" if result.blessed else "not blessed"
     title = (
-        f"{100 * found.accuracy:.1f} % right ({100 * low:.1f} to {100 * high:.1f}), baseline"
-        f" {100 * found.baseline_accuracy:.1f} %: {verdict}"
+        f"{100 * result.accuracy:.1f} % right ({100 * low:.1f} to {100 * high:.1f}), baseline"
+        f" {100 * result.baseline_accuracy:.1f} %: {verdict}"
     )
-    return matrices.draw({title: found.confusion}, tuple(names), "predicted class", "true class")
+    return matrices.draw({title: result.confusion}, tuple(names), "predicted class", "true class")

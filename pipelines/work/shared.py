@@ -1,4 +1,4 @@
-"""What the components' work shares."""
+"""Helpers that several components use."""
 
 from __future__ import annotations
 
@@ -6,43 +6,50 @@ import dataclasses
 import json
 import pathlib
 import tempfile
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
+from tf_mwnet.cli.flags import parse
+from tf_mwnet.config import Experiment
+from tf_mwnet.data import BiasConfig
+from tf_mwnet.experiment import resolve
 from tf_mwnet.files import write_atomically
+from tf_mwnet.types import Source
 
-FACTS = "facts.json"
+if TYPE_CHECKING:
+    from kfp import dsl
+
+FACTS_JSON = "facts.json"  # in an artifact's folder: the component's result
 
 
 def write_json(path: pathlib.Path, content: Any) -> None:
-    """Writes a value, atomically."""
+    """Writes a value as JSON, atomically."""
     text = json.dumps(content, indent=2) + "\n"
     write_atomically(path, lambda file: file.write(text), mode="w")
 
 
-def keep_page(output, write: Callable[[pathlib.Path], pathlib.Path]) -> None:
-    """Keeps the page that ``write`` makes in a folder; it holds its pictures and tables itself."""
+def keep_page(output: dsl.HTML, write: Callable[[pathlib.Path], pathlib.Path]) -> None:
+    """Makes a self-contained HTML page an artifact.
+
+    Args:
+        output: the artifact.
+        write: writes the page into an empty folder and returns its path.
+    """
     with tempfile.TemporaryDirectory() as work:
         content = write(pathlib.Path(work)).read_bytes()
     write_atomically(pathlib.Path(output.path), lambda file: file.write(content))
 
 
-def experiment_of(flags, **more: Any):
-    """The configuration that flags stand for."""
-    from tf_mwnet.cli.flags import parse
-
-    return parse([*flags, *(f"--{k}={v}" for k, v in more.items())])
+def experiment_of(flags: Sequence[str], **more: object) -> Experiment:
+    """Parses the flags of a run; ``more`` are further flags, by name."""
+    return parse([*flags, *(f"--{name}={value}" for name, value in more.items())])
 
 
-def records_of(artifact, flags=()):
-    """Configuration for an artifact of records, and the records."""
-    from tf_mwnet.experiment.resolve import find
-
-    return find(experiment_of(flags, dataset="records", data_dir=artifact.path))
+def records_of(artifact: dsl.Dataset, flags: Sequence[str] = ()) -> tuple[Experiment, Source]:
+    """Reads an artifact of records; returns the configuration of a run on it, and the data."""
+    return resolve.find(experiment_of(flags, dataset="records", data_dir=artifact.path))
 
 
-def bias_of(config):
-    """What is done to the data, without what is held out in training."""
-    from tf_mwnet.experiment.resolve import bias_of as whole
-
-    return dataclasses.replace(whole(config), early_stopping=0)
+def bias_of(config: Experiment) -> BiasConfig:
+    """Returns the bias of a run's data. Examples for early stopping are held out in training only."""
+    return dataclasses.replace(resolve.bias_of(config), early_stopping=0)

@@ -1,7 +1,7 @@
 """What a data set as records looks like: counts, pixels, images that are there twice.
 
-Each file of records is looked at by itself (`of_shard`), and what is found is added up (`merge`), so
-that a data set of any size can be looked at by many workers.
+Each file is read by itself (`of_shard`) and the sums are added up (`merge_two`), so that many workers
+can share a data set of any size. `pipelines.beam_jobs.look` does that.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ import csv
 import dataclasses
 import hashlib
 import pathlib
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import IO, Any
 
 import numpy as np
 from tensorflow_metadata.proto.v0 import statistics_pb2
@@ -21,6 +21,7 @@ from tf_mwnet.data import records
 from tf_mwnet.errors import UserError
 from tf_mwnet.files import write_atomically
 
+Place = tuple[str, str]  # split and id of an input
 STATISTICS, DUPLICATES = "statistics.pb", "duplicates.csv"
 SHOWN = 5  # ids of constant inputs
 
@@ -66,8 +67,8 @@ def shards(folder: pathlib.Path) -> list[tuple[str, pathlib.Path]]:
     facts = records.read_facts(folder)
     return [
         (split, path)
-        for split, found in facts["splits"].items()
-        for path in records.files_of(folder, split, found["shards"])
+        for split, sizes in facts["splits"].items()
+        for path in records.files_of(folder, split, sizes["shards"])
     ]
 
 
@@ -90,7 +91,8 @@ def of_shard(
             (hashlib.sha256(v.tobytes()).hexdigest(), split, i) for v, i in zip(x, ids, strict=True)
         ]
         flat = x.reshape(len(x), -1)
-        same = np.flatnonzero((flat == flat[:, :1]).all(axis=1)) if flat.shape[1] > 1 else []
+        constant = (flat == flat[:, :1]).all(axis=1) & (flat.shape[1] > 1)
+        rows = np.flatnonzero(constant)
         label, values = batch["label"], x.reshape(-1, channels).astype(np.float64)
         inside = (label >= 0) & (label < count)
         part = merge_two(
@@ -98,7 +100,7 @@ def of_shard(
             Part(
                 split, np.bincount(label[inside], minlength=count), int((~inside).sum()), len(values),
                 values.sum(axis=0), (values**2).sum(axis=0), values.min(axis=0), values.max(axis=0),
-                tuple(ids[i] for i in same[:SHOWN]), len(same),
+                tuple(ids[i] for i in rows[:SHOWN]), len(rows),
             ),
         )  # fmt: skip
     return part, digests
@@ -119,29 +121,13 @@ def merge_two(a: Part, b: Part) -> Part:
     )  # fmt: skip
 
 
-def merge(parts: Iterable[Part]) -> dict[str, Part]:
-    """The sums by split."""
-    found: dict[str, Part] = {}
-    for part in parts:
-        found[part.split] = merge_two(found[part.split], part) if part.split in found else part
-    return found
-
-
-def repeated(places: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+def repeated(places: Iterable[Place]) -> list[Place]:
     """Splits and ids of one input, if it is there more than once."""
-    found = sorted(places)
-    return found if len(found) > 1 else []
+    ordered = sorted(places)
+    return ordered if len(ordered) > 1 else []
 
 
-def duplicates_of(digests: Iterable[tuple[str, str, str]]) -> list[list[tuple[str, str]]]:
-    """Groups of ``(split, id)`` with the same input."""
-    groups = collections.defaultdict(list)
-    for digest, split, name in digests:
-        groups[digest].append((split, name))
-    return sorted(filter(None, map(repeated, groups.values())))
-
-
-def overlap(groups: Sequence[Sequence[tuple[str, str]]], first: str, second: str) -> list[str]:
+def overlap(groups: Sequence[Sequence[Place]], first: str, second: str) -> list[str]:
     """Ids in split ``second`` of inputs that are in split ``first`` too."""
     return sorted(
         name
@@ -156,16 +142,16 @@ def overlap(groups: Sequence[Sequence[tuple[str, str]]], first: str, second: str
 
 
 def to_proto(
-    facts: dict[str, Any], parts: dict[str, Part]
+    facts: Mapping[str, Any], parts: Mapping[str, Part]
 ) -> statistics_pb2.DatasetFeatureStatisticsList:
     """As TensorFlow Data Validation has it: one data set a split, a feature for the label and the input.
 
     The label's buckets are the examples of each class, in `rank_histogram`.
     """
-    found = statistics_pb2.DatasetFeatureStatisticsList()
+    message = statistics_pb2.DatasetFeatureStatisticsList()
     for split, part in parts.items():
         size = int(part.counts.sum()) + part.outside
-        data = found.datasets.add(name=split, num_examples=size)
+        data = message.datasets.add(name=split, num_examples=size)
         label = data.features.add(type=statistics_pb2.FeatureNameStatistics.INT)
         label.path.step.append("label")
         strings = label.string_stats
@@ -183,15 +169,20 @@ def to_proto(
             numbers.common_stats.num_non_missing = size
             numbers.mean, numbers.std_dev = float(part.mean[channel]), float(part.std[channel])
             numbers.min, numbers.max = float(part.low[channel]), float(part.high[channel])
-    return found
+    return message
 
 
-def write(facts, parts, groups, folder: pathlib.Path) -> None:
+def write(
+    facts: Mapping[str, Any],
+    parts: Mapping[str, Part],
+    groups: Sequence[Sequence[Place]],
+    folder: pathlib.Path,
+) -> None:
     """Writes the protos and, a row each, the examples whose input is there more than once."""
     message = to_proto(facts, parts).SerializeToString()
     write_atomically(folder / STATISTICS, lambda file: file.write(message))
 
-    def rows(file):
+    def rows(file: IO[str]) -> None:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["group", "split", "id"])
         for number, group in enumerate(groups):
@@ -200,7 +191,9 @@ def write(facts, parts, groups, folder: pathlib.Path) -> None:
     write_atomically(folder / DUPLICATES, rows, mode="w")
 
 
-def read(folder: pathlib.Path) -> tuple[statistics_pb2.DatasetFeatureStatisticsList, list]:
+def read(
+    folder: pathlib.Path,
+) -> tuple[statistics_pb2.DatasetFeatureStatisticsList, list[list[Place]]]:
     """What `write` wrote.
 
     Raises:
@@ -208,12 +201,12 @@ def read(folder: pathlib.Path) -> tuple[statistics_pb2.DatasetFeatureStatisticsL
     """
     try:
         message = (folder / STATISTICS).read_bytes()
-        found = statistics_pb2.DatasetFeatureStatisticsList.FromString(message)
+        numbers = statistics_pb2.DatasetFeatureStatisticsList.FromString(message)
         with open(folder / DUPLICATES, newline="") as file:
             rows = list(csv.DictReader(file))
-        groups: dict[str, list] = collections.defaultdict(list)
+        groups: dict[str, list[Place]] = collections.defaultdict(list)
         for row in rows:
             groups[row["group"]].append((row["split"], row["id"]))
     except Exception as error:  # protobuf's own, and those of a damaged table
         raise UserError(f"statistics in '{folder}' can not be read; allowed: as written") from error
-    return found, list(groups.values())
+    return numbers, list(groups.values())

@@ -21,7 +21,7 @@ from tf_mwnet.experiment.runner import run
 from tf_mwnet.types import Source
 
 
-def halves(source: Source, seed: int = 0) -> Source:
+def split_meta_set(source: Source, seed: int = 0) -> Source:
     """A biased source whose meta set is cut in two by class: one half to learn from, one to judge by.
 
     Raises:
@@ -46,16 +46,24 @@ class Tuner(keras_tuner.Tuner):
 
     Args:
         experiment: what the trials share.
-        source: see `halves`.
+        source: see `split_meta_set`.
         search: field of `Experiment` -> values to try.
         **kwargs: KerasTuner's.
     """
 
-    def __init__(self, experiment: Experiment, source: Source, search: Mapping[str, Sequence], **kwargs):
+    def __init__(
+        self,
+        experiment: Experiment,
+        source: Source,
+        search: Mapping[str, Sequence[Any]],
+        **kwargs: Any,
+    ):
         self.experiment, self.source, self.search_space = experiment, source, search
         super().__init__(**kwargs)
 
-    def run_trial(self, trial, *args, **kwargs):
+    def run_trial(
+        self, trial: keras_tuner.engine.trial.Trial, *args: Any, **kwargs: Any
+    ) -> dict[str, float]:
         settings = {
             name: values[trial.hyperparameters.Choice(name, list(range(len(values))))]
             for name, values in self.search_space.items()
@@ -65,11 +73,11 @@ class Tuner(keras_tuner.Tuner):
             self.experiment, **settings, run_dir=str(folder), compare="", auto_resume=True
         )
         result = run(config, self.source)
-        found = result.methods[config.method if config.method != "auto" else result.config.method]
-        logging.info("trial %s: %s: %.1f %%", trial.trial_id, settings, 100 * found["mean_last_5"])
+        summary = result.methods[config.method if config.method != "auto" else result.config.method]
+        logging.info("trial %s: %s: %.1f %%", trial.trial_id, settings, 100 * summary["mean_last_5"])
         shutil.rmtree(folder)
         keras.backend.clear_session()
-        return {"accuracy": found["mean_last_5"]}
+        return {"accuracy": summary["mean_last_5"]}
 
 
 def tune(
@@ -110,7 +118,7 @@ def tune(
         max_consecutive_failed_trials=1,
     )
     tuner = Tuner(
-        experiment, halves(source, experiment.data_seed), search, oracle=oracle,
+        experiment, split_meta_set(source, experiment.data_seed), search, oracle=oracle,
         directory=str(folder.parent), project_name=folder.name, overwrite=False,
     )  # fmt: skip
     tuner.search()

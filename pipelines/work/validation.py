@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import pathlib
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from google.protobuf import text_format
-from tensorflow_metadata.proto.v0 import anomalies_pb2, schema_pb2
+from tensorflow_metadata.proto.v0 import anomalies_pb2, schema_pb2, statistics_pb2
 
 from pipelines.work import statistics
 from tf_mwnet.errors import UserError, check_range, quoted
@@ -17,12 +18,14 @@ TRAIN, META, TEST = "train", "meta", "test"
 Info = anomalies_pb2.AnomalyInfo
 
 
-def schema_of(facts: dict[str, Any], found) -> schema_pb2.Schema:
+def schema_of(
+    facts: Mapping[str, Any], numbers: statistics_pb2.DatasetFeatureStatisticsList
+) -> schema_pb2.Schema:
     """What the training set shows to be the rule: classes, type and range of the input.
 
     Args:
         facts: see `records.read_facts`.
-        found: statistics, a ``DatasetFeatureStatisticsList``.
+        numbers: statistics of the splits.
     """
     schema = schema_pb2.Schema()
     schema.feature.add(name="id", type=schema_pb2.BYTES)
@@ -34,7 +37,7 @@ def schema_of(facts: dict[str, Any], found) -> schema_pb2.Schema:
     x = schema.feature.add(name="x", type=schema_pb2.BYTES if whole else schema_pb2.FLOAT)
     for size in facts["shape"]:
         x.shape.dim.add(size=size)
-    train = next((d for d in found.datasets if d.name == TRAIN), None)
+    train = next((d for d in numbers.datasets if d.name == TRAIN), None)
     channels = [f.num_stats for f in train.features if f.path.step[0] == "x"] if train else []
     if channels and not whole:
         x.float_domain.min = min(c.min for c in channels)
@@ -59,7 +62,12 @@ def read_schema(folder: pathlib.Path) -> schema_pb2.Schema:
         raise UserError(f"schema in '{folder}' can not be read; allowed: as written") from error
 
 
-def anomalies(schema, found, groups, max_duplicates: float = 0.01) -> anomalies_pb2.Anomalies:
+def anomalies(
+    schema: schema_pb2.Schema,
+    numbers: statistics_pb2.DatasetFeatureStatisticsList,
+    groups: Sequence[Sequence[statistics.Place]],
+    max_duplicates: float = 0.01,
+) -> anomalies_pb2.Anomalies:
     """What is wrong. Errors stop a pipeline, warnings are for people.
 
     Errors: a class without examples in a split; labels out of range; inputs that are constant; and more
@@ -68,20 +76,20 @@ def anomalies(schema, found, groups, max_duplicates: float = 0.01) -> anomalies_
 
     Args:
         schema: see `schema_of`.
-        found: statistics, a ``DatasetFeatureStatisticsList``.
-        groups: ``(split, id)`` of equal inputs, see `statistics.duplicates_of`.
+        numbers: statistics of the splits.
+        groups: split and id of equal inputs, see `pipelines.beam_jobs.look`.
         max_duplicates: share, 0 to 1.
     """
     check_range("max_duplicates", max_duplicates, 0, 1)
     result = anomalies_pb2.Anomalies(baseline=schema)
-    sizes = {data.name: data.num_examples for data in found.datasets}
+    sizes = {data.name: data.num_examples for data in numbers.datasets}
 
-    def add(name, short, text, blocks=True):
+    def add(name: str, short: str, text: str, blocks: bool = True) -> None:
         result.anomaly_info[name].severity = Info.ERROR if blocks else Info.WARNING
         result.anomaly_info[name].short_description = short
         result.anomaly_info[name].description = text
 
-    for data in found.datasets:
+    for data in numbers.datasets:
         label = next(f for f in data.features if f.path.step[0] == "label")
         custom = {c.name: c for c in label.custom_stats}
         buckets = label.string_stats.rank_histogram.buckets
@@ -110,7 +118,11 @@ def anomalies(schema, found, groups, max_duplicates: float = 0.01) -> anomalies_
     return result
 
 
-def _values(schema, data, add) -> None:
+def _values(
+    schema: schema_pb2.Schema,
+    data: statistics_pb2.DatasetFeatureStatistics,
+    add: Callable[[str, str, str, bool], None],
+) -> None:
     domain = next(f for f in schema.feature if f.name == "x").float_domain
     channels = [f.num_stats for f in data.features if f.path.step[0] == "x"]
     low, high = min(c.min for c in channels), max(c.max for c in channels)
@@ -118,14 +130,14 @@ def _values(schema, data, add) -> None:
     if spread and (low < domain.min - spread or high > domain.max + spread):
         add(f"{data.name}/range", "values far out of range",
             f"values of {data.name} are {low:g} to {high:g}, those of train {domain.min:g} to"
-            f" {domain.max:g}", blocks=False)  # fmt: skip
+            f" {domain.max:g}", False)  # fmt: skip
 
 
-def blocking(found: anomalies_pb2.Anomalies) -> list[str]:
+def blocking(problems: anomalies_pb2.Anomalies) -> list[str]:
     """Descriptions of the errors."""
-    return [i.description for _, i in sorted(found.anomaly_info.items()) if i.severity == Info.ERROR]
+    return [i.description for _, i in sorted(problems.anomaly_info.items()) if i.severity == Info.ERROR]
 
 
-def write_anomalies(found: anomalies_pb2.Anomalies, folder: pathlib.Path) -> None:
-    text = text_format.MessageToString(found)
+def write_anomalies(problems: anomalies_pb2.Anomalies, folder: pathlib.Path) -> None:
+    text = text_format.MessageToString(problems)
     write_atomically(folder / ANOMALIES, lambda file: file.write(text), mode="w")

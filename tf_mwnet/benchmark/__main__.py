@@ -40,21 +40,28 @@ PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 def define_flags() -> flags.FlagValues:
     """The command's flags, apart from absl's global ones."""
     values = console.new_flags()
-    define = {"flag_values": values}
     about = "; ".join(f"{name}: {mode.about}" for name, mode in MODES.items())
-    flags.DEFINE_list("modes", list(MODES), f"what to time. {about}", **define)
-    for field in dataclasses.fields(Setting):
-        kind = {"str": flags.DEFINE_string, "int": flags.DEFINE_integer, "bool": flags.DEFINE_boolean}
-        kind[field.type](field.name, field.default, ABOUT[field.name], **define)
-    flags.DEFINE_integer("rounds", 7, "rounds in which each mode takes its steps", **define)
-    flags.DEFINE_integer("steps", 10, "steps of a mode in a round", **define)
-    flags.DEFINE_boolean("memory", True, "measure peak memory too", **define)
-    flags.DEFINE_boolean("input_only", False, "measure the input stream alone", **define)
-    flags.DEFINE_integer("examples", 10_000, "images that the input stream draws from", **define)
-    flags.DEFINE_string("cache", "memory", "where they are: memory or disk", **define)
-    flags.DEFINE_string("csv", "", "file for the numbers", **define)
-    flags.DEFINE_string("png", "", "file for a bar chart", **define)
-    flags.DEFINE_string("memory_of", "", "print one mode's peak memory as JSON, and end", **define)
+    flags.DEFINE_list("modes", list(MODES), f"what to time. {about}", flag_values=values)
+    for name, default in dataclasses.asdict(Setting()).items():
+        if isinstance(default, bool):
+            flags.DEFINE_boolean(name, default, ABOUT[name], flag_values=values)
+        elif isinstance(default, int):
+            flags.DEFINE_integer(name, default, ABOUT[name], flag_values=values)
+        else:
+            flags.DEFINE_string(name, default, ABOUT[name], flag_values=values)
+    flags.DEFINE_integer("rounds", 7, "rounds in which each mode takes its steps", flag_values=values)
+    flags.DEFINE_integer("steps", 10, "steps of a mode in a round", flag_values=values)
+    flags.DEFINE_boolean("memory", True, "measure peak memory too", flag_values=values)
+    flags.DEFINE_boolean("input_only", False, "measure the input stream alone", flag_values=values)
+    flags.DEFINE_integer(
+        "examples", 10_000, "images that the input stream draws from", flag_values=values
+    )
+    flags.DEFINE_string("cache", "memory", "where they are: memory or disk", flag_values=values)
+    flags.DEFINE_string("csv", "", "file for the numbers", flag_values=values)
+    flags.DEFINE_string("png", "", "file for a bar chart", flag_values=values)
+    flags.DEFINE_string(
+        "memory_of", "", "print one mode's peak memory as JSON, and end", flag_values=values
+    )
     return values
 
 
@@ -63,10 +70,10 @@ def _setting(values: flags.FlagValues) -> Setting:
     choose("precision", values.precision, dict.fromkeys(PRECISIONS))
     choose("cache", values.cache, dict.fromkeys(("memory", "disk")))
     for name in ("batch", "rounds", "steps", "examples"):
-        check_range(name, values[name].value, 1)
+        check_range(name, getattr(values, name), 1)
     check_range("size", values.size, 8)
     check_range("classes", values.classes, 2)
-    return Setting(**{f.name: values[f.name].value for f in dataclasses.fields(Setting)})
+    return Setting(**{f.name: getattr(values, f.name) for f in dataclasses.fields(Setting)})
 
 
 def run(values: flags.FlagValues) -> str:
@@ -98,8 +105,8 @@ def run(values: flags.FlagValues) -> str:
         row["peak_mb"] = peak_memory(setting, row["mode"])
         row["memory_to_plain"] = row["peak_mb"] / rows[0]["peak_mb"]
     if values.csv:
-        found = [row | dataclasses.asdict(setting) for row in rows]
-        write_csv(pathlib.Path(values.csv), found, list(found[0]), digits=5)
+        lines = [row | dataclasses.asdict(setting) for row in rows]
+        write_csv(pathlib.Path(values.csv), lines, list(lines[0]), digits=5)
     title = _title(setting, strategy.num_replicas_in_sync)
     if values.png:
         plots.save(plots.step_times(rows, title), pathlib.Path(values.png))

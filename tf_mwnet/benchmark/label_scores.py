@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import pathlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from tf_mwnet.cli import console
 
@@ -24,7 +25,7 @@ from tf_mwnet.figures import run_data, tables  # noqa: E402
 from tf_mwnet.files import load_arrays, write_csv  # noqa: E402
 from tf_mwnet.methods import METHODS  # noqa: E402
 
-FACTS = ("data", "noise", "method")
+GROUP_BY = ("data", "noise", "method")
 
 
 def of_run(run: run_data.RunData, method: str) -> dict[str, np.ndarray]:
@@ -32,7 +33,7 @@ def of_run(run: run_data.RunData, method: str) -> dict[str, np.ndarray]:
     labels = run.labels["train_y"]
     arrays = [load_arrays(path) for path in run.records(method)]
 
-    def column(name, part):
+    def column(name: str, part: Sequence[Mapping[str, np.ndarray]]) -> np.ndarray:
         return mean_of_known(a[name][: len(labels)].astype(float) for a in part)
 
     s = evidence.recorded(run.folder / method / "examples", labels, len(run.class_names))
@@ -76,7 +77,8 @@ def run(values: flags.FlagValues) -> str:
         for method in data.methods:
             if METHODS[method].trains_on == "meta":
                 continue
-            row = {"data": data.config["dataset"], "noise": noise, "method": method, "run": folder.name}
+            row: dict[str, Any] = {"data": data.config["dataset"], "noise": noise, "method": method}
+            row["run"] = folder.name
             for name, score in of_run(data, method).items():
                 known = np.isfinite(score)
                 row[name] = figures(wrong[known], score[known])["auc"]
@@ -85,15 +87,15 @@ def run(values: flags.FlagValues) -> str:
         return "no run has wrong labels"
     if values.csv:
         write_csv(pathlib.Path(values.csv), rows, list(rows[0]), digits=4)
-    names = [name for name in rows[0] if name not in (*FACTS, "run")]
-    groups: dict[tuple, list] = {}
+    names = [name for name in rows[0] if name not in (*GROUP_BY, "run")]
+    groups: dict[tuple[str, ...], list[dict[str, Any]]] = {}
     for row in rows:
-        groups.setdefault(tuple(row[name] for name in FACTS), []).append(row)
+        groups.setdefault(tuple(row[name] for name in GROUP_BY), []).append(row)
     lines = [
-        [*key, *(f"{np.mean([row[name] for row in found]):.3f}" for name in names), str(len(found))]
-        for key, found in sorted(groups.items())
+        [*key, *(f"{np.mean([row[name] for row in members]):.3f}" for name in names), str(len(members))]
+        for key, members in sorted(groups.items())
     ]
-    return tables.text([*FACTS, *names, "runs"], lines, numbers=range(3, len(names) + 4))
+    return tables.text([*GROUP_BY, *names, "runs"], lines, numbers=range(3, len(names) + 4))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

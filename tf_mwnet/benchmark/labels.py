@@ -72,11 +72,11 @@ def by_audit(config: Experiment, source: Source) -> dict[str, Any]:
     """Figures of one training and its audit."""
     result = runner.run(config, source)
     start = time.perf_counter()
-    found = examine(result)
+    audit = examine(result)
     seconds = result.methods[config.method]["seconds"] + time.perf_counter() - start
-    table = found.table[found.table.set == "train"].dropna(subset="label_quality")
+    table = audit.table[audit.table.set == "train"].dropna(subset="label_quality")
     figures = scores(~table.is_correct.to_numpy(), table.label_quality.to_numpy())
-    return figures | {"estimated": found.estimate.num_issues, "seconds": seconds}
+    return figures | {"estimated": audit.estimate.num_issues, "seconds": seconds}
 
 
 def by_cleanlab(config: Experiment, splits: Splits, folds: int) -> dict[str, Any]:
@@ -96,8 +96,13 @@ def by_cleanlab(config: Experiment, splits: Splits, folds: int) -> dict[str, Any
     plain = dataclasses.replace(config, method="erm", compare="", noise="none", classes=())
     plain = dataclasses.replace(plain, class_counts=(), imbalance_factor=1.0, meta_size=0)
     for kept, out in cut.split(train.y, train.y):
-        parts = [_as_given(train.take(rows)) for rows in (kept, out)]
-        source = Source("fold", *parts, None, splits.spec.class_names)
+        source = Source(
+            name="fold",
+            train=_as_given(train.take(kept)),
+            test=_as_given(train.take(out)),
+            meta=None,
+            class_names=splits.spec.class_names,
+        )
         shutil.rmtree(config.run_dir, ignore_errors=True)
         result = runner.run(plain, source)
         seconds += result.methods["erm"]["seconds"]
@@ -122,14 +127,15 @@ def _as_given(part: LabelledSet) -> LabelledSet:
 def define_flags() -> flags.FlagValues:
     """The flags of a run, and the command's own."""
     values = run_flags()
-    define = {"flag_values": values}
-    flags.DEFINE_string("noises", NOISES, "kind:rate between commas", **define)
-    flags.DEFINE_list("seeds", ["0"], "of data and training", **define)
-    flags.DEFINE_list("methods", [METHOD], "methods to audit a training of", **define)
-    flags.DEFINE_integer("longer", 2, "an audited training has so many times a fold's epochs", **define)
-    flags.DEFINE_integer("folds", 5, "trainings for cleanlab; 0 leaves it out", **define)
+    flags.DEFINE_string("noises", NOISES, "kind:rate between commas", flag_values=values)
+    flags.DEFINE_list("seeds", ["0"], "of data and training", flag_values=values)
+    flags.DEFINE_list("methods", [METHOD], "methods to audit a training of", flag_values=values)
+    flags.DEFINE_integer(
+        "longer", 2, "an audited training has so many times a fold's epochs", flag_values=values
+    )
+    flags.DEFINE_integer("folds", 5, "trainings for cleanlab; 0 leaves it out", flag_values=values)
     flags.DEFINE_string(
-        "csv", "", "file for the numbers; rows that it has are not measured again", **define
+        "csv", "", "file for the numbers; rows that it has are not measured again", flag_values=values
     )
     return values
 
@@ -176,14 +182,16 @@ def run(values: flags.FlagValues) -> str:
     return tables.text(COLUMNS, [[_cell(row[name]) for name in COLUMNS] for row in rows])
 
 
-def _cell(value) -> str:
+def _cell(value: Any) -> str:
     try:
         return f"{float(value):.4g}"
     except ValueError:
         return str(value)
 
 
-def _measure(config, source, values, rows) -> None:
+def _measure(
+    config: Experiment, source: Source, values: flags.FlagValues, rows: list[dict[str, Any]]
+) -> None:
     noise = f"{config.noise} {100 * config.noise_rate:g} %"
     facts = {"data": source.name, "noise": noise, "seed": config.seed}
     done = {r["finder"] for r in rows if all(str(r[k]) == str(v) for k, v in facts.items())}
@@ -196,10 +204,10 @@ def _measure(config, source, values, rows) -> None:
             shutil.rmtree(config.run_dir, ignore_errors=True)
             if finder == "cleanlab":
                 splits = resolve.load(dataclasses.replace(config, method="erm"), source)[2]
-                found = by_cleanlab(config, splits, values.folds)
+                figures = by_cleanlab(config, splits, values.folds)
             else:
-                found = by_audit(dataclasses.replace(longer, method=finder), source)
-            rows.append(facts | {"finder": finder} | found)
+                figures = by_audit(dataclasses.replace(longer, method=finder), source)
+            rows.append(facts | {"finder": finder} | figures)
             logging.info("%s", ", ".join(f"{k} {v}" for k, v in rows[-1].items()))
 
 

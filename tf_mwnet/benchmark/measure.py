@@ -21,13 +21,18 @@ from absl import logging
 
 from tf_mwnet.benchmark.modes import MODES, Setting, make_step
 from tf_mwnet.data import cache as caches
+from tf_mwnet.data.images import LazyImages
 from tf_mwnet.data.streams import Augmentation, training_stream
 from tf_mwnet.errors import UserError
 from tf_mwnet.types import LabelledSet
 
 
 def measure(
-    setting: Setting, modes: Sequence[str], rounds: int, steps: int, strategy=None
+    setting: Setting,
+    modes: Sequence[str],
+    rounds: int,
+    steps: int,
+    strategy: tf.distribute.Strategy | None = None,
 ) -> list[dict[str, Any]]:
     """A row per mode: "ms", "ratio_to_plain" with its quartiles, "compile_s".
 
@@ -92,7 +97,7 @@ def input_speed(setting: Setting, examples: int, cache: str, steps: int = 200) -
         if cache == "disk":
             path = pathlib.Path(folder) / "images.npy"
             caches.write_rows(path, parts, shape, "uint8", "images")
-            x = caches.read_rows(path)
+            x: np.ndarray | LazyImages = caches.read_rows(path)
         else:
             x = np.concatenate(list(parts))
         y, ids = rng.integers(setting.classes, size=shape[0]), np.arange(shape[0]).astype(str)

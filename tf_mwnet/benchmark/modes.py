@@ -113,7 +113,7 @@ def _model(setting: Setting, mode: Mode) -> ReweightedModel:
 
 def make_step(
     setting: Setting, mode: Mode, strategy: tf.distribute.Strategy | None = None
-) -> Callable[[], Any]:
+) -> Callable[[], dict[str, np.ndarray]]:
     """A function that takes one training step on the same random batch and waits for its end.
 
     Args:
@@ -127,7 +127,7 @@ def make_step(
         model = _model(setting, mode)
     rng = np.random.default_rng(0)
 
-    def batch(size):
+    def batch(size: int) -> Batch:
         shape = (size, setting.size, setting.size, 3)
         x = tf.constant(rng.normal(size=shape), tf.float32)
         y = tf.constant(rng.integers(setting.classes, size=size))
@@ -142,7 +142,7 @@ def make_step(
         )
     local = strategy.experimental_local_results
 
-    def function(learning: bool):
+    def function(learning: bool) -> Callable[[Any], dict[str, Any]]:
         """As it is compiled for `fit`."""
         body = (
             naive.train_step
@@ -159,7 +159,7 @@ def make_step(
     functions = [function(turn == 0) for turn in range(min(2, mode.every))]
     turns = itertools.cycle(min(turn, 1) for turn in range(mode.every))
 
-    def take_step():
+    def take_step() -> dict[str, np.ndarray]:
         results = functions[next(turns)](data)
         return tf.nest.map_structure(lambda v: np.asarray(local(v)[0]), results)
 

@@ -6,13 +6,18 @@ the meta gradient is taken through the virtual step by differentiating all of it
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+import keras
 import tensorflow as tf
 
 from tf_mwnet import losses
 from tf_mwnet.meta import dense
+from tf_mwnet.model.reweighted import ReweightedModel
+from tf_mwnet.types import Batch
 
 
-def train_step(model, data) -> dict[str, tf.Tensor]:
+def train_step(model: ReweightedModel, data: Mapping[str, Batch]) -> dict[str, tf.Tensor]:
     """One step of a `ReweightedModel` with method ``mwnet``, on one replica.
 
     Args:
@@ -26,8 +31,9 @@ def train_step(model, data) -> dict[str, tf.Tensor]:
     classifier, method = model.classifier, model.method
     state = [v.value for v in classifier.non_trainable_variables]
     learned = method.trainable_variables
+    meta_optimizer: keras.optimizers.Optimizer = model.meta_optimizer
 
-    def weighted(logits):
+    def weighted(logits: tf.Tensor) -> tf.Tensor:
         each = losses.cross_entropy(logits, train.y)
         weights = method.weight_net(tf.stop_gradient(each)[:, None])[:, 0]
         weights = tf.cast(weights, each.dtype)
@@ -45,7 +51,7 @@ def train_step(model, data) -> dict[str, tf.Tensor]:
         logits, _ = classifier.stateless_call(virtual, state, meta.x, training=True)
         meta_loss = tf.reduce_mean(losses.cross_entropy(logits, meta.y))
     values = [v.value for v in learned]
-    model.meta_optimizer.apply(dense(outer.gradient(meta_loss, values), values), learned)
+    meta_optimizer.apply(dense(outer.gradient(meta_loss, values), values), learned)
 
     with tf.GradientTape() as tape:
         loss = weighted(classifier(train.x, training=True))

@@ -20,6 +20,7 @@ console.start()
 
 import pandas as pd  # noqa: E402
 from absl import flags  # noqa: E402
+from matplotlib.figure import Figure  # noqa: E402
 
 from tf_mwnet.cli.flags import parse  # noqa: E402
 from tf_mwnet.config import read_json  # noqa: E402
@@ -72,9 +73,9 @@ def write_data(out: pathlib.Path, name: str, bias: str, seed: int, data_dir: str
 
 def run_flags(out: pathlib.Path, name: str, bias: str, seed: int) -> tuple[str, ...]:
     """Flags of a run on a data set, but for the method."""
-    found = ("--dataset=records", f"--data_dir={data_of(out, name, bias, seed)}", *SCHEDULE,
+    arguments = ("--dataset=records", f"--data_dir={data_of(out, name, bias, seed)}", *SCHEDULE,
              f"--seed={seed}", f"--data_seed={seed}", "--compare=")  # fmt: skip
-    return (*found, *DIGITS_SCHEDULE) if name == "digits" else found
+    return (*arguments, *DIGITS_SCHEDULE) if name == "digits" else arguments
 
 
 def folder_of(out: pathlib.Path, name: str, bias: str, seed: int, kind: str) -> pathlib.Path:
@@ -87,7 +88,9 @@ def net_of(out: pathlib.Path, name: str, bias: str, seed: int) -> pathlib.Path:
     return exported(folder_of(out, name, bias, seed, "anew"), "mwnet", "weight_net")
 
 
-def learning(out, sets, biases, seeds) -> list[Job]:
+def learning(
+    out: pathlib.Path, sets: Sequence[str], biases: Sequence[str], seeds: Sequence[int]
+) -> list[Job]:
     """The runs that learn a weight net, and plain ones."""
     return [
         Job(folder_of(out, name, bias, seed, kind), bias, method, method,
@@ -97,7 +100,9 @@ def learning(out, sets, biases, seeds) -> list[Job]:
     ]  # fmt: skip
 
 
-def transferring(out, sets, biases, seeds) -> list[Job]:
+def transferring(
+    out: pathlib.Path, sets: Sequence[str], biases: Sequence[str], seeds: Sequence[int]
+) -> list[Job]:
     """The runs with another data set's weight net."""
     return [
         Job(folder_of(out, name, bias, seed, f"{how} {source}"), bias, "mwnet", f"{how} {source}",
@@ -109,9 +114,11 @@ def transferring(out, sets, biases, seeds) -> list[Job]:
     ]  # fmt: skip
 
 
-def rows(out, sets, biases, seeds) -> list[dict[str, Any]]:
+def rows(
+    out: pathlib.Path, sets: Sequence[str], biases: Sequence[str], seeds: Sequence[int]
+) -> list[dict[str, Any]]:
     """What the runs that have ended came to."""
-    found = []
+    results = []
     for bias, target, seed in itertools.product(biases, sets, seeds):
         kinds = [("plain", PLAIN, ""), ("anew", ANEW, target)]
         kinds += [(f"{how} {s}", how, s) for how in TRANSFERRED for s in sets if s != target]
@@ -120,24 +127,24 @@ def rows(out, sets, biases, seeds) -> list[dict[str, Any]]:
             if path.is_file():
                 (summary,) = read_json(path)["methods"].values()
                 keys = {"bias": bias, "target": target, "seed": seed, "how": how, "source": source}
-                found.append(keys | {k: summary[k] for k in ("last", "mean_last_5", "best")})
-    return found
+                results.append(keys | {k: summary[k] for k in ("last", "mean_last_5", "best")})
+    return results
 
 
 KINDS = [PLAIN, ANEW, *(f"{how} {s}" for how in TRANSFERRED for s in SETS)]
 
 
-def _frame(found: Sequence[dict[str, Any]]) -> pd.DataFrame:
+def _frame(results: Sequence[dict[str, Any]]) -> pd.DataFrame:
     """A row per run, "last" in percent, with its "kind"."""
-    frame = pd.DataFrame(found)
+    frame = pd.DataFrame(results)
     frame["last"] *= 100
     frame["kind"] = frame.how.where(~frame.how.isin(list(TRANSFERRED)), frame.how + " " + frame.source)
     return frame
 
 
-def picture(found: Sequence[dict[str, Any]]):
+def picture(results: Sequence[dict[str, Any]]) -> Figure:
     """Gains on plain training with the same seed, a panel per bias, see `plots.methods`."""
-    frame = _frame(found)
+    frame = _frame(results)
     panels: dict[str, dict[str, list[float]]] = {}
     for (bias, target), part in frame.groupby(["bias", "target"], sort=False):
         gains = part.pivot(index="seed", columns="kind", values="last")
@@ -149,9 +156,9 @@ def picture(found: Sequence[dict[str, Any]]):
     return plots.methods(panels, PLAIN, xlabel)
 
 
-def table(found: Sequence[dict[str, Any]]) -> str:
+def table(results: Sequence[dict[str, Any]]) -> str:
     """Test accuracy of the last epoch in percent, mean and deviation over seeds, a row per target."""
-    frame = _frame(found)
+    frame = _frame(results)
     grouped = frame.groupby(["bias", "target", "kind"], sort=False)["last"].apply(list).to_dict()
     kinds = [kind for kind in KINDS if kind in set(frame.kind)]
     lines = []
@@ -164,15 +171,16 @@ def table(found: Sequence[dict[str, Any]]) -> str:
 
 def define_flags() -> flags.FlagValues:
     values = console.new_flags()
-    define = {"flag_values": values}
-    flags.DEFINE_list("sets", list(SETS), "data sets", **define)
-    flags.DEFINE_list("biases", list(BIASES), f"of {', '.join(BIASES)}", **define)
-    flags.DEFINE_list("seeds", ["0", "1", "2"], "each is seed and data_seed", **define)
-    flags.DEFINE_string("data_dir", "", "folder of TensorFlow Datasets", **define)
-    flags.DEFINE_string("out", "runs/transfer", "folder of the runs", **define)
-    flags.DEFINE_integer("jobs", 1, "runs at a time", **define)
-    flags.DEFINE_string("csv", "", "file for a row per run", **define)
-    flags.DEFINE_string("png", "", "file for a picture of the gains on plain training", **define)
+    flags.DEFINE_list("sets", list(SETS), "data sets", flag_values=values)
+    flags.DEFINE_list("biases", list(BIASES), f"of {', '.join(BIASES)}", flag_values=values)
+    flags.DEFINE_list("seeds", ["0", "1", "2"], "each is seed and data_seed", flag_values=values)
+    flags.DEFINE_string("data_dir", "", "folder of TensorFlow Datasets", flag_values=values)
+    flags.DEFINE_string("out", "runs/transfer", "folder of the runs", flag_values=values)
+    flags.DEFINE_integer("jobs", 1, "runs at a time", flag_values=values)
+    flags.DEFINE_string("csv", "", "file for a row per run", flag_values=values)
+    flags.DEFINE_string(
+        "png", "", "file for a picture of the gains on plain training", flag_values=values
+    )
     return values
 
 
@@ -193,15 +201,15 @@ def run(values: flags.FlagValues) -> str:
             write_data(out, name, bias, seed, values.data_dir)
         for stage in (learning, transferring):
             problems |= execute(stage(out, values.sets, values.biases, [seed]), values.jobs)
-    found = rows(out, values.sets, values.biases, seeds)
-    if not found:
+    results = rows(out, values.sets, values.biases, seeds)
+    if not results:
         raise UserError(f"no run has ended: {next(iter(problems.values()))}")
     if values.csv:
-        write_csv(pathlib.Path(values.csv), found, COLUMNS)
+        write_csv(pathlib.Path(values.csv), results, COLUMNS)
     if values.png:
-        plots.save(picture(found), pathlib.Path(values.png))
+        plots.save(picture(results), pathlib.Path(values.png))
     left = [f"{job.folder.name} {problem}" for job, problem in problems.items()]
-    return "\n".join(["", table(found), *left])
+    return "\n".join(["", table(results), *left])
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

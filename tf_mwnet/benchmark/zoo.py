@@ -36,11 +36,11 @@ SHOWN = (transfer.PLAIN, transfer.ANEW, *transfer.TRANSFERRED)
 NOTE = "A short run of a small network, not a published result."
 
 
-def transferred(found: Sequence[dict[str, Any]], name: str, bias: str) -> dict[str, Any]:
+def transferred(results: Sequence[dict[str, Any]], name: str, bias: str) -> dict[str, Any]:
     """What a data set's weight nets gave, as the card says it.
 
     Args:
-        found: see `transfer.rows`.
+        results: see `transfer.rows`.
         name: the data set.
         bias: its bias.
 
@@ -48,7 +48,7 @@ def transferred(found: Sequence[dict[str, Any]], name: str, bias: str) -> dict[s
         "test_accuracy", of the last epoch: data set -> kind of training -> mean, standard deviation and
         number of seeds; 0 to 1. "home" is the data set itself.
     """
-    frame = pd.DataFrame(found)
+    frame = pd.DataFrame(results)
     frame = frame[frame.bias == bias]
     accuracy: dict[str, Any] = {}
     for (target, how, source), part in frame.groupby(["target", "how", "source"], sort=False):
@@ -60,7 +60,14 @@ def transferred(found: Sequence[dict[str, Any]], name: str, bias: str) -> dict[s
     return {"test_accuracy": accuracy}
 
 
-def put(out: pathlib.Path, runs: pathlib.Path, name: str, bias: str, seed: int, found) -> pathlib.Path:
+def put(
+    out: pathlib.Path,
+    runs: pathlib.Path,
+    name: str,
+    bias: str,
+    seed: int,
+    results: Sequence[dict[str, Any]],
+) -> pathlib.Path:
     """Puts one weight net into ``out``; returns its folder.
 
     Raises:
@@ -72,7 +79,7 @@ def put(out: pathlib.Path, runs: pathlib.Path, name: str, bias: str, seed: int, 
     with tempfile.TemporaryDirectory() as folder:
         model = pathlib.Path(folder) / "1"
         shutil.copytree(transfer.net_of(runs, name, bias, seed), model)
-        card = read_json(model / CARD) | {"note": NOTE, "transfer": transferred(found, name, bias)}
+        card = read_json(model / CARD) | {"note": NOTE, "transfer": transferred(results, name, bias)}
         (model / CARD).write_text(json.dumps(card, indent=2) + "\n")
         shutil.copyfile(run / "plots" / "weight_function_mwnet.png", model / PICTURE)
         return serving.push(model, out / f"{name}_{bias}", {"what": "weight_net"})
@@ -87,29 +94,36 @@ def markdown(out: pathlib.Path) -> str:
     for base in sorted(path for path in out.iterdir() if serving.versions(path)):
         versions = serving.versions(base)
         card = read_json(versions[max(versions)] / CARD)
-        found = card.get("transfer", {}).get("test_accuracy", {})
-        for target, kinds in sorted(found.items(), key=lambda item: item[0] != "home"):
+        accuracies = card.get("transfer", {}).get("test_accuracy", {})
+        for target, kinds in sorted(accuracies.items(), key=lambda item: item[0] != "home"):
             where = f"{card['data_set']}, at home" if target == "home" else target
             lines.append([f"`{base.name}`", where, *(_percent(kinds.get(kind)) for kind in SHOWN)])
     return "".join("| " + " | ".join(line) + " |\n" for line in lines)
 
 
-def _percent(found: dict[str, Any] | None) -> str:
-    if found is None:
+def _percent(accuracy: dict[str, Any] | None) -> str:
+    if accuracy is None:
         return ""
-    deviation = None if found["std"] is None else 100 * found["std"]
-    return compare.with_deviation(100 * found["mean"], deviation, 1)
+    deviation = None if accuracy["std"] is None else 100 * accuracy["std"]
+    return compare.with_deviation(100 * accuracy["mean"], deviation, 1)
 
 
 def define_flags() -> flags.FlagValues:
     values = console.new_flags()
-    define = {"flag_values": values}
-    flags.DEFINE_string("runs", "runs/transfer", "folder of the transfer benchmark's runs", **define)
-    flags.DEFINE_list("sets", list(transfer.SETS), "data sets whose weight nets are taken", **define)
-    flags.DEFINE_list("biases", list(transfer.BIASES), "biases they were learned under", **define)
-    flags.DEFINE_integer("seed", 0, "whose weight net is taken", **define)
-    flags.DEFINE_list("seeds", ["0", "1", "2"], "what the card's accuracies are means of", **define)
-    flags.DEFINE_string("out", "saved_models", "folder of the weight nets", **define)
+    flags.DEFINE_string(
+        "runs", "runs/transfer", "folder of the transfer benchmark's runs", flag_values=values
+    )
+    flags.DEFINE_list(
+        "sets", list(transfer.SETS), "data sets whose weight nets are taken", flag_values=values
+    )
+    flags.DEFINE_list(
+        "biases", list(transfer.BIASES), "biases they were learned under", flag_values=values
+    )
+    flags.DEFINE_integer("seed", 0, "whose weight net is taken", flag_values=values)
+    flags.DEFINE_list(
+        "seeds", ["0", "1", "2"], "what the card's accuracies are means of", flag_values=values
+    )
+    flags.DEFINE_string("out", "saved_models", "folder of the weight nets", flag_values=values)
     return values
 
 
@@ -120,10 +134,10 @@ def run(values: flags.FlagValues) -> str:
         choose("data set", name, dict.fromkeys(transfer.SETS))
     for bias in values.biases:
         choose("bias", bias, transfer.BIASES)
-    found = transfer.rows(runs, transfer.SETS, values.biases, integers("seeds", values.seeds))
+    results = transfer.rows(runs, transfer.SETS, values.biases, integers("seeds", values.seeds))
     for name in values.sets:
         for bias in values.biases:
-            put(out, runs, name, bias, values.seed, found)
+            put(out, runs, name, bias, values.seed, results)
     return f"\n{markdown(out)}"
 
 

@@ -12,9 +12,12 @@ from tf_mwnet.errors import UserError, check_range, choose, quoted
 
 # Each maker: (rate, K, generator, superclass or None) -> [K, K], row = true class.
 Maker = Callable[[float, int, np.random.Generator, "np.ndarray | None"], np.ndarray]
+FILES = "a .csv or .npy file"
 
 
-def uniform(rate, num_classes, rng=None, superclass=None) -> np.ndarray:
+def uniform(
+    rate: float, num_classes: int, rng: np.random.Generator, superclass: np.ndarray | None = None
+) -> np.ndarray:
     """``(1 - p) I + p / K``: a new label drawn from all classes, the true one included.
 
     So "40 %" on 10 classes changes 36 % of the labels (Zhang et al., ICLR 2017; MW-Net 4.2).
@@ -22,7 +25,7 @@ def uniform(rate, num_classes, rng=None, superclass=None) -> np.ndarray:
     return (1 - rate) * np.eye(num_classes) + rate / num_classes
 
 
-def _flip_to(rate, num_classes, rng, others) -> np.ndarray:
+def _flip_to(rate: float, num_classes: int, rng: np.random.Generator, others: int) -> np.ndarray:
     matrix = (1 - rate) * np.eye(num_classes)
     for row in range(num_classes):
         choices = np.delete(np.arange(num_classes), row)
@@ -31,24 +34,32 @@ def _flip_to(rate, num_classes, rng, others) -> np.ndarray:
     return matrix
 
 
-def flip(rate, num_classes, rng, superclass=None) -> np.ndarray:
+def flip(
+    rate: float, num_classes: int, rng: np.random.Generator, superclass: np.ndarray | None = None
+) -> np.ndarray:
     """Each class goes to one other class, drawn at random, with probability p."""
     return _flip_to(rate, num_classes, rng, 1)
 
 
-def flip2(rate, num_classes, rng, superclass=None) -> np.ndarray:
+def flip2(
+    rate: float, num_classes: int, rng: np.random.Generator, superclass: np.ndarray | None = None
+) -> np.ndarray:
     """Each class goes to two other classes, p/2 each (MW-Net section 4.2 calls this "flip")."""
     return _flip_to(rate, num_classes, rng, 2)
 
 
-def background(rate, num_classes, rng, superclass=None) -> np.ndarray:
+def background(
+    rate: float, num_classes: int, rng: np.random.Generator, superclass: np.ndarray | None = None
+) -> np.ndarray:
     """Every class goes to one background class, drawn at random, with probability p (L2RW 4.3)."""
     matrix = (1 - rate) * np.eye(num_classes)
     matrix[:, rng.integers(num_classes)] += rate
     return matrix
 
 
-def hierarchical(rate, num_classes, rng, superclass) -> np.ndarray:
+def hierarchical(
+    rate: float, num_classes: int, rng: np.random.Generator, superclass: np.ndarray | None
+) -> np.ndarray:
     """A new label drawn from the classes of the same coarse class, the true one included.
 
     Raises:
@@ -99,7 +110,9 @@ def transition_matrix(
     if noise.endswith((".csv", ".npy")):
         matrix = _read_matrix(pathlib.Path(noise), num_classes)
     else:
-        make = choose("noise", noise, NOISES | {"none": None, "a .csv or .npy file": None})
+        make = choose("noise", noise, {**NOISES, "none": None, FILES: None})
+        if make is None:  # the message's own words
+            raise UserError(f"noise is '{noise}'; allowed: the path of such a file")
         check_range("noise_rate", rate, 0, 1)
         matrix = make(rate, num_classes, rng, superclass)
     lost = [k for k in range(num_classes) if matrix[k, k] < np.max(np.delete(matrix[k], k))]
@@ -116,7 +129,7 @@ def transition_matrix(
 
 def _read_matrix(path: pathlib.Path, num_classes: int) -> np.ndarray:
     if not path.is_file():
-        raise UserError(f"noise matrix '{path}' is not there; allowed: a .csv or .npy file")
+        raise UserError(f"noise matrix '{path}' is not there; allowed: {FILES}")
     try:
         if path.suffix == ".npy":
             matrix = np.load(path, allow_pickle=False)

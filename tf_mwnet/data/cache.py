@@ -8,6 +8,7 @@ import hashlib
 import os
 import pathlib
 from collections.abc import Iterable
+from typing import IO
 
 import numpy as np
 from absl import logging
@@ -52,10 +53,10 @@ class RowReader:
         """
         dtype = np.dtype(self.dtype)
         size = dtype.itemsize * int(np.prod(self.shape))
-        found = os.pread(_opened(self.path), size, self.start + int(row) * size)
-        if len(found) < size:
+        content = os.pread(_opened(self.path), size, self.start + int(row) * size)
+        if len(content) < size:
             raise UserError(f"image {row} of '{self.path}' can not be read; allowed: a whole cache file")
-        return np.frombuffer(found, dtype).reshape(self.shape)
+        return np.frombuffer(content, dtype).reshape(self.shape)
 
 
 def read_rows(path: pathlib.Path) -> LazyImages:
@@ -88,12 +89,12 @@ def write_rows(
         what: for the progress bar.
     """
 
-    def write(file):
+    def write(file: IO[bytes]) -> None:
         header = {"descr": np.lib.format.dtype_to_descr(np.dtype(dtype)), "fortran_order": False}
         np.lib.format.write_array_header_1_0(file, header | {"shape": tuple(map(int, shape))})
         with tqdm(total=shape[0], desc=f"writing {what}", disable=shape[0] < 5000) as bar:
             for part in parts:
-                file.write(np.ascontiguousarray(part, dtype))
+                file.write(np.ascontiguousarray(part, dtype).data)
                 bar.update(len(part))
 
     path.parent.mkdir(parents=True, exist_ok=True)

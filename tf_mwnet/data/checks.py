@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from tf_mwnet.errors import UserError, quoted
 from tf_mwnet.types import Source
 
 
-def inputs(name: str, x: np.ndarray) -> np.ndarray:
+def inputs(name: str, x: ArrayLike) -> np.ndarray:
     """Returns ``x`` as uint8 or float32 ``[N, ...]`` with at least one axis beside N.
 
     Raises:
@@ -44,7 +45,7 @@ def constant_images(name: str, x: np.ndarray, ids: np.ndarray) -> None:
         )
 
 
-def labels(name: str, y: np.ndarray, size: int, num_classes: int | None = None) -> np.ndarray:
+def labels(name: str, y: ArrayLike, size: int, num_classes: int | None = None) -> np.ndarray:
     """Returns ``y`` as int64 ``[size]``.
 
     Raises:
@@ -69,7 +70,7 @@ def labels(name: str, y: np.ndarray, size: int, num_classes: int | None = None) 
     return y
 
 
-def ids(name: str, names: np.ndarray, size: int) -> np.ndarray:
+def ids(name: str, names: ArrayLike, size: int) -> np.ndarray:
     """Returns ids as strings ``[size]``.
 
     Raises:
@@ -78,9 +79,9 @@ def ids(name: str, names: np.ndarray, size: int) -> np.ndarray:
     names = np.asarray(names).astype(str)
     if names.shape != (size,):
         raise UserError(f"{name}: ids have the shape {names.shape}; allowed: ({size},)")
-    found, counts = np.unique(names, return_counts=True)
-    if len(found) < size:
-        twice = found[counts.argmax()]
+    unique, counts = np.unique(names, return_counts=True)
+    if len(unique) < size:
+        twice = unique[counts.argmax()]
         raise UserError(f"{name}: the id '{twice}' is there {counts.max()} times; allowed: once")
     return names
 
@@ -95,24 +96,24 @@ def no_empty_class(name: str, y: np.ndarray, class_names: tuple[str, ...]) -> No
         )
 
 
-def source(found: Source) -> Source:
+def source(source: Source) -> Source:
     """Checks that the parts of a source fit together, and returns it.
 
     Raises:
         UserError: fewer than two classes, an empty class, shapes that differ, a constant image.
     """
-    if len(found.class_names) < 2:
-        raise UserError(f"{found.name}: {len(found.class_names)} class; allowed: two or more classes")
-    no_empty_class(f"{found.name} train", found.train.y, found.class_names)
-    parts = {"train": found.train, "test": found.test, "meta": found.meta}
+    if len(source.class_names) < 2:
+        raise UserError(f"{source.name}: {len(source.class_names)} class; allowed: two or more classes")
+    no_empty_class(f"{source.name} train", source.train.y, source.class_names)
+    parts = {"train": source.train, "test": source.test, "meta": source.meta}
     for name, part in parts.items():
         if part is None:
             continue
-        if part.x.shape[1:] != found.train.x.shape[1:]:
+        if part.x.shape[1:] != source.train.x.shape[1:]:
             raise UserError(
-                f"{found.name}: {name} images are {part.x.shape[1:]}, train images"
-                f" {found.train.x.shape[1:]}; allowed: one shape"
+                f"{source.name}: {name} images are {part.x.shape[1:]}, train images"
+                f" {source.train.x.shape[1:]}; allowed: one shape"
             )
         if part.x.ndim == 4 and isinstance(part.x, np.ndarray):
-            constant_images(f"{found.name} {name}", part.x, part.ids)
-    return found
+            constant_images(f"{source.name} {name}", part.x, part.ids)
+    return source

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import pathlib
 from collections.abc import Callable
 
@@ -16,10 +15,12 @@ from tf_mwnet.errors import UserError, quoted
 from tf_mwnet.types import LabelledSet, Source
 
 SUFFIXES = (".png", ".jpg", ".jpeg")
-Kept = Callable[..., np.ndarray | LazyImages]
+Keep = Callable[[LazyImages, str], np.ndarray | LazyImages]
 
 
-def _split(root, split: str, classes: list[str], reading: Reading, kept: Kept) -> LabelledSet:
+def _split(
+    root: pathlib.Path, split: str, classes: list[str], reading: Reading, keep_images: Keep
+) -> LabelledSet:
     paths, labels, ids = [], [], []
     for label, name in enumerate(classes):
         files = (p for p in (root / split / name).glob("*") if p.suffix.lower() in SUFFIXES)
@@ -31,9 +32,9 @@ def _split(root, split: str, classes: list[str], reading: Reading, kept: Kept) -
         raise UserError(f"folder '{root / split}' has no images; allowed: {quoted(SUFFIXES)} files")
     first = reading(paths[0])
     mode = "L" if first.shape[-1] == 1 else "RGB"
-    files = LazyImages(np.array(paths), dataclasses.replace(reading, mode=mode), first.shape)
+    images = LazyImages(np.array(paths), dataclasses.replace(reading, mode=mode), first.shape)
     y = np.array(labels, np.int64)
-    return LabelledSet(kept(files, what=f"{root.name} {split}"), y, y, np.array(ids))
+    return LabelledSet(keep_images(images, f"{root.name} {split}"), y, y, np.array(ids))
 
 
 def load_folder(
@@ -58,17 +59,22 @@ def load_folder(
     classes = sorted(p.name for p in train.iterdir() if p.is_dir() and not p.name.startswith("."))
     if not classes:
         raise UserError(f"folder '{train}' has no classes; allowed: one folder per class in it")
-    kept = functools.partial(keep, cache=cache, folder=cache_dir)
+
+    def keep_images(images: LazyImages, what: str) -> np.ndarray | LazyImages:
+        return keep(images, cache, cache_dir, what)
+
     reading = Reading("", resize, center_crop)
-    parts: dict[str, LabelledSet | None] = {"train": _split(root, "train", classes, reading, kept)}
-    reading = dataclasses.replace(reading, mode="L" if parts["train"].x.shape[-1] == 1 else "RGB")
+    examples = _split(root, "train", classes, reading, keep_images)
+    reading = dataclasses.replace(reading, mode="L" if examples.x.shape[-1] == 1 else "RGB")
+    parts: dict[str, LabelledSet] = {}
     for split in ("test", "meta"):
-        parts[split] = None
         if (root / split).is_dir():
             names = [p.name for p in (root / split).iterdir() if p.is_dir()]
             if unknown := sorted(set(names) - set(classes)):
                 raise UserError(
                     f"folder '{root / split}' has the class '{unknown[0]}'; allowed: {quoted(classes)}"
                 )
-            parts[split] = _split(root, split, classes, reading, kept)
-    return checks.source(Source(root.name, parts["train"], parts["test"], parts["meta"], tuple(classes)))
+            parts[split] = _split(root, split, classes, reading, keep_images)
+    return checks.source(
+        Source(root.name, examples, parts.get("test"), parts.get("meta"), tuple(classes))
+    )

@@ -14,6 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from tf_mwnet.errors import UserError
+from tf_mwnet.types import Images
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,10 +40,8 @@ class Reading:
         from PIL import Image
 
         try:
-            with Image.open(path) as image:
-                image = image.convert(
-                    self.mode or ("L" if image.mode in ("1", "L", "I", "F") else "RGB")
-                )
+            with Image.open(path) as file:
+                image = file.convert(self.mode or ("L" if file.mode in ("1", "L", "I", "F") else "RGB"))
                 size = self._resized(image.size)
                 if size != image.size:
                     image = image.resize(size, Image.Resampling.BILINEAR)
@@ -58,9 +57,10 @@ class Reading:
         if not self.resize:
             return size
         scale = self.resize / min(size)
-        return tuple(max(self.resize, round(side * scale)) for side in size)
+        width, height = (max(self.resize, round(side * scale)) for side in size)
+        return width, height
 
-    def _cropped(self, pixels: np.ndarray, path) -> np.ndarray:
+    def _cropped(self, pixels: np.ndarray, path: str | pathlib.Path) -> np.ndarray:
         side = self.center_crop
         if not side:
             return pixels
@@ -110,10 +110,10 @@ class LazyImages:
     def nbytes(self) -> int:
         return math.prod(self.shape) * self.dtype.itemsize
 
-    def __getitem__(self, rows) -> LazyImages:
+    def __getitem__(self, rows: np.ndarray) -> LazyImages:
         return LazyImages(self.keys[rows], self.read_one, self.image_shape, self.dtype)
 
-    def joined(self, other) -> LazyImages:
+    def joined(self, other: np.ndarray | Images) -> LazyImages:
         """These images and behind them others.
 
         Raises:
@@ -144,7 +144,7 @@ class LazyImages:
         return repr((self.read_one, self.image_shape, facts))
 
 
-def checked_shape(image: np.ndarray, shape: tuple[int, ...], path) -> np.ndarray:
+def checked_shape(image: np.ndarray, shape: tuple[int, ...], path: object) -> np.ndarray:
     """Returns ``image``; raises ``UserError`` where it has another shape than the first one."""
     if image.shape != tuple(shape):
         raise UserError(
@@ -160,13 +160,13 @@ def found_in(error: tf.errors.OpError) -> UserError | None:
     return UserError(match.group(1)) if match else None
 
 
-def rows_of(x, rows: np.ndarray) -> np.ndarray:
+def rows_of(x: np.ndarray | Images, rows: np.ndarray) -> np.ndarray:
     """The rows of an array, or the pixels of `LazyImages` at them."""
-    return x.read(rows) if isinstance(x, LazyImages) else x[rows]
+    return x[rows] if isinstance(x, np.ndarray) else x.read(rows)
 
 
-def pixels(x, limit: int = 5000) -> np.ndarray:
+def pixels(x: np.ndarray | Images, limit: int = 5000) -> np.ndarray:
     """An array as it is; of `LazyImages` the pixels of up to ``limit`` of them, evenly spread."""
-    if not isinstance(x, LazyImages):
+    if isinstance(x, np.ndarray):
         return x
     return x.read(np.unique(np.linspace(0, len(x) - 1, min(limit, len(x))).astype(np.int64)))

@@ -24,14 +24,16 @@ def _order(size: int, seed: tuple[int, int], number: tf.Tensor, shuffle: bool) -
     return tf.random.experimental.stateless_shuffle(rows, seed=sequence)
 
 
-def passes(size, batch_size, seed, start_step=0, shuffle=True) -> tf.data.Dataset:
+def passes(
+    size: int, batch_size: int, seed: tuple[int, int], start_step: int = 0, shuffle: bool = True
+) -> tf.data.Dataset:
     """Index batches int64 ``[b]``, without end; each pass covers every index once.
 
     The last batch of a pass may be smaller. ``seed`` is ``(seed, stream)``.
     """
     per_pass = -(-size // batch_size)
 
-    def one(number):
+    def one(number: tf.Tensor) -> tf.data.Dataset:
         order = _order(size, seed, number, shuffle)
         return tf.data.Dataset.from_tensor_slices(order).batch(batch_size)
 
@@ -39,18 +41,22 @@ def passes(size, batch_size, seed, start_step=0, shuffle=True) -> tf.data.Datase
     return numbers.flat_map(one).skip(start_step % per_pass)
 
 
-def cycle(size, batch_size, seed, start_step=0, shuffle=True) -> tf.data.Dataset:
+def cycle(
+    size: int, batch_size: int, seed: tuple[int, int], start_step: int = 0, shuffle: bool = True
+) -> tf.data.Dataset:
     """Index batches int64 ``[batch_size]``, without end, all full: a batch may span two passes."""
     start = start_step * batch_size
 
-    def one(number):
+    def one(number: tf.Tensor) -> tf.data.Dataset:
         return tf.data.Dataset.from_tensor_slices(_order(size, seed, number, shuffle))
 
     numbers = tf.data.Dataset.range(start // size, FOREVER)
     return numbers.flat_map(one).skip(start % size).batch(batch_size, drop_remainder=True)
 
 
-def balanced(labels: np.ndarray, batch_size: int, seed, start_step: int = 0) -> tf.data.Dataset:
+def balanced(
+    labels: np.ndarray, batch_size: int, seed: tuple[int, int], start_step: int = 0
+) -> tf.data.Dataset:
     """Index batches int64 ``[batch_size]``, without end: each class equally often, with replacement.
 
     Where the batch does not divide by the number of classes, some have one more, in turn.
@@ -63,7 +69,7 @@ def balanced(labels: np.ndarray, batch_size: int, seed, start_step: int = 0) -> 
     _, first, counts = np.unique(labels[rows], return_index=True, return_counts=True)
     classes = len(counts)
 
-    def one(step):
+    def one(step: tf.Tensor) -> tf.Tensor:
         sequence = tf.stack([tf.cast(seed[0], tf.int64), step * 8 + seed[1]])
         slots = (tf.range(batch_size, dtype=tf.int64) + step * batch_size) % classes
         draws = tf.random.stateless_uniform([batch_size], sequence, dtype=tf.float64)

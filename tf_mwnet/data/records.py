@@ -20,14 +20,15 @@ from tqdm import tqdm
 
 from tf_mwnet.data import cache as caches
 from tf_mwnet.data import checks
-from tf_mwnet.data.images import rows_of
+from tf_mwnet.data.images import LazyImages, rows_of
 from tf_mwnet.errors import UserError, check_range
 from tf_mwnet.files import new_folder
 from tf_mwnet.types import LabelledSet, Source
 
-FACTS = "dataset.json"
+DATASET_JSON = "dataset.json"
 SHARD = 5000  # examples
 COMPRESSED = "GZIP"
+Task = tuple[LabelledSet, bool, pathlib.Path]  # arguments of `write_shard`
 
 
 def files_of(folder: pathlib.Path, split: str, shards: int) -> list[pathlib.Path]:
@@ -57,7 +58,9 @@ def example(x: np.ndarray, name: str, label: int, true_label: int | None) -> tf.
     else:
         content = {"x": [np.ascontiguousarray(x).tobytes()]}
     content["id"] = [name.encode()]
-    numbers = {"label": label} | ({} if true_label is None else {"true_label": true_label})
+    numbers = {"label": label}
+    if true_label is not None:
+        numbers["true_label"] = true_label
     features = {k: tf.train.Feature(bytes_list=tf.train.BytesList(value=v)) for k, v in content.items()}
     for key, value in numbers.items():
         features[key] = tf.train.Feature(int64_list=tf.train.Int64List(value=[int(value)]))
@@ -80,7 +83,7 @@ def write_shard(part: LabelledSet, truth: bool, path: pathlib.Path) -> int:
     return len(part)
 
 
-def one_by_one(tasks: list[tuple]) -> None:
+def one_by_one(tasks: list[Task]) -> None:
     """Does `write_shard` for each."""
     for task in tqdm(tasks, "writing records", disable=len(tasks) < 5):
         write_shard(*task)
@@ -90,7 +93,7 @@ def write(
     source: Source,
     folder: str | pathlib.Path,
     shard: int = SHARD,
-    each: Callable[[list[tuple]], None] = one_by_one,
+    each: Callable[[list[Task]], None] = one_by_one,
 ) -> pathlib.Path:
     """Writes a source; the folder appears when it is whole.
 
@@ -112,9 +115,9 @@ def write(
         raise UserError(f"'{folder}' is there already; allowed: a new folder")
     truth = source.truth_known or source.trusted
     with new_folder(folder) as beside:
-        splits, tasks = {}, []
-        for split in ("train", "meta", "test"):
-            part = getattr(source, split)
+        splits: dict[str, dict[str, int]] = {}
+        tasks: list[Task] = []
+        for split, part in (("train", source.train), ("meta", source.meta), ("test", source.test)):
             if part is None:
                 continue
             splits[split] = {"examples": len(part), "shards": -(-len(part) // shard)}
@@ -124,11 +127,11 @@ def write(
             tasks += [(part.take(own), truth, path) for own, path in zip(rows, paths, strict=True)]
         each(tasks)
         text = json.dumps(_facts(source, splits, truth), indent=2) + "\n"
-        (beside / FACTS).write_text(text)
+        (beside / DATASET_JSON).write_text(text)
     return folder
 
 
-def _facts(source: Source, splits: dict, truth: bool) -> dict[str, Any]:
+def _facts(source: Source, splits: dict[str, dict[str, int]], truth: bool) -> dict[str, Any]:
     return {
         "name": source.name,
         "shape": list(source.train.x.shape[1:]),
@@ -153,10 +156,10 @@ def read_facts(folder: pathlib.Path) -> dict[str, Any]:
     Raises:
         UserError: it is not there, is damaged, or lacks something.
     """
-    path = folder / FACTS
+    path = folder / DATASET_JSON
     if not path.is_file():
         raise UserError(
-            f"'{folder}' holds no records; allowed: a folder with {FACTS} and TFRecord files"
+            f"'{folder}' holds no records; allowed: a folder with {DATASET_JSON} and TFRecord files"
         )
     try:
         facts = json.loads(path.read_text())
@@ -168,7 +171,7 @@ def read_facts(folder: pathlib.Path) -> dict[str, Any]:
     return facts
 
 
-def _stream(facts: dict, paths: list[pathlib.Path], pixels: bool) -> tf.data.Dataset:
+def _stream(facts: dict[str, Any], paths: list[pathlib.Path], pixels: bool) -> tf.data.Dataset:
     shape, dtype = tuple(facts["shape"]), facts["dtype"]
     image = _is_image(shape, dtype)
     text, number = tf.io.FixedLenFeature([], tf.string), tf.io.FixedLenFeature([], tf.int64)
@@ -178,19 +181,21 @@ def _stream(facts: dict, paths: list[pathlib.Path], pixels: bool) -> tf.data.Dat
     if pixels:
         wanted["image" if image else "x"] = text
 
-    def parse(content):
-        found = tf.io.parse_single_example(content, wanted)
+    def parse(content: tf.Tensor) -> dict[str, tf.Tensor]:
+        columns = tf.io.parse_single_example(content, wanted)
         if pixels and image:
-            found["x"] = tf.ensure_shape(tf.io.decode_png(found.pop("image"), shape[-1]), shape)
+            columns["x"] = tf.ensure_shape(tf.io.decode_png(columns.pop("image"), shape[-1]), shape)
         elif pixels:
-            found["x"] = tf.reshape(tf.io.decode_raw(found["x"], tf.as_dtype(dtype)), shape)
-        return found
+            columns["x"] = tf.reshape(tf.io.decode_raw(columns["x"], tf.as_dtype(dtype)), shape)
+        return columns
 
     records = tf.data.TFRecordDataset([str(p) for p in paths], COMPRESSED)
     return records.map(parse, num_parallel_calls=tf.data.AUTOTUNE).batch(500).prefetch(2)
 
 
-def batches(facts: dict, paths: list[pathlib.Path], pixels: bool) -> Iterator[dict[str, np.ndarray]]:
+def batches(
+    facts: dict[str, Any], paths: list[pathlib.Path], pixels: bool
+) -> Iterator[dict[str, np.ndarray]]:
     """Columns "id", "label", "x" (if ``pixels``) and, where it is known, "true_label", in parts.
 
     Raises:
@@ -208,14 +213,16 @@ def batches(facts: dict, paths: list[pathlib.Path], pixels: bool) -> Iterator[di
         ) from None
 
 
-def _load_split(facts, folder, split, cache, cache_dir) -> LabelledSet:
+def _load_split(
+    facts: dict[str, Any], folder: pathlib.Path, split: str, cache: str, cache_dir: str
+) -> LabelledSet:
     count = facts["splits"][split]["examples"]
     shape = (count, *facts["shape"])
     files = files_of(folder, split, facts["splits"][split]["shards"])
-    columns = list(batches(facts, files, pixels=False))
-    found = {k: np.concatenate([c[k] for c in columns]) for k in columns[0]} if columns else {}
-    if not columns or len(found["label"]) != count:
-        have = len(found["label"]) if columns else 0
+    parts = list(batches(facts, files, pixels=False))
+    columns = {k: np.concatenate([c[k] for c in parts]) for k in parts[0]} if parts else {}
+    if not parts or len(columns["label"]) != count:
+        have = len(columns["label"]) if parts else 0
         raise UserError(
             f"'{folder}' has {have} examples in {split}; allowed: {count}, as it was written"
         )
@@ -226,22 +233,22 @@ def _load_split(facts, folder, split, cache, cache_dir) -> LabelledSet:
         if not path.is_file():
             decoded = (batch["x"] for batch in batches(facts, files, pixels=True))
             caches.write_rows(path, decoded, shape, facts["dtype"], split)
-        x: Any = caches.read_rows(path)
+        x: np.ndarray | LazyImages = caches.read_rows(path)
     else:
-        x = np.empty(shape, facts["dtype"])
+        pixels = np.empty(shape, facts["dtype"])
         start = 0
         for batch in batches(facts, files, pixels=True):
-            x[start : start + len(batch["x"])] = batch["x"]
+            pixels[start : start + len(batch["x"])] = batch["x"]
             start += len(batch["x"])
-        x = checks.inputs(f"{facts['name']} {split}", x)
+        x = checks.inputs(f"{facts['name']} {split}", pixels)
     name, classes = f"{facts['name']} {split}", len(facts["classes"])
-    y = checks.labels(name, found["label"], count, classes)
-    true = checks.labels(name, found.get("true_label", found["label"]), count, classes)
-    ids = checks.ids(name, np.array([i.decode() for i in found["id"]]), count)
+    y = checks.labels(name, columns["label"], count, classes)
+    true = checks.labels(name, columns.get("true_label", columns["label"]), count, classes)
+    ids = checks.ids(name, np.array([i.decode() for i in columns["id"]]), count)
     return LabelledSet(x, y, true, ids)
 
 
-def _tuples(fields: dict | None) -> dict[str, Any] | None:
+def _tuples(fields: dict[str, Any] | None) -> dict[str, Any] | None:
     return fields and {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
 
 

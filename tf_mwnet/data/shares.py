@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from typing import Any, Protocol
 
 import tensorflow as tf
 
@@ -27,19 +27,23 @@ class Share:
 
 
 WHOLE = Share()
-# What gives a dataset of the parts of a share.
-Stream = Callable[[Share], tf.data.Dataset]
 
 
-def bounds(size, number, of):
+class Stream(Protocol):
+    """What gives a dataset of the parts of a share."""
+
+    def __call__(self, share: Share = WHOLE) -> tf.data.Dataset: ...
+
+
+def bounds(size: tf.Tensor, number: int | tf.Tensor, of: int | tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """Where part ``number`` of a batch begins and ends; parts differ by at most one example."""
     return size * number // of, size * (number + 1) // of
 
 
-def part(batch, number, of):
+def part(batch: Any, number: int | tf.Tensor, of: int | tf.Tensor) -> Any:
     """Part ``number`` of ``of`` of a structure of tensors ``[B, ...]`` of several B."""
 
-    def cut(t):
+    def cut(t: tf.Tensor) -> tf.Tensor:
         start, stop = bounds(tf.shape(t, out_type=tf.int64)[0], number, of)
         return t[start:stop]
 
@@ -53,8 +57,8 @@ def sharded(dataset: tf.data.Dataset) -> Stream:
         if share.of == 1:
             return dataset
 
-        def parts(*batch):
-            batch = batch[0] if len(batch) == 1 else batch
+        def parts(*elements: Any) -> tf.data.Dataset:
+            batch = elements[0] if len(elements) == 1 else elements
             return share.numbers().map(lambda number: part(batch, number, share.of))
 
         return dataset.flat_map(parts).prefetch(tf.data.AUTOTUNE)
@@ -62,7 +66,9 @@ def sharded(dataset: tf.data.Dataset) -> Stream:
     return stream
 
 
-def distribute(stream: Stream, strategy: tf.distribute.Strategy):
+def distribute(
+    stream: Stream, strategy: tf.distribute.Strategy
+) -> tf.data.Dataset | tf.distribute.DistributedDataset:
     """A dataset that gives each replica its part of each global batch.
 
     TensorFlow's own splitting wants one batch size for all tensors of an element; here the two batches

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import pathlib
+from collections.abc import Iterable
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from tf_mwnet.data import checks
 from tf_mwnet.data.cache import CACHES
@@ -21,18 +23,35 @@ def numbered(split: str, size: int) -> np.ndarray:
     return np.array([f"{split}/{i:05d}" for i in range(size)])
 
 
-def labelled(split, x, y, true_y=None, ids=None, num_classes=None) -> LabelledSet:
+def labelled(
+    split: str,
+    x: ArrayLike,
+    y: ArrayLike,
+    true_y: ArrayLike | None = None,
+    num_classes: int | None = None,
+) -> LabelledSet:
     """Checks arrays and makes a `LabelledSet` of them; see `checks` for what is refused."""
-    x = checks.inputs(split, x)
-    y = checks.labels(split, y, len(x), num_classes)
-    true_y = y if true_y is None else checks.labels(f"{split} true", true_y, len(x), num_classes)
-    return LabelledSet(x, y, true_y, numbered(split, len(x)) if ids is None else np.asarray(ids))
+    inputs = checks.inputs(split, x)
+    given = checks.labels(split, y, len(inputs), num_classes)
+    true = given
+    if true_y is not None:
+        true = checks.labels(f"{split} true", true_y, len(inputs), num_classes)
+    return LabelledSet(inputs, given, true, numbered(split, len(inputs)))
 
 
 def from_arrays(
-    x_train, y_train, x_test=None, y_test=None, x_meta=None, y_meta=None, true_y_train=None,
-    class_names=None, superclass=None, name="arrays", ids=None,
-) -> Source:  # fmt: skip
+    x_train: ArrayLike,
+    y_train: ArrayLike,
+    x_test: ArrayLike | None = None,
+    y_test: ArrayLike | None = None,
+    x_meta: ArrayLike | None = None,
+    y_meta: ArrayLike | None = None,
+    true_y_train: ArrayLike | None = None,
+    class_names: Iterable[object] | None = None,
+    superclass: ArrayLike | None = None,
+    name: str = "arrays",
+    ids: ArrayLike | None = None,
+) -> Source:
     """A source from arrays in memory.
 
     Args:
@@ -47,30 +66,31 @@ def from_arrays(
     Raises:
         UserError: see `checks`.
     """
-    count = None if class_names is None else len(class_names)
+    names = None if class_names is None else tuple(str(c) for c in class_names)
+    count = None if names is None else len(names)
     train = labelled(f"{name} train", x_train, y_train, true_y_train, num_classes=count)
     if ids is not None:
         train = dataclasses.replace(train, ids=checks.ids(f"{name} train", ids, len(train)))
-    if class_names is None:
+    if names is None:
         count = int(max(train.y.max(), train.true_y.max())) + 1
-        class_names = [str(k) for k in range(count)]
-    parts = []
+        names = tuple(str(k) for k in range(count))
+    parts: dict[str, LabelledSet] = {}
     for split, x, y in (("test", x_test, y_test), ("meta", x_meta, y_meta)):
         if (x is None) != (y is None):
             raise UserError(f"{name}: {split} has only one of images and labels; allowed: both")
-        full = f"{name} {split}"
-        parts.append(None if x is None else labelled(full, x, y, num_classes=count))
-    found = Source(
+        if x is not None and y is not None:
+            parts[split] = labelled(f"{name} {split}", x, y, num_classes=count)
+    source = Source(
         name=name,
         train=train,
-        test=parts[0],
-        meta=parts[1],
-        class_names=tuple(str(c) for c in class_names),
+        test=parts.get("test"),
+        meta=parts.get("meta"),
+        class_names=names,
         superclass=None if superclass is None else np.asarray(superclass),
         truth_known=true_y_train is not None,
         trusted=true_y_train is not None,
     )
-    return checks.source(found)
+    return checks.source(source)
 
 
 def load_digits() -> Source:
@@ -78,8 +98,8 @@ def load_digits() -> Source:
     from sklearn import datasets
 
     digits = datasets.load_digits()
-    found = from_arrays(digits.images.astype(np.uint8), digits.target, name="digits")
-    return dataclasses.replace(found, trusted=True)
+    source = from_arrays(digits.images.astype(np.uint8), digits.target, name="digits")
+    return dataclasses.replace(source, trusted=True)
 
 
 def load_npz(path: str) -> Source:
@@ -96,16 +116,16 @@ def load_npz(path: str) -> Source:
         raise UserError(f"data file '{path}' is not there; allowed: a .npz file")
     try:
         with np.load(file, allow_pickle=False) as arrays:
-            found = {key: arrays[key] for key in arrays.files}
+            data = {key: arrays[key] for key in arrays.files}
     except Exception as error:  # zip, header and pickle errors all mean: not such a file
         raise UserError(f"data file '{path}' can not be read as .npz: {error}") from error
     known = ("x_train", "y_train", "x_test", "y_test", "x_meta", "y_meta", "true_y_train",
              "class_names", "superclass")  # fmt: skip
-    if missing := [k for k in known[:2] if k not in found]:
-        raise UserError(f"'{path}' lacks {quoted(missing)}; it has: {quoted(found)}")
-    if extra := [k for k in found if k not in known]:
+    if missing := [k for k in known[:2] if k not in data]:
+        raise UserError(f"'{path}' lacks {quoted(missing)}; it has: {quoted(data)}")
+    if extra := [k for k in data if k not in known]:
         raise UserError(f"'{path}' has the array '{extra[0]}'; allowed: {quoted(known)}")
-    return from_arrays(**found, name=file.stem)
+    return from_arrays(**data, name=file.stem)
 
 
 def load(

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 from absl import logging
+from numpy.typing import ArrayLike
 
 from tf_mwnet.data import bias, checks, images
 from tf_mwnet.errors import UserError, check_range, choose, quoted
@@ -45,35 +47,33 @@ class BiasConfig:
     noise_seed: int | None = None
 
 
-def select_classes(found: Source, classes: tuple[str, ...]) -> Source:
+def select_classes(source: Source, classes: tuple[str, ...]) -> Source:
     """Keeps some classes, renumbered 0.. in the order given.
 
     Raises:
         UserError: a class is unknown or named twice, or fewer than two are named.
     """
     if not classes:
-        return found
-    names = {name: k for k, name in enumerate(found.class_names)}
-    numbers = {str(k): k for k in range(len(found.class_names))}
+        return source
+    names = {name: k for k, name in enumerate(source.class_names)}
+    numbers = {str(k): k for k in range(len(source.class_names))}
     kept = [choose("class", str(c), numbers if str(c) in numbers else names) for c in classes]
     if len(set(kept)) != len(kept) or len(kept) < 2:
         raise UserError(f"classes are {quoted(classes)}; allowed: two or more different ones")
-    new = np.full(len(found.class_names), -1)
+    new = np.full(len(source.class_names), -1)
     new[kept] = np.arange(len(kept))
 
-    def keep(part: LabelledSet | None) -> LabelledSet | None:
-        if part is None:
-            return None
+    def keep(part: LabelledSet) -> LabelledSet:
         part = part.take((new[part.y] >= 0) & (new[part.true_y] >= 0))
         return dataclasses.replace(part, y=new[part.y], true_y=new[part.true_y])
 
-    superclass = None if found.superclass is None else found.superclass[kept]
+    superclass = None if source.superclass is None else source.superclass[kept]
     return dataclasses.replace(
-        found,
-        train=keep(found.train),
-        test=keep(found.test),
-        meta=keep(found.meta),
-        class_names=tuple(found.class_names[k] for k in kept),
+        source,
+        train=keep(source.train),
+        test=None if source.test is None else keep(source.test),
+        meta=None if source.meta is None else keep(source.meta),
+        class_names=tuple(source.class_names[k] for k in kept),
         superclass=superclass,
     )
 
@@ -100,7 +100,9 @@ def balanced_rows(
     return bias.keep_counts(labels, counts, rng)
 
 
-def hold_out_meta(x, y: np.ndarray, seed: int):
+def hold_out_meta(
+    x: Any, y: ArrayLike, seed: int
+) -> tuple[tuple[Any, np.ndarray], tuple[Any, np.ndarray]]:
     """Takes a class-balanced meta set with the labels as they are out of a training set.
 
     Args:
@@ -124,7 +126,7 @@ def hold_out_meta(x, y: np.ndarray, seed: int):
     logging.warning("no meta set: taking %d examples of each class out of the training set for it", each)
     left = np.setdiff1d(np.arange(len(y)), rows)
 
-    def take(which):
+    def take(which: np.ndarray) -> tuple[Any, np.ndarray]:
         return tf.nest.map_structure(lambda part: np.asarray(part)[which], x), y[which]
 
     return take(left), take(rows)
@@ -137,26 +139,28 @@ def _without(part: LabelledSet, rows: np.ndarray) -> LabelledSet:
 
 
 def _hold_out_test(
-    found: Source, fraction: float, rng: np.random.Generator
+    source: Source, fraction: float, rng: np.random.Generator
 ) -> tuple[LabelledSet, LabelledSet]:
-    train = found.train
-    if found.test is not None:
-        return train, dataclasses.replace(found.test, y=found.test.true_y)
-    have = np.bincount(train.true_y, minlength=len(found.class_names))
+    train = source.train
+    if source.test is not None:
+        return train, dataclasses.replace(source.test, y=source.test.true_y)
+    have = np.bincount(train.true_y, minlength=len(source.class_names))
     if have.min() < 2:
         k = int(np.argmin(have))
         raise UserError(
-            f"{found.name}: class {found.class_names[k]} has {have[k]} example, too few to hold one out"
-            " for testing; allowed: at least 2, or a test set of its own"
+            f"{source.name}: class {source.class_names[k]} has {have[k]} example, too few to hold one"
+            " out for testing; allowed: at least 2, or a test set of its own"
         )
     counts = np.maximum(np.floor(have * fraction), 1)
     rows = bias.keep_counts(train.true_y, counts.astype(int), rng)
     test = train.take(rows)
-    logging.info("%s has no test set: holding out %d of %d examples", found.name, len(rows), len(train))
+    logging.info("%s has no test set: holding out %d of %d examples", source.name, len(rows), len(train))
     return _without(train, rows), test.with_labels(test.true_y)
 
 
-def _imbalance(train: LabelledSet, config: BiasConfig, num_classes: int, rng) -> LabelledSet:
+def _imbalance(
+    train: LabelledSet, config: BiasConfig, num_classes: int, rng: np.random.Generator
+) -> LabelledSet:
     check_range("imbalance_factor", config.imbalance_factor, 1)
     if config.class_counts:
         if len(config.class_counts) != num_classes:
@@ -173,17 +177,17 @@ def _imbalance(train: LabelledSet, config: BiasConfig, num_classes: int, rng) ->
     return train.take(bias.keep_counts(train.true_y, counts, rng))
 
 
-def biased_source(found: Source, splits: Splits, config: BiasConfig) -> Source:
+def biased_source(source: Source, splits: Splits, config: BiasConfig) -> Source:
     """What a source has become, as a source, from which `make_splits` gives these splits again.
 
     Args:
-        found: what ``splits`` were made of.
+        source: what ``splits`` were made of.
         splits: without a validation set.
         config: what they were made by.
     """
-    found = select_classes(found, tuple(config.classes))
+    source = select_classes(source, tuple(config.classes))
     return dataclasses.replace(
-        found,
+        source,
         train=splits.train,
         test=splits.test,
         meta=splits.meta,
@@ -193,7 +197,7 @@ def biased_source(found: Source, splits: Splits, config: BiasConfig) -> Source:
     )
 
 
-def make_splits(found: Source, config: BiasConfig) -> Splits:
+def make_splits(source: Source, config: BiasConfig) -> Splits:
     """Holds out test and meta set, then biases what is left; of a biased source, takes what it has.
 
     The order is: classes, test set (where the source has none), clean meta set, imbalance, noise,
@@ -209,33 +213,43 @@ def make_splits(found: Source, config: BiasConfig) -> Splits:
     noise_seed = seeds[3] if config.noise_seed is None else config.noise_seed
     test_rng, meta_rng, imbalance_rng = (np.random.default_rng(s) for s in seeds[:3])
     noise_rng = np.random.default_rng(noise_seed)
-    if found.bias is not None:
-        meta = found.meta if config.meta_size else None
-        return _splits(found, found.train, meta, found.test, found.transition, config, seeds[4])
-    found = select_classes(found, tuple(config.classes))
-    num_classes = len(found.class_names)
-    train, test = _hold_out_test(found, config.test_fraction, test_rng)
+    if source.bias is not None:
+        if source.test is None:
+            raise UserError(f"{source.name} was biased and has no test set; allowed: with its test set")
+        meta = source.meta if config.meta_size else None
+        return _splits(source, source.train, meta, source.test, source.transition, config, seeds[4])
+    source = select_classes(source, tuple(config.classes))
+    num_classes = len(source.class_names)
+    train, test = _hold_out_test(source, config.test_fraction, test_rng)
     meta, size = None, config.meta_size
-    if found.meta is not None and size:
-        meta = found.meta
-        logging.info("%s has a meta set of its own: %d examples", found.name, len(meta))
+    if source.meta is not None and size:
+        meta = source.meta
+        logging.info("%s has a meta set of its own: %d examples", source.name, len(meta))
     elif size and config.meta_labels == "clean":
         rows = balanced_rows(train.true_y, size, num_classes, meta_rng, "meta_size")
         meta, train = train.take(rows), _without(train, rows)
         meta = meta.with_labels(meta.true_y)
     train = _imbalance(train, config, num_classes, imbalance_rng)
     matrix = bias.transition_matrix(
-        config.noise, config.noise_rate, num_classes, noise_rng, found.superclass
+        config.noise, config.noise_rate, num_classes, noise_rng, source.superclass
     )
     if matrix is not None:
         train = train.with_labels(bias.corrupt(train.y, matrix, noise_rng))
     if size and meta is None:
         rows = balanced_rows(train.y, size, num_classes, meta_rng, "meta_size")
         meta, train = train.take(rows), _without(train, rows)
-    return _splits(found, train, meta, test, matrix, config, seeds[4])
+    return _splits(source, train, meta, test, matrix, config, seeds[4])
 
 
-def _splits(found, train, meta, test, matrix, config, seed) -> Splits:
+def _splits(
+    source: Source,
+    train: LabelledSet,
+    meta: LabelledSet | None,
+    test: LabelledSet,
+    matrix: np.ndarray | None,
+    config: BiasConfig,
+    seed: np.random.SeedSequence,
+) -> Splits:
     validation = None
     if config.early_stopping:
         if config.early_stopping >= len(train):
@@ -246,19 +260,19 @@ def _splits(found, train, meta, test, matrix, config, seed) -> Splits:
         held_rng = np.random.default_rng(seed)
         rows = np.sort(held_rng.choice(len(train), config.early_stopping, replace=False))
         validation, train = train.take(rows), _without(train, rows)
-    checks.no_empty_class(f"{found.name} train", train.true_y, found.class_names)
+    checks.no_empty_class(f"{source.name} train", train.true_y, source.class_names)
     return Splits(
         train=train,
         meta=meta,
         test=test,
-        spec=_spec(found, train),
+        spec=_spec(source, train),
         transition=matrix,
-        truth_known=found.truth_known or matrix is not None,
+        truth_known=source.truth_known or matrix is not None,
         validation=validation,
     )
 
 
-def _spec(found: Source, train: LabelledSet) -> DataSpec:
+def _spec(source: Source, train: LabelledSet) -> DataSpec:
     # float64 sums over a million values per channel; images are looked at in parts to save memory.
     x = images.pixels(train.x)
     axes = tuple(range(x.ndim - 1))
@@ -268,10 +282,10 @@ def _spec(found: Source, train: LabelledSet) -> DataSpec:
     square = sum(((p - mean) ** 2).sum(axis=axes, dtype=np.float64) for p in parts) / count
     std = np.sqrt(square)
     return DataSpec(
-        name=found.name,
+        name=source.name,
         shape=tuple(train.x.shape[1:]),
         dtype=train.x.dtype.name,
-        class_names=found.class_names,
+        class_names=source.class_names,
         mean=mean.astype(np.float32),
         std=np.where(std > 0, std, 1).astype(np.float32),
     )

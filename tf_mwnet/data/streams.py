@@ -19,6 +19,9 @@ from tf_mwnet.data.images import LazyImages
 from tf_mwnet.data.shares import WHOLE, Share, Stream, bounds
 from tf_mwnet.types import EACH_ONCE, Batch, DataSpec, LabelledSet, Sampling
 
+# (inputs of a part of a batch, number of the step, where the part starts, size of the whole batch)
+Transform = Callable[[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor]
+
 
 @dataclasses.dataclass(frozen=True)
 class Augmentation:
@@ -32,7 +35,13 @@ class Augmentation:
     pad: int = 0
     flip: bool = False
 
-    def __call__(self, images: tf.Tensor, seed: tf.Tensor, start=0, size=None) -> tf.Tensor:
+    def __call__(
+        self,
+        images: tf.Tensor,
+        seed: tf.Tensor,
+        start: int | tf.Tensor = 0,
+        size: int | tf.Tensor | None = None,
+    ) -> tf.Tensor:
         """Augments ``[b, H, W, C]``, the images from ``start`` on of a batch of ``size``.
 
         ``seed``, int ``[2]``, gives the same result each time.
@@ -65,11 +74,11 @@ def normalise(x: tf.Tensor, spec: DataSpec) -> tf.Tensor:
 # -------------------------------------------------------------------- streams
 
 
-def _reader(x) -> Callable[[tf.Tensor], Any]:
+def _reader(x: Any) -> Callable[[tf.Tensor], Any]:
     """Rows int64 ``[B]`` -> their examples, of arrays, structures of arrays or `LazyImages`."""
     if isinstance(x, LazyImages):
 
-        def read(index):
+        def read(index: tf.Tensor) -> tf.Tensor:
             pixels = tf.numpy_function(x.read, [index], tf.as_dtype(x.dtype), stateful=False)
             return tf.ensure_shape(pixels, [None, *x.image_shape])
 
@@ -80,7 +89,13 @@ def _reader(x) -> Callable[[tf.Tensor], Any]:
     return lambda index: tf.nest.map_structure(lambda t: tf.gather(t, index), tensors)
 
 
-def batches(x, y, indices, start_step=0, transform=None) -> Stream:
+def batches(
+    x: Any,
+    y: Any,
+    indices: tf.data.Dataset,
+    start_step: int = 0,
+    transform: Transform | None = None,
+) -> Stream:
     """A stream of `Batch` from arrays and index batches.
 
     Args:
@@ -91,7 +106,7 @@ def batches(x, y, indices, start_step=0, transform=None) -> Stream:
     """
     x_rows, y_rows = _reader(x), _reader(y)
 
-    def load(step, index, number, of):
+    def load(step: tf.Tensor, index: tf.Tensor, number: int | tf.Tensor, of: int) -> Batch:
         size = tf.shape(index, out_type=tf.int64)[0]
         start, stop = bounds(size, number, of)
         index = index[start:stop]
@@ -165,8 +180,8 @@ def training_stream(
         sampling: how the training batches are drawn.
     """
 
-    def transform(stream: int) -> Callable:
-        def apply(x, step, start, size):
+    def transform(stream: int) -> Transform:
+        def apply(x: tf.Tensor, step: tf.Tensor, start: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
             if augmentation is not None:
                 draws = tf.stack([tf.cast(seed, tf.int64), step * 8 + stream])
                 x = augmentation(x, draws, start, size)
@@ -190,12 +205,12 @@ def evaluation_stream(examples: LabelledSet, spec: DataSpec, batch_size: int = 5
     return once(stream, rows.cardinality())
 
 
-def once(stream: Stream, number) -> Stream:
+def once(stream: Stream, number: int | tf.Tensor) -> Stream:
     """Elements ``(x, y)`` of a stream of ``number`` batches."""
 
     def pairs(share: Share = WHOLE) -> tf.data.Dataset:
-        found = stream(share).map(lambda batch: (batch.x, batch.y))
+        examples = stream(share).map(lambda batch: (batch.x, batch.y))
         known = tf.data.experimental.assert_cardinality(number * share.count)
-        return found.apply(known).prefetch(tf.data.AUTOTUNE)
+        return examples.apply(known).prefetch(tf.data.AUTOTUNE)
 
     return pairs

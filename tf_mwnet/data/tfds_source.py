@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from absl import logging
@@ -14,6 +15,9 @@ from tf_mwnet.data.images import LazyImages
 from tf_mwnet.errors import UserError, quoted
 from tf_mwnet.types import LabelledSet, Source
 
+if TYPE_CHECKING:
+    import tensorflow_datasets as tfds
+
 COARSE = "coarse_label"
 
 
@@ -21,7 +25,7 @@ def _reason(error: Exception) -> str:
     return " ".join(str(error).split())[:200]
 
 
-def _builder(name: str, data_dir: str | None):
+def _builder(name: str, data_dir: str | None) -> tfds.core.DatasetBuilder:
     import tensorflow_datasets as tfds
 
     tfds.disable_progress_bar()
@@ -47,7 +51,7 @@ def _builder(name: str, data_dir: str | None):
     return builder
 
 
-def _check_columns(name: str, info: Any, label_key: str, clean_label_key: str) -> None:
+def _check_columns(name: str, info: tfds.core.DatasetInfo, label_key: str, clean_label_key: str) -> None:
     for key in filter(None, ("image", label_key, clean_label_key)):
         if key not in info.features:
             raise UserError(f"data set '{name}' has no column '{key}'; it has: {quoted(info.features)}")
@@ -63,14 +67,18 @@ def _check_columns(name: str, info: Any, label_key: str, clean_label_key: str) -
         )
 
 
-def _read(builder, split: str, keys: set[str], batch_size: int):
+def _read(
+    builder: tfds.core.DatasetBuilder, split: str, keys: set[str], batch_size: int
+) -> Iterator[dict[str, np.ndarray]]:
     import tensorflow_datasets as tfds
 
     chosen = builder.as_dataset(split=split, decoders=tfds.decode.PartialDecoding(keys))
     return chosen.batch(batch_size).as_numpy_iterator()
 
 
-def _columns(builder, split: str, keys: set[str], cache: str, cache_dir: str) -> dict[str, Any]:
+def _columns(
+    builder: tfds.core.DatasetBuilder, split: str, keys: set[str], cache: str, cache_dir: str
+) -> dict[str, Any]:
     """The columns of a split, the images where ``cache`` wants them."""
     size = builder.info.splits[split].num_examples
     image = builder.info.features["image"]
@@ -87,7 +95,9 @@ def _columns(builder, split: str, keys: set[str], cache: str, cache_dir: str) ->
     return next(_read(builder, split, keys - {"image"}, size)) | {"image": caches.read_rows(path)}
 
 
-def _labelled(name: str, columns, given: str, true: str, num_classes: int) -> LabelledSet:
+def _labelled(
+    name: str, columns: dict[str, Any], given: str, true: str, num_classes: int
+) -> LabelledSet:
     x = columns["image"]
     x = x if isinstance(x, LazyImages) else checks.inputs(name, x)
     split = name.rsplit(" ", 1)[1]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import keras
 
@@ -37,7 +38,7 @@ def default_network(spec: DataSpec) -> str:
     return "lenet" if spec.shape == (28, 28, 1) else "resnet32"
 
 
-def build(name: str, spec: DataSpec, seed: int = 0, **arguments) -> keras.Model:
+def build(name: str, spec: DataSpec, seed: int = 0, **arguments: Any) -> keras.Model:
     """Builds a classifier ``[B, H, W, C] -> [B, K]`` logits on normalised images.
 
     Args:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import keras
 import tensorflow as tf
 
 FUSED = ("float32", "float16", "bfloat16")
+Tensors = tuple[tf.Tensor, ...]
+Gradient = Callable[..., Tensors]
 
 
 @keras.saving.register_keras_serializable(package="tf_mwnet")
@@ -20,7 +24,9 @@ class BatchNorm(keras.layers.BatchNormalization):
     replicas, other ranks, axes and types) Keras's layer does the work.
     """
 
-    def call(self, inputs, training=None, mask=None):
+    def call(
+        self, inputs: tf.Tensor, training: bool | None = None, mask: tf.Tensor | None = None
+    ) -> tf.Tensor:
         if not self._is_fused(inputs, training, mask):
             return super().call(inputs, training=training, mask=mask)
         gamma, beta = (tf.cast(v, tf.float32) for v in (self.gamma, self.beta))
@@ -29,14 +35,16 @@ class BatchNorm(keras.layers.BatchNormalization):
             moving.assign(moving * self.momentum + tf.cast(new, moving.dtype) * (1 - self.momentum))
         return outputs
 
-    def _is_fused(self, inputs, training, mask) -> bool:
+    def _is_fused(self, inputs: tf.Tensor, training: bool | None, mask: tf.Tensor | None) -> bool:
         plain = self.scale and self.center and not self.synchronized and mask is None
         fits = inputs.shape.rank == 4 and self.axis in (-1, 3)
         known = keras.backend.standardize_dtype(inputs.dtype) in FUSED
         return bool(training and self.trainable and plain and fits and known)
 
 
-def _normalise(x, gamma, beta, epsilon: float):
+def _normalise(
+    x: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor, epsilon: float
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """``gamma (x - mean) / sqrt(variance + epsilon) + beta``, with mean and variance of the batch.
 
     Args:
@@ -50,14 +58,14 @@ def _normalise(x, gamma, beta, epsilon: float):
     size = tf.cast(tf.size(x), tf.float32) / tf.cast(tf.size(gamma), tf.float32)
 
     @tf.custom_gradient
-    def forward(x, gamma, beta):
+    def forward(x: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor) -> tuple[Tensors, Gradient]:
         none = tf.zeros([0], tf.float32)
         y, mean, variance, *saved = tf.raw_ops.FusedBatchNormV3(
             x=x, scale=gamma, offset=beta, mean=none, variance=none, epsilon=epsilon, is_training=True
         )
         variance = variance * (size - 1) / size  # the kernel's is that of a sample
 
-        def gradient(slope, *_):
+        def gradient(slope: tf.Tensor, *_: tf.Tensor) -> Tensors:
             return _backward(slope, x, gamma, (mean, variance, *saved), epsilon)
 
         return (y, mean, variance), gradient
@@ -66,11 +74,13 @@ def _normalise(x, gamma, beta, epsilon: float):
     return y, tf.stop_gradient(mean), tf.stop_gradient(variance)
 
 
-def _backward(slope, x, gamma, saved, epsilon: float):
+def _backward(
+    slope: tf.Tensor, x: tf.Tensor, gamma: tf.Tensor, saved: Tensors, epsilon: float
+) -> Tensors:
     """Gradients with respect to x, gamma and beta, from that with respect to the outputs."""
     mean, variance, *reserved = saved
 
-    def kernel(value):
+    def kernel(value: tf.Tensor) -> Tensors:
         names = (f"reserve_space_{i}" for i in (1, 2, 3))
         return tf.raw_ops.FusedBatchNormGradV3(
             y_backprop=value, x=x, scale=gamma, epsilon=epsilon, is_training=True,
@@ -78,8 +88,8 @@ def _backward(slope, x, gamma, saved, epsilon: float):
         )[:3]  # fmt: skip
 
     @tf.custom_gradient
-    def backward(slope, x, gamma):
-        def gradient(of_x, of_gamma, of_beta):
+    def backward(slope: tf.Tensor, x: tf.Tensor, gamma: tf.Tensor) -> tuple[Tensors, Gradient]:
+        def gradient(of_x: tf.Tensor, of_gamma: tf.Tensor, of_beta: tf.Tensor) -> Tensors:
             # of_x goes through the same map; gamma's gradient is sum(slope * normalised).
             factor = of_gamma * tf.math.rsqrt(variance + epsilon)
             shift = of_beta - mean * factor
@@ -93,7 +103,9 @@ def _backward(slope, x, gamma, saved, epsilon: float):
 
 
 @tf.function
-def _slow_gradient(slope, x, gamma, upstream, epsilon: float):
+def _slow_gradient(
+    slope: tf.Tensor, x: tf.Tensor, gamma: tf.Tensor, upstream: Tensors, epsilon: float
+) -> list[tf.Tensor]:
     """Gradient of `_backward` with respect to x and gamma; a traced step without need leaves it out.
 
     A function of its own, since layers of one shape then share its trace.
@@ -108,5 +120,5 @@ def _slow_gradient(slope, x, gamma, upstream, epsilon: float):
         of_gamma = tf.reduce_sum(given * normalised, [0, 1, 2])
         size = tf.cast(tf.size(x), tf.float32) / tf.cast(tf.size(gamma), tf.float32)
         of_x = gamma * inverse * (given - (of_beta + normalised * of_gamma) / size)
-        found = (tf.cast(of_x, x.dtype), of_gamma, of_beta)
-    return tape.gradient(found, [x, gamma], output_gradients=list(upstream))
+        gradients = (tf.cast(of_x, x.dtype), of_gamma, of_beta)
+    return tape.gradient(gradients, [x, gamma], output_gradients=list(upstream))

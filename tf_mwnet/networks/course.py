@@ -53,7 +53,7 @@ class Course(tf.Module):
         early, late, mix = _between(progress[:, 0] * epochs - 1, epochs)
         below, above, share = _between(loss[:, 0] / self.step, points)
 
-        def at(epoch):
+        def at(epoch: tf.Tensor) -> tf.Tensor:
             low = tf.gather_nd(self.table, tf.stack([epoch, below], axis=1))
             high = tf.gather_nd(self.table, tf.stack([epoch, above], axis=1))
             return low + share * (high - low)

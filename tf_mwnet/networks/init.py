@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import keras
 import numpy as np
 
@@ -21,7 +23,9 @@ class Seeds:
         """He et al. (ICCV 2015), fan in."""
         return keras.initializers.HeNormal(seed=self())
 
-    def conv(self, filters: int, size: int, strides: int = 1, use_bias: bool = False, **kwargs):
+    def conv(
+        self, filters: int, size: int, strides: int = 1, use_bias: bool = False, **kwargs: Any
+    ) -> keras.layers.Conv2D:
         """A same-padded convolution with He initialisation."""
         return keras.layers.Conv2D(
             filters,
@@ -33,7 +37,7 @@ class Seeds:
             **kwargs,
         )
 
-    def dense(self, units: int, **kwargs):
+    def dense(self, units: int, **kwargs: Any) -> keras.layers.Dense:
         return keras.layers.Dense(units, kernel_initializer=self.he_normal(), **kwargs)
 
 

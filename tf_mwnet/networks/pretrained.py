@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 import pathlib
+from collections.abc import Iterable
+from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 from absl import logging
 from keras import layers
 
@@ -27,18 +30,18 @@ class ImageNetInput(layers.Layer):
         mean, std: three numbers each, in units of 0 to 255.
     """
 
-    def __init__(self, mean, std, **kwargs):
+    def __init__(self, mean: Iterable[float], std: Iterable[float], **kwargs: Any):
         super().__init__(**kwargs)
         self.mean, self.std = [float(v) for v in mean], [float(v) for v in std]
 
-    def call(self, x):
+    def call(self, x: tf.Tensor) -> tf.Tensor:
         rgb = x * np.asarray(self.std, np.float32) + np.asarray(self.mean, np.float32)
         return rgb[..., ::-1] - IMAGENET_BGR
 
-    def compute_output_shape(self, shape):
+    def compute_output_shape(self, shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         return shape
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return super().get_config() | {"mean": self.mean, "std": self.std}
 
 

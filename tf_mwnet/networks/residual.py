@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import keras
+import tensorflow as tf
 from keras import layers, ops
 
 from tf_mwnet.errors import UserError
@@ -21,20 +24,20 @@ class PaddedShortcut(layers.Layer):
         strides: step between the pixels that are kept.
     """
 
-    def __init__(self, filters: int, strides: int, **kwargs):
+    def __init__(self, filters: int, strides: int, **kwargs: Any):
         super().__init__(**kwargs)
         self.filters, self.strides = filters, strides
 
-    def call(self, x):
+    def call(self, x: tf.Tensor) -> tf.Tensor:
         x = x[:, :: self.strides, :: self.strides, :]
         extra = self.filters - x.shape[-1]
         return ops.pad(x, [[0, 0], [0, 0], [0, 0], [extra // 2, extra - extra // 2]])
 
-    def compute_output_shape(self, shape):
+    def compute_output_shape(self, shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         size = [None if s is None else -(-s // self.strides) for s in shape[1:3]]
         return (shape[0], *size, self.filters)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return super().get_config() | {"filters": self.filters, "strides": self.strides}
 
 
@@ -54,7 +57,7 @@ def resnet32(
     """
     seeds = Seeds(seed)
 
-    def norm(x):
+    def norm(x: keras.KerasTensor) -> keras.KerasTensor:
         return batch_norm(synchronized)(x)
 
     x = inputs = keras.Input(spec.shape)
@@ -91,7 +94,7 @@ def wrn28_10(
     """
     seeds = Seeds(seed)
 
-    def activate(x):
+    def activate(x: keras.KerasTensor) -> keras.KerasTensor:
         return layers.ReLU()(batch_norm(synchronized)(x))
 
     x = inputs = keras.Input(spec.shape)
@@ -126,7 +129,7 @@ def resnet18(spec: DataSpec, seed: int = 0, width: int = 64, synchronized: bool 
         raise UserError(f"resnet18 got images of {spec.shape}; allowed: at least 32x32 pixels")
     seeds = Seeds(seed)
 
-    def norm(x):
+    def norm(x: keras.KerasTensor) -> keras.KerasTensor:
         return batch_norm(synchronized)(x)
 
     x = inputs = keras.Input(spec.shape)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import keras
+import tensorflow as tf
 
 from tf_mwnet.errors import UserError
 from tf_mwnet.networks.init import Seeds, batch_norm
@@ -65,10 +66,10 @@ def lenet(spec: DataSpec, seed: int = 0) -> keras.Model:
 class SigmoidLogits(keras.layers.Layer):
     """One output z as the logits ``[0, z]`` of two classes: their softmax is sigmoid(z)."""
 
-    def call(self, z):
+    def call(self, z: tf.Tensor) -> tf.Tensor:
         return keras.ops.pad(z, [[0, 0], [1, 0]])
 
-    def compute_output_shape(self, shape):
+    def compute_output_shape(self, shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         return (shape[0], 2)
 
 

@@ -59,24 +59,24 @@ class WeightFunction:
         self.has_course = self._at_progress is not None
         self.normalised = bool(self.card.get("normalised", True))
 
-    def _check_signature(self):
+    def _check_signature(self) -> None:
         inputs, outputs = {}, {}
         if self._function is not None:
             inputs = self._function.structured_input_signature[1]
             outputs = self._function.structured_outputs
-        found = [*inputs.items(), *outputs.items()]
-        fits = [name for name, _ in found] == ["loss", "weight"] and all(
+        signature = [*inputs.items(), *outputs.items()]
+        fits = [name for name, _ in signature] == ["loss", "weight"] and all(
             spec.dtype == tf.float32 and spec.shape.rank == 2 and spec.shape[0] is None
-            for _, spec in found
+            for _, spec in signature
         )
-        fits = fits and found[0][1].shape[1] == 1 and found[1][1].shape[1] is not None
+        fits = fits and signature[0][1].shape[1] == 1 and signature[1][1].shape[1] is not None
         if not fits:
-            shown = ", ".join(f"{n} {s.dtype.name}{s.shape}" for n, s in found) or "none"
+            shown = ", ".join(f"{n} {s.dtype.name}{s.shape}" for n, s in signature) or "none"
             raise UserError(
                 f"weight net '{self.path}' has the signature: {shown}; allowed: serving_default with"
                 " loss float32(None, 1) -> weight float32(None, 1), or (None, G) for G groups of classes"
             )
-        self.groups = int(found[1][1].shape[1])
+        self.groups = int(signature[1][1].shape[1])
 
     def __call__(self, loss: tf.Tensor, progress: tf.Tensor | None = None) -> tf.Tensor:
         """Weights of losses.

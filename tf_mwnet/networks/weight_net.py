@@ -12,7 +12,7 @@ from tf_mwnet.networks.init import Seeds
 
 def weight_net(
     hidden: Sequence[int] = (100,), seed: int = 0, dtype: str | None = None, outputs: int = 1
-):
+) -> keras.Sequential:
     """An MLP ``[B, 1] -> [B, outputs]``: ReLU hidden layers, sigmoid output in (0, 1).
 
     Meta-Weight-Net, section 3.2 (one hidden layer of 100) and table 5 (other shapes). Kernels and
