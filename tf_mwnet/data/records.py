@@ -1,10 +1,10 @@
-"""A data set as TFRecord files of `tf.train.Example`, in the layout that TFX has made standard.
+"""Writes and reads data sets as TFRecord files of `tf.train.Example`, in TFX's layout.
 
-    <folder>/dataset.json                                       what a reader must know
-    <folder>/Split-train/data_tfrecord-00000-of-00004.gz        and Split-test, Split-meta
+    <folder>/dataset.json                                       shapes, classes, sizes, bias
+    <folder>/Split-train/data_tfrecord-00000-of-00004.gz        also Split-test, Split-meta
 
-Features of an example: ``id`` (bytes), ``label`` and, where it is known, ``true_label`` (int64), and the
-input: ``image`` (a PNG file; uint8 with one or three channels) or ``x`` (the bytes of the array).
+The features of an example are ``id`` (bytes), ``label`` (int64), ``true_label`` (int64, if it is known)
+and the input: ``image`` (a PNG file, for uint8 with one or three channels) or ``x`` (the array's bytes).
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from tf_mwnet.files import new_folder
 from tf_mwnet.types import LabelledSet, Source
 
 DATASET_JSON = "dataset.json"
-SHARD = 5000  # examples
+SHARD = 5000  # examples in a file
 COMPRESSED = "GZIP"
 Task = tuple[LabelledSet, bool, pathlib.Path]  # arguments of `write_shard`
 
 
 def files_of(folder: pathlib.Path, split: str, shards: int) -> list[pathlib.Path]:
-    """Paths of a split's files."""
+    """Returns the paths of a split's files."""
     names = [f"data_tfrecord-{i:05d}-of-{shards:05d}.gz" for i in range(shards)]
     return [folder / f"Split-{split}" / name for name in names]
 
@@ -45,13 +45,13 @@ def _is_image(shape: tuple[int, ...], dtype: str) -> bool:
 
 
 def example(x: np.ndarray, name: str, label: int, true_label: int | None) -> tf.train.Example:
-    """One example.
+    """Converts one example.
 
     Args:
-        x: the input, any shape.
-        name: its id.
-        label: as given.
-        true_label: None where it is not known.
+        x: the input, of any shape.
+        name: the id.
+        label: the given label.
+        true_label: the true label; None if it is not known.
     """
     if _is_image(x.shape, x.dtype.name):
         content = {"image": [tf.io.encode_png(x).numpy()]}
@@ -76,7 +76,16 @@ def _parts(part: LabelledSet, truth: bool, rows: np.ndarray) -> Iterator[bytes]:
 
 
 def write_shard(part: LabelledSet, truth: bool, path: pathlib.Path) -> int:
-    """Writes examples to one file; returns how many."""
+    """Writes examples to one file and returns their number.
+
+    Args:
+        part: the examples.
+        truth: whether to write the true labels.
+        path: the file.
+
+    Raises:
+        UserError: an image cannot be read.
+    """
     with tf.io.TFRecordWriter(str(path), COMPRESSED) as writer:
         for content in _parts(part, truth, np.arange(len(part))):
             writer.write(content)
@@ -84,7 +93,7 @@ def write_shard(part: LabelledSet, truth: bool, path: pathlib.Path) -> int:
 
 
 def one_by_one(tasks: list[Task]) -> None:
-    """Does `write_shard` for each."""
+    """Calls `write_shard` with each of ``tasks``, in this process."""
     for task in tqdm(tasks, "writing records", disable=len(tasks) < 5):
         write_shard(*task)
 
@@ -95,19 +104,26 @@ def write(
     shard: int = SHARD,
     each: Callable[[list[Task]], None] = one_by_one,
 ) -> pathlib.Path:
-    """Writes a source; the folder appears when it is whole.
+    """Writes a source to a folder, which appears once it is complete.
+
+    Examples:
+        >>> import tempfile
+        >>> from tf_mwnet import data
+        >>> folder = write(data.load("digits"), tempfile.mkdtemp())
+        >>> len(data.load("records", str(folder)).train)
+        1797
 
     Args:
-        source: what to write.
-        folder: new, or empty.
-        shard: examples in a file.
-        each: calls `write_shard` with each of the tuples in a list, in any order and place.
+        source: the data.
+        folder: a path that does not exist, or an empty folder.
+        shard: examples in a file, at least 1.
+        each: calls `write_shard` with each tuple of a list, in any order, in any process.
 
     Returns:
         The folder.
 
     Raises:
-        UserError: ``folder`` is there already; or an image can not be read.
+        UserError: ``folder`` is not empty, or an image cannot be read.
     """
     check_range("shard", shard, 1)
     folder = pathlib.Path(folder)
@@ -151,10 +167,14 @@ def _facts(source: Source, splits: dict[str, dict[str, int]], truth: bool) -> di
 
 
 def read_facts(folder: pathlib.Path) -> dict[str, Any]:
-    """What ``dataset.json`` says.
+    """Reads ``dataset.json``.
+
+    Returns:
+        Among others "name", "shape" and "dtype" of an input, "classes" (their names), "true_labels"
+        (whether they are stored) and "splits" (split -> "examples", "shards").
 
     Raises:
-        UserError: it is not there, is damaged, or lacks something.
+        UserError: the file does not exist, is damaged, or lacks a field.
     """
     path = folder / DATASET_JSON
     if not path.is_file():
@@ -196,7 +216,15 @@ def _stream(facts: dict[str, Any], paths: list[pathlib.Path], pixels: bool) -> t
 def batches(
     facts: dict[str, Any], paths: list[pathlib.Path], pixels: bool
 ) -> Iterator[dict[str, np.ndarray]]:
-    """Columns "id", "label", "x" (if ``pixels``) and, where it is known, "true_label", in parts.
+    """Reads record files in batches of up to 500 examples.
+
+    Args:
+        facts: see `read_facts`.
+        paths: the files.
+        pixels: whether to read the inputs, too.
+
+    Yields:
+        Columns "id", "label", "x" (if ``pixels``) and "true_label" (if it is stored).
 
     Raises:
         UserError: a file is missing or damaged.
@@ -253,16 +281,17 @@ def _tuples(fields: dict[str, Any] | None) -> dict[str, Any] | None:
 
 
 def load_records(path: str, cache: str = "auto", cache_dir: str = "") -> Source:
-    """Reads a data set that `write` has written.
+    """Reads a data set written by `write`.
 
     Args:
         path: the folder.
-        cache: "memory"; "disk", decoded once into a file; "auto", memory up to `cache.IN_MEMORY` bytes a
-            split. Not "none": TFRecord files can not be read in any order.
-        cache_dir: folder of "disk".
+        cache: "memory"; "disk" decodes once into a file; "auto" is "memory" up to `cache.IN_MEMORY`
+            bytes a split and "disk" above. "none" is not possible: TFRecord files can only be read in
+            order.
+        cache_dir: the folder of cache files, see `cache.keep`.
 
     Raises:
-        UserError: there is no such folder, a file is missing or damaged, or the data is not usable.
+        UserError: the folder does not exist, a file is missing or damaged, or the data does not fit.
     """
     if cache == "none":
         raise UserError("cache is none with records; allowed: auto, memory, disk")
