@@ -114,8 +114,8 @@ def run(values: flags.FlagValues) -> str:
 def _input(setting: Setting, values: flags.FlagValues) -> str:
     speed, size = input_speed(setting, values.examples, values.cache)
     return (
-        f"the input stream alone yields {speed:,.0f} images a second, from {values.examples:,} images,"
-        f" {size:,.0f} MB in total; peak memory of the process {resident_peak() / 1e6:,.0f} MB"
+        f"the input stream alone gives {speed:,.0f} images a second, of {values.examples:,},"
+        f" {size:,.0f} MB in all; the process took at most {resident_peak() / 1e6:,.0f} MB"
     )
 
 
