@@ -27,7 +27,7 @@ def define_flags() -> flags.FlagValues:
     """Returns the command's flags, separate from absl's global ones."""
     values = console.new_flags()
     flags.DEFINE_string("home", "runs/pipeline", "home folder of the pipeline", flag_values=values)
-    flags.DEFINE_string("model", "", "folder of the model; --model= may be left out", flag_values=values)
+    flags.DEFINE_string("model", "", "folder of the model; also without --model", flag_values=values)
     flags.DEFINE_boolean("json", False, "print JSON", flag_values=values)
     return values
 
