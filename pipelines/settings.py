@@ -29,7 +29,7 @@ LIBRARIES = ("tensorflow", "keras", "numpy", "kfp", "apache-beam", "keras-tuner"
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """The settings of a pipeline, see `read`.
+    """The settings of a pipeline, made by `read`.
 
     Attributes:
         run: the experiment.

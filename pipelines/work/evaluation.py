@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import pathlib
 import statistics
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ NORMAL = statistics.NormalDist()
 
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
-    """The evaluation of a classifier on a test set of N examples and K classes.
+    """The evaluation of a classifier on a test set of N examples and K classes, made by `judge`.
 
     Attributes:
         accuracy: share of correct predictions, 0 to 1.
@@ -131,30 +132,34 @@ def judge(
     matrix = matrices.confusion(labels, predicted, num_classes)
     sizes = matrix.sum(axis=1)
     recall = np.where(sizes > 0, np.diag(matrix) / np.maximum(sizes, 1), np.nan)
-    difference = float(right.mean() - other.mean())
-    reasons = []
-    if not difference > margin:
-        reasons.append(
-            f"accuracy is {100 * right.mean():.1f} %, the baseline's {100 * other.mean():.1f} %; more"
-            f" than {100 * margin:g} points above it are asked for"
-        )
-    worst = int(np.nanargmin(recall))
-    if recall[worst] < min_recall:
-        reasons.append(
-            f"recall of class {worst} is {100 * recall[worst]:.1f} %; at least"
-            f" {100 * min_recall:g} % are asked for"
-        )
+    accuracy, baseline_accuracy = float(right.mean()), float(other.mean())
     return Evaluation(
-        float(right.mean()),
+        accuracy,
         wilson(int(right.sum()), len(labels), confidence),
-        float(other.mean()),
-        difference,
+        baseline_accuracy,
+        accuracy - baseline_accuracy,
         paired_interval(right, other, confidence),
         recall,
         matrix,
         noise_auc,
-        tuple(reasons),
+        tuple(_reasons(accuracy, baseline_accuracy, recall, margin, min_recall)),
     )
+
+
+def _reasons(
+    accuracy: float, baseline: float, recall: np.ndarray, margin: float, min_recall: float
+) -> Iterator[str]:
+    if not accuracy - baseline > margin:
+        yield (
+            f"accuracy is {100 * accuracy:.1f} %, the baseline's {100 * baseline:.1f} %; more than"
+            f" {100 * margin:g} points above it are asked for"
+        )
+    worst = int(np.nanargmin(recall))
+    if recall[worst] < min_recall:
+        yield (
+            f"recall of class {worst} is {100 * recall[worst]:.1f} %; at least"
+            f" {100 * min_recall:g} % are asked for"
+        )
 
 
 def evaluate(

@@ -28,7 +28,7 @@ SHOWN = 5  # ids of constant inputs to keep
 
 @dataclasses.dataclass(frozen=True)
 class Part:
-    """Sums over some examples of a split, with K classes and C channels.
+    """Sums over some examples of a split, with K classes and C channels, made by `of_shard`.
 
     Attributes:
         split: "train", "meta" or "test".

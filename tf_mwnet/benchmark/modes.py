@@ -80,7 +80,12 @@ MODES = {
 
 @dataclasses.dataclass(frozen=True)
 class Setting:
-    """The setting of all modes. `ABOUT` describes the fields."""
+    """The setting of all modes. `ABOUT` describes the fields.
+
+    Examples:
+        >>> Setting(network="small_cnn", size=8).spec.shape
+        (8, 8, 3)
+    """
 
     network: str = "resnet32"
     batch: int = 100

@@ -238,3 +238,32 @@ def keep_counts(labels: np.ndarray, counts: np.ndarray, rng: np.random.Generator
             raise UserError(f"class {k} is to keep {want} examples; allowed: 1 to {have}")
     kept = [rng.choice(np.flatnonzero(labels == k), n, replace=False) for k, n in enumerate(counts)]
     return np.sort(np.concatenate(kept))
+
+
+def balanced_rows(
+    labels: np.ndarray, size: int, num_classes: int, rng: np.random.Generator, what: str
+) -> np.ndarray:
+    """Draws ``size`` rows with equally many of each class, or one more of some.
+
+    Args:
+        labels: int ``[N]``.
+        size: rows to draw, at least one of each class.
+        num_classes: K.
+        rng: source of the draws.
+        what: name of ``size`` in messages.
+
+    Raises:
+        UserError: ``size`` is too small, or so large that a class would be used up.
+    """
+    if size < num_classes:
+        raise UserError(f"{what} is {size}; allowed: at least {num_classes}, one of each class")
+    counts = np.full(num_classes, size // num_classes)
+    counts[rng.permutation(num_classes)[: size % num_classes]] += 1
+    have = np.bincount(labels, minlength=num_classes)
+    if np.any(counts >= have):
+        k = int(np.argmin(have - counts))
+        raise UserError(
+            f"{what} is {size}, {counts[k]} of class {k}, which has {have[k]} examples; allowed: at"
+            f" most {(have.min() - 1) * num_classes}"
+        )
+    return keep_counts(labels, counts, rng)

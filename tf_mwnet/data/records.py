@@ -29,6 +29,7 @@ DATASET_JSON = "dataset.json"
 SHARD = 5000  # examples in a file
 COMPRESSED = "GZIP"
 Task = tuple[LabelledSet, bool, pathlib.Path]  # arguments of `write_shard`
+Facts = dict[str, Any]  # content of `DATASET_JSON`
 
 
 def files_of(folder: pathlib.Path, split: str, shards: int) -> list[pathlib.Path]:
@@ -41,18 +42,7 @@ def _is_image(shape: tuple[int, ...], dtype: str) -> bool:
     return dtype == "uint8" and len(shape) == 3 and shape[-1] in (1, 3)
 
 
-# -------------------------------------------------------------------- writing
-
-
-def example(x: np.ndarray, name: str, label: int, true_label: int | None) -> tf.train.Example:
-    """Converts one example.
-
-    Args:
-        x: the input, of any shape.
-        name: the id.
-        label: the given label.
-        true_label: the true label; None if it is not known.
-    """
+def _example(x: np.ndarray, name: str, label: int, true_label: int | None) -> tf.train.Example:
     if _is_image(x.shape, x.dtype.name):
         content = {"image": [tf.io.encode_png(x).numpy()]}
     else:
@@ -72,7 +62,7 @@ def _parts(part: LabelledSet, truth: bool, rows: np.ndarray) -> Iterator[bytes]:
         x = rows_of(part.x, chunk)
         for row, value in zip(chunk, x, strict=True):
             true = part.true_y[row] if truth else None
-            yield example(value, str(part.ids[row]), part.y[row], true).SerializeToString()
+            yield _example(value, str(part.ids[row]), part.y[row], true).SerializeToString()
 
 
 def write_shard(part: LabelledSet, truth: bool, path: pathlib.Path) -> int:
@@ -104,7 +94,7 @@ def write(
     shard: int = SHARD,
     each: Callable[[list[Task]], None] = one_by_one,
 ) -> pathlib.Path:
-    """Writes a source to a folder, which appears once it is complete.
+    """Writes a source to a folder, which appears once it is complete, and returns the folder.
 
     Examples:
         >>> import tempfile
@@ -118,9 +108,6 @@ def write(
         folder: a path that does not exist, or an empty folder.
         shard: examples in a file, at least 1.
         each: calls `write_shard` with each tuple of a list, in any order, in any process.
-
-    Returns:
-        The folder.
 
     Raises:
         UserError: ``folder`` is not empty, or an image cannot be read.
@@ -147,7 +134,7 @@ def write(
     return folder
 
 
-def _facts(source: Source, splits: dict[str, dict[str, int]], truth: bool) -> dict[str, Any]:
+def _facts(source: Source, splits: dict[str, dict[str, int]], truth: bool) -> Facts:
     return {
         "name": source.name,
         "shape": list(source.train.x.shape[1:]),
@@ -163,10 +150,7 @@ def _facts(source: Source, splits: dict[str, dict[str, int]], truth: bool) -> di
     }
 
 
-# -------------------------------------------------------------------- reading
-
-
-def read_facts(folder: pathlib.Path) -> dict[str, Any]:
+def read_facts(folder: pathlib.Path) -> Facts:
     """Reads ``dataset.json``.
 
     Returns:
@@ -191,7 +175,7 @@ def read_facts(folder: pathlib.Path) -> dict[str, Any]:
     return facts
 
 
-def _stream(facts: dict[str, Any], paths: list[pathlib.Path], pixels: bool) -> tf.data.Dataset:
+def _stream(facts: Facts, paths: list[pathlib.Path], pixels: bool) -> tf.data.Dataset:
     shape, dtype = tuple(facts["shape"]), facts["dtype"]
     image = _is_image(shape, dtype)
     text, number = tf.io.FixedLenFeature([], tf.string), tf.io.FixedLenFeature([], tf.int64)
@@ -213,9 +197,7 @@ def _stream(facts: dict[str, Any], paths: list[pathlib.Path], pixels: bool) -> t
     return records.map(parse, num_parallel_calls=tf.data.AUTOTUNE).batch(500).prefetch(2)
 
 
-def batches(
-    facts: dict[str, Any], paths: list[pathlib.Path], pixels: bool
-) -> Iterator[dict[str, np.ndarray]]:
+def batches(facts: Facts, paths: list[pathlib.Path], pixels: bool) -> Iterator[dict[str, np.ndarray]]:
     """Reads record files in batches of up to 500 examples.
 
     Args:
@@ -242,22 +224,22 @@ def batches(
 
 
 def _load_split(
-    facts: dict[str, Any], folder: pathlib.Path, split: str, cache: str, cache_dir: str
+    facts: Facts, folder: pathlib.Path, split: str, cache: str, cache_dir: str
 ) -> LabelledSet:
-    count = facts["splits"][split]["examples"]
-    shape = (count, *facts["shape"])
+    name, count = f"{facts['name']} {split}", facts["splits"][split]["examples"]
+    shape, classes = (count, *facts["shape"]), len(facts["classes"])
     files = files_of(folder, split, facts["splits"][split]["shards"])
     parts = list(batches(facts, files, pixels=False))
     columns = {k: np.concatenate([c[k] for c in parts]) for k in parts[0]} if parts else {}
-    if not parts or len(columns["label"]) != count:
-        have = len(columns["label"]) if parts else 0
+    have = len(columns.get("label", ()))
+    if not have or have != count:
         raise UserError(
             f"'{folder}' has {have} examples in {split}; allowed: {count}, as it was written"
         )
     size = int(np.prod(shape)) * np.dtype(facts["dtype"]).itemsize
     if cache == "disk" or (cache == "auto" and size > caches.IN_MEMORY):
         stamp = [(str(p), p.stat().st_size, p.stat().st_mtime_ns) for p in files]
-        path = caches.file_of(cache_dir, f"{facts['name']} {split}", repr(stamp))
+        path = caches.file_of(cache_dir, name, repr(stamp))
         if not path.is_file():
             decoded = (batch["x"] for batch in batches(facts, files, pixels=True))
             caches.write_rows(path, decoded, shape, facts["dtype"], split)
@@ -268,8 +250,7 @@ def _load_split(
         for batch in batches(facts, files, pixels=True):
             pixels[start : start + len(batch["x"])] = batch["x"]
             start += len(batch["x"])
-        x = checks.inputs(f"{facts['name']} {split}", pixels)
-    name, classes = f"{facts['name']} {split}", len(facts["classes"])
+        x = checks.inputs(name, pixels)
     y = checks.labels(name, columns["label"], count, classes)
     true = checks.labels(name, columns.get("true_label", columns["label"]), count, classes)
     ids = checks.ids(name, np.array([i.decode() for i in columns["id"]]), count)

@@ -91,35 +91,6 @@ def select_classes(source: Source, classes: tuple[str, ...]) -> Source:
     )
 
 
-def balanced_rows(
-    labels: np.ndarray, size: int, num_classes: int, rng: np.random.Generator, what: str
-) -> np.ndarray:
-    """Draws ``size`` rows with equally many of each class, or one more of some.
-
-    Args:
-        labels: int ``[N]``.
-        size: rows to draw, at least one of each class.
-        num_classes: K.
-        rng: source of the draws.
-        what: name of ``size`` in messages.
-
-    Raises:
-        UserError: ``size`` is too small, or so large that a class would be used up.
-    """
-    if size < num_classes:
-        raise UserError(f"{what} is {size}; allowed: at least {num_classes}, one of each class")
-    counts = np.full(num_classes, size // num_classes)
-    counts[rng.permutation(num_classes)[: size % num_classes]] += 1
-    have = np.bincount(labels, minlength=num_classes)
-    if np.any(counts >= have):
-        k = int(np.argmin(have - counts))
-        raise UserError(
-            f"{what} is {size}, {counts[k]} of class {k}, which has {have[k]} examples; allowed: at"
-            f" most {(have.min() - 1) * num_classes}"
-        )
-    return bias.keep_counts(labels, counts, rng)
-
-
 def hold_out_meta(
     x: Any, y: ArrayLike, seed: int
 ) -> tuple[tuple[Any, np.ndarray], tuple[Any, np.ndarray]]:
@@ -142,7 +113,9 @@ def hold_out_meta(
     label = y.argmax(axis=1) if y.ndim == 2 and y.shape[1] > 1 else y.reshape(-1).astype(np.int64)
     counts = np.bincount(label)
     each = int(np.clip(counts.min() // 10, 1, 10))
-    rows = balanced_rows(label, each * len(counts), len(counts), np.random.default_rng(seed), "meta set")
+    rows = bias.balanced_rows(
+        label, each * len(counts), len(counts), np.random.default_rng(seed), "meta set"
+    )
     # A warning, because absl hides lower levels outside of a command.
     logging.warning("no meta set: taking %d examples of each class from the training set", each)
     left = np.setdiff1d(np.arange(len(y)), rows)
@@ -258,7 +231,7 @@ def make_splits(source: Source, config: BiasConfig) -> Splits:
         meta = source.meta
         logging.info("%s comes with a meta set: %d examples", source.name, len(meta))
     elif size and config.meta_labels == "clean":
-        rows = balanced_rows(train.true_y, size, num_classes, meta_rng, "meta_size")
+        rows = bias.balanced_rows(train.true_y, size, num_classes, meta_rng, "meta_size")
         meta, train = train.take(rows), _without(train, rows)
         meta = meta.with_labels(meta.true_y)
     train = _imbalance(train, config, num_classes, imbalance_rng)
@@ -268,7 +241,7 @@ def make_splits(source: Source, config: BiasConfig) -> Splits:
     if matrix is not None:
         train = train.with_labels(bias.corrupt(train.y, matrix, noise_rng))
     if size and meta is None:
-        rows = balanced_rows(train.y, size, num_classes, meta_rng, "meta_size")
+        rows = bias.balanced_rows(train.y, size, num_classes, meta_rng, "meta_size")
         meta, train = train.take(rows), _without(train, rows)
     return _splits(source, train, meta, test, matrix, config, seeds[4])
 
