@@ -1,10 +1,11 @@
-"""The work of `tf_mwnet` as typed, cached, restartable components on Kubeflow Pipelines.
+"""`tf_mwnet` as typed, cached, restartable components on Kubeflow Pipelines.
 
     ExampleGen -> StatisticsGen -> SchemaGen -> ExampleValidator -> BiasGen -> (Tuner) -> Trainer
                -> Evaluator, LabelAudit, InfraValidator -> Pusher
 
-* `components` declares them; `tasks` does what they stand for, by calls into `tf_mwnet`.
-* `graph` puts them together; ``python -m pipelines.run`` runs that here, ``pipelines.compile`` writes it
-  down for a cluster.
-* `store` keeps what was made from what; ``python -m pipelines.lineage`` prints it.
+* `components` declares the inputs and outputs of each component; `work` does its work by calls into
+  `tf_mwnet`; `tasks` runs that work in the component's process.
+* `graph` connects the components. ``python -m pipelines.run`` runs the pipeline on this machine,
+  ``python -m pipelines.compile`` compiles it for a cluster.
+* `store` records which artifact was made from which; ``python -m pipelines.lineage`` prints it.
 """

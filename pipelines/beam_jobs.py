@@ -1,4 +1,4 @@
-"""Work on many files by Apache Beam: on this machine, or wherever the runner sends it."""
+"""Processes many files with Apache Beam, on this machine or wherever the runner sends the work."""
 
 from __future__ import annotations
 
@@ -19,19 +19,22 @@ from pipelines.work import statistics
 from tf_mwnet.data import records
 from tf_mwnet.errors import UserError
 
-# What "DirectRunner" means here: Beam's own class of that name first tries to download another program.
+# Used for "DirectRunner", because Beam's own class of that name first tries to download a program.
 HERE = "apache_beam.runners.portability.fn_api_runner.FnApiRunner"
 
 
 def options(runner: str, extra: Sequence[str] = ()) -> PipelineOptions:
-    """Beam's options.
+    """Returns Beam's options.
+
+    Examples:
+        ``options("DirectRunner", ["--direct_num_workers=2"])``
 
     Args:
-        runner: DirectRunner (here), FlinkRunner, SparkRunner, DataflowRunner ...
-        extra: the runner's own, as ``--name=value``.
+        runner: "DirectRunner" for this machine, or "FlinkRunner", "SparkRunner", "DataflowRunner" …
+        extra: options of the runner, as ``--name=value``.
 
     Raises:
-        UserError: Beam does not know the runner, or an option or its value.
+        UserError: Beam does not know the runner, an option, or the value of one.
     """
     try:
         beam.runners.create_runner(runner)
@@ -41,7 +44,7 @@ def options(runner: str, extra: Sequence[str] = ()) -> PipelineOptions:
         ) from error
     name = HERE if runner == "DirectRunner" else runner
     try:
-        with contextlib.redirect_stderr(io.StringIO()) as said:  # its usage, of a hundred lines
+        with contextlib.redirect_stderr(io.StringIO()) as said:  # a hundred lines of usage
             settings = PipelineOptions([f"--runner={name}", *extra])
             given = settings.get_all_options(drop_default=True, retain_unknown_options=True)
             known = settings.get_all_options(retain_unknown_options=False)
@@ -54,7 +57,7 @@ def options(runner: str, extra: Sequence[str] = ()) -> PipelineOptions:
 
 
 def _packed(task: records.Task) -> bytes:
-    # Names of files are alike, and Beam keeps what it is given more than once.
+    # Compressed: the paths of a task are similar, and Beam keeps several copies of its input.
     return zlib.compress(pickle.dumps(task), 1)
 
 
@@ -63,7 +66,7 @@ def _write(task: bytes) -> int:
 
 
 def write_shards(tasks: Sequence[records.Task], settings: PipelineOptions) -> None:
-    """Does `records.write_shard` for each of ``tasks``."""
+    """Calls `records.write_shard` with each of ``tasks`` on Beam's workers."""
     start = time.perf_counter()
     with beam.Pipeline(options=settings) as pipeline:
         packed = [_packed(task) for task in tasks]
@@ -74,7 +77,7 @@ def write_shards(tasks: Sequence[records.Task], settings: PipelineOptions) -> No
 
 
 class _Look(beam.DoFn):
-    """A file's sums, and the digests of its inputs on the side."""
+    """Yields the sums of a file, and as side output the digests of its inputs."""
 
     def __init__(self, folder: str):
         self.folder = folder
@@ -90,12 +93,18 @@ class _Look(beam.DoFn):
 def look(
     folder: pathlib.Path, settings: PipelineOptions, out: pathlib.Path
 ) -> tuple[dict[str, statistics.Part], list[list[statistics.Place]]]:
-    """Statistics of a data set as records: parts by split, and groups of equal inputs.
+    """Computes the statistics of records.
 
     Args:
         folder: the records.
         settings: see `options`.
         out: an empty folder for the results of Beam's workers.
+
+    Returns:
+        The sums of each split; and groups of equal inputs, each as a list of split and id.
+
+    Raises:
+        UserError: a record file is missing or damaged.
     """
     tasks = [(split, str(path)) for split, path in statistics.shards(folder)]
     with beam.Pipeline(options=settings) as pipeline:
@@ -124,7 +133,7 @@ def look(
 
 
 class _Sum(beam.CombineFn):
-    """`statistics.merge_two`."""
+    """Adds up sums with `statistics.merge_two`."""
 
     def create_accumulator(self) -> statistics.Part | None:
         return None

@@ -1,7 +1,7 @@
-"""``python -m pipelines.benchmark``: how fast data is read into a pipeline, and in how much memory.
+"""``python -m pipelines.benchmark``: speed and memory of reading data into a pipeline.
 
-Makes folders of small synthetic images and runs ExampleGen and StatisticsGen on each, as the pipeline
-does, in a process of its own. A tenth of the images is the test set.
+Creates folders of small synthetic images, a tenth of them for testing, and runs ExampleGen and
+StatisticsGen on each folder, as the pipeline does, each in a separate process.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ from tf_mwnet.files import new_folder, write_csv  # noqa: E402
 COMPONENTS = ("example_gen", "statistics_gen")
 COLUMNS = ["images", "component", "seconds", "images_per_second", "peak_mb"]
 CLASSES = 10
-TILE = 4  # each random value is a square of so many pixels, so that files have the size of photographs
+TILE = 4  # side in pixels of a square of one random colour; gives the files the size of photographs
 
 
 def make_images(folder: pathlib.Path, count: int, size: int) -> None:
-    """Writes ``count`` different RGB images as PNG files, unless the folder is there."""
+    """Writes ``count`` different RGB images of ``size`` x ``size`` pixels, unless ``folder`` exists."""
     if folder.is_dir():
         return
     from PIL import Image
@@ -57,13 +57,16 @@ def make_images(folder: pathlib.Path, count: int, size: int) -> None:
 def own_work(
     component: str, images: pathlib.Path, out: pathlib.Path, beam: Sequence[str]
 ) -> dict[str, float]:
-    """Does a component's work in this process; returns seconds, and the peak of memory in MB.
+    """Runs a component's work in this process and measures it.
 
     Args:
-        component: of `COMPONENTS`, the first one before the second.
-        images: see `make_images`.
-        out: folder of what is made.
-        beam: options of Beam's runner here.
+        component: a name in `COMPONENTS`; the second needs the output of the first.
+        images: the folder of images, see `make_images`.
+        out: folder of the component's outputs.
+        beam: options of Beam's runner, as ``name=value``.
+
+    Returns:
+        "seconds", and the peak memory "peak_mb" in MB.
     """
     from kfp import dsl
 
@@ -84,7 +87,16 @@ def own_work(
 
 
 def measure(count: int, size: int, out: pathlib.Path, beam: Sequence[str]) -> list[dict[str, Any]]:
-    """A row per component for a folder of ``count`` images.
+    """Measures each component on a folder of images, in a new process.
+
+    Args:
+        count: number of images.
+        size: side of an image in pixels.
+        out: folder of images and outputs.
+        beam: see `own_work`.
+
+    Returns:
+        A row per component with the fields in `COLUMNS`.
 
     Raises:
         UserError: a component fails.
@@ -107,26 +119,27 @@ def measure(count: int, size: int, out: pathlib.Path, beam: Sequence[str]) -> li
 
 
 def define_flags() -> flags.FlagValues:
+    """Returns the command's flags, separate from absl's global ones."""
     values = console.new_flags()
-    flags.DEFINE_list("sizes", ["10000", "100000"], "images in a folder", flag_values=values)
-    flags.DEFINE_integer("pixels", 32, "side of an image", flag_values=values)
+    flags.DEFINE_list("sizes", ["10000", "100000"], "numbers of images", flag_values=values)
+    flags.DEFINE_integer("pixels", 32, "side of an image in pixels", flag_values=values)
     flags.DEFINE_string("out", "runs/beam", "folder of images and results", flag_values=values)
     flags.DEFINE_multi_string(
-        "beam", [], "an option of Beam's runner here, as name=value", flag_values=values
+        "beam", [], "an option of Beam's local runner, as name=value", flag_values=values
     )
-    flags.DEFINE_string("csv", "", "file for a row per size and component", flag_values=values)
+    flags.DEFINE_string("csv", "", "file to write a row per size and component to", flag_values=values)
     flags.DEFINE_string(
-        "measure", "", "measure one component in this process, and end", flag_values=values
+        "measure", "", "only measure this component, in this process", flag_values=values
     )
     flags.DEFINE_string("images", "", "folder of images for --measure", flag_values=values)
     return values
 
 
 def run(values: flags.FlagValues) -> str:
-    """Measures what the flags ask for; returns the table.
+    """Measures what the flags ask for; returns the table to print.
 
     Raises:
-        UserError: a flag is not allowed, or a component fails.
+        UserError: the value of a flag is not allowed, or a component fails.
     """
     out = pathlib.Path(values.out)
     if values.measure:
@@ -150,7 +163,7 @@ def run(values: flags.FlagValues) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the command line; returns the exit code, see `console.command`."""
+    """Runs the command; returns the exit code, see `console.command`."""
     return console.command(__doc__, define_flags(), run, arguments)
 
 

@@ -1,7 +1,7 @@
-"""``python -m pipelines.compile``: the pipeline as YAML, for a Kubeflow Pipelines or Vertex cluster.
+"""``python -m pipelines.compile``: compiles the pipeline for a Kubeflow Pipelines or Vertex AI cluster.
 
-The flags are those of ``python -m pipelines.run``. The image that the cluster runs the components in
-must have ``tf-mwnet[pipelines]``; the data's folder and ``push_to`` must be paths that it sees.
+Takes the flags of ``python -m pipelines.run`` and writes YAML. The cluster's container image must have
+``tf-mwnet[pipelines]``, and ``data_dir`` and ``push_to`` must be paths that the cluster can access.
 """
 
 from __future__ import annotations
@@ -23,21 +23,25 @@ from tf_mwnet.errors import UserError  # noqa: E402
 
 
 def define_flags() -> flags.FlagValues:
-    """The pipeline's flags, and those of the file."""
+    """Returns the flags of the pipeline and of this command."""
     values = options.define_flags()
-    flags.DEFINE_string("output", "pipeline.yaml", "the file to write", flag_values=values)
+    flags.DEFINE_string("output", "pipeline.yaml", "file to write", flag_values=values)
     flags.DEFINE_string(
         "image", "tf-mwnet:python3", "container image with tf-mwnet[pipelines]", flag_values=values
     )
-    flags.DEFINE_boolean("force", False, "replace the file", flag_values=values)
+    flags.DEFINE_boolean("force", False, "replace an existing file", flag_values=values)
     return values
 
 
 def run(values: flags.FlagValues, left: Sequence[str]) -> str:
-    """Writes the file that the flags ask for; returns what to print.
+    """Writes the compiled pipeline; returns the text to print.
+
+    Args:
+        values: the command's flags.
+        left: the flags of the run.
 
     Raises:
-        UserError: the file is there already, or a flag is not allowed.
+        UserError: the file exists, or the value of a flag is not allowed.
     """
     path = pathlib.Path(values.output)
     if path.suffix not in (".yaml", ".json"):
@@ -61,7 +65,7 @@ def run(values: flags.FlagValues, left: Sequence[str]) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the command line; returns the exit code, see `console.command`."""
+    """Runs the command; returns the exit code, see `console.command`."""
     return console.command(__doc__, define_flags(), run, arguments, more=True)
 
 

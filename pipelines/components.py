@@ -1,11 +1,12 @@
-"""The components: what each takes and gives. What it does is in `tasks`, under the same name.
+"""The inputs and outputs of each component. Its work is the function of the same name in `work`.
 
-Parameters that all have: ``home``, the folder where state and lineage are kept ("" for none, where a
-cluster keeps them), and ``code``, a digest of what the result may depend on beside these and inputs.
-``flags`` are those of ``python -m tf_mwnet.main`` that matter to the component.
+All components have the parameters ``home``, the folder of state and lineage ("" on a cluster, which
+keeps its own), and ``code``, a digest of code and library versions, so that the engine runs a component
+again when they change. ``flags`` are the flags of ``python -m tf_mwnet.main`` that matter to the
+component.
 """
 
-# No "from __future__ import annotations": the engine reads the annotations as they are.
+# No "from __future__ import annotations": the engine reads the annotations as objects.
 import functools
 import os
 
@@ -25,7 +26,7 @@ def example_gen(
     code: str,
     examples: dsl.Output[dsl.Dataset],
 ) -> None:
-    """A TFDS name, a folder or an .npz to TFRecord examples with ids: train, test and (clean) meta."""
+    """Reads a TFDS set, a folder or an .npz; writes training, test and (clean) meta set as TFRecords."""
     from pipelines import tasks
 
     tasks.perform("example_gen", locals())
@@ -41,7 +42,7 @@ def statistics_gen(
     statistics: dsl.Output[dsl.Artifact],
     page: dsl.Output[dsl.HTML],
 ) -> None:
-    """Examples to counts, pixel statistics and inputs that are there twice; and a page of them."""
+    """Counts examples, pixel values and repeated inputs; writes the statistics and a page."""
     from pipelines import tasks
 
     tasks.perform("statistics_gen", locals())
@@ -55,7 +56,7 @@ def schema_gen(
     code: str,
     schema: dsl.Output[dsl.Artifact],
 ) -> None:
-    """Statistics to the schema that the training set follows."""
+    """Derives a schema from the statistics of the training set."""
     from pipelines import tasks
 
     tasks.perform("schema_gen", locals())
@@ -70,7 +71,7 @@ def example_validator(
     code: str,
     anomalies: dsl.Output[dsl.Artifact],
 ) -> None:
-    """Statistics and schema to anomalies; fails where one of them blocks."""
+    """Compares statistics with a schema; fails if an anomaly is an error."""
     from pipelines import tasks
 
     tasks.perform("example_validator", locals())
@@ -85,7 +86,7 @@ def bias_gen(
     biased: dsl.Output[dsl.Dataset],
     matrices: dsl.Output[dsl.Artifact],
 ) -> None:
-    """Examples to examples with noise and imbalance put in; the noise asked for and what came of it."""
+    """Adds noise and imbalance to the examples; writes the requested and the realised noise matrix."""
     from pipelines import tasks
 
     tasks.perform("bias_gen", locals())
@@ -101,7 +102,7 @@ def tuner(
     code: str,
     best: dsl.Output[dsl.Artifact],
 ) -> None:
-    """A small search over settings, judged on one half of the meta set, to the best flags."""
+    """Searches over a few settings, judged on one half of the meta set; writes the best flags."""
     from pipelines import tasks
 
     tasks.perform("tuner", locals())
@@ -118,7 +119,7 @@ def trainer(
     best: dsl.Input[dsl.Artifact] = None,
     weight_net: dsl.Input[dsl.Model] = None,
 ) -> None:
-    """Biased examples to a run folder and the SavedModels of classifier and weight net; resumes."""
+    """Trains, or resumes; writes the run folder and the SavedModels of classifier and weight net."""
     from pipelines import tasks
 
     tasks.perform("trainer", locals())
@@ -137,7 +138,7 @@ def evaluator(
     evaluation: dsl.Output[dsl.Artifact],
     metrics: dsl.Output[dsl.Metrics],
 ) -> None:
-    """A run, a baseline's run and the test set to accuracy, recall by class, and blessed or not."""
+    """Compares a run with a baseline on the test set; writes accuracy, recall and verdict."""
     from pipelines import tasks
 
     tasks.perform("evaluator", locals())
@@ -152,7 +153,7 @@ def label_audit(
     issues: dsl.Output[dsl.Dataset],
     page: dsl.Output[dsl.HTML],
 ) -> None:
-    """A run to the labels that look wrong, and its page."""
+    """Audits the labels that a run was trained on; writes the suspicious ones and a page."""
     from pipelines import tasks
 
     tasks.perform("label_audit", locals())
@@ -167,7 +168,7 @@ def infra_validator(
     code: str,
     blessing: dsl.Output[dsl.Artifact],
 ) -> None:
-    """SavedModels to whether a process with TensorFlow alone can serve them, and how fast."""
+    """Checks that a process with only TensorFlow can serve the SavedModels, and how fast."""
     from pipelines import tasks
 
     tasks.perform("infra_validator", locals())
@@ -185,7 +186,7 @@ def pusher(
     code: str,
     pushed: dsl.Output[dsl.Model],
 ) -> None:
-    """A blessed model to the next version in ``push_to/name``."""
+    """Copies a blessed model to the next version in ``push_to/name``."""
     from pipelines import tasks
 
     tasks.perform("pusher", locals())

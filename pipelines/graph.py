@@ -1,4 +1,4 @@
-"""The pipeline: which component takes what from which."""
+"""The pipeline: connects the outputs of components to the inputs of others."""
 
 # No "from __future__ import annotations": the engine reads the annotations as objects.
 import dataclasses
@@ -15,7 +15,7 @@ from tf_mwnet.config import Experiment
 
 
 def _prepared(settings: Settings, config: Experiment, shared: Mapping[str, Any]) -> PipelineChannel:
-    """From raw data to biased records."""
+    """Adds the components from raw data to biased records, which it returns."""
     beam = {"runner": settings.runner, "beam_options": list(settings.beam_options)}
     examples = parts.example_gen(
         flags=flags_of(config, "example_gen"),
@@ -40,7 +40,19 @@ def _trained(
     shared: Mapping[str, Any],
     weight_net: PipelineChannel | None = None,
 ) -> dict[str, PipelineChannel]:
-    """From biased records to pushed models, by what is pushed."""
+    """Adds the components from biased records to pushed models.
+
+    Args:
+        settings: the pipeline's settings.
+        config: the run to train.
+        biased: the records.
+        kinds: what to push, "weight_net" or "classifier" -> suffix of its name.
+        shared: parameters of all components.
+        weight_net: a pushed weight net to train with, frozen; None to learn one.
+
+    Returns:
+        What was pushed, by the keys of ``kinds``.
+    """
     flags = flags_of(config, "trainer")
     other = dataclasses.replace(config, method=settings.baseline, weight_net="")
     extra = {} if weight_net is None else {"weight_net": weight_net}
@@ -64,13 +76,13 @@ def _trained(
             model=main.outputs["model"], evaluation=evaluation, blessing=blessing, what=what,
             name=f"{settings.name}{label}", push_to=settings.push_to, **shared,
         )  # fmt: skip
-        task.set_caching_options(False)  # it looks at what is there, and does not push twice
+        task.set_caching_options(False)  # it checks itself whether the model was pushed already
         pushed[what] = task.outputs["pushed"]
     return pushed
 
 
 def build(settings: Settings) -> Callable[[], Any]:
-    """The pipeline of some settings, for the engine to run or to compile."""
+    """Returns the pipeline of some settings, for the engine to run or to compile."""
     shared = {"home": settings.home, "code": settings.code}
     name = re.sub(r"[^a-z0-9]+", "-", f"tf-mwnet-{settings.name}".lower()).strip("-")
 

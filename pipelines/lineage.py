@@ -1,7 +1,7 @@
-"""``python -m pipelines.lineage saved_models/<name>/<version>``: what a pushed model was made from.
+"""``python -m pipelines.lineage saved_models/<name>/<version>``: prints the origin of a pushed model.
 
-From the model back to data, bias, seeds, configuration, library versions and metrics, as the store of
-the pipeline's home folder (``--home``) has them. The model is known by its content, wherever it lies.
+Traces the model back to data, bias, seeds, configuration, library versions and metrics, with the store
+in the pipeline's home folder (``--home``). The model is recognised by its content, wherever it lies.
 """
 
 from __future__ import annotations
@@ -20,28 +20,30 @@ from tf_mwnet.cli import console
 from tf_mwnet.errors import UserError
 from tf_mwnet.export.serving import model_digest
 
-WIDTH = 42  # of the names
+WIDTH = 42  # of the column of names, in characters
 
 
 def define_flags() -> flags.FlagValues:
+    """Returns the command's flags, separate from absl's global ones."""
     values = console.new_flags()
-    flags.DEFINE_string("home", "runs/pipeline", "the pipeline's folder", flag_values=values)
-    flags.DEFINE_string(
-        "model", "", "folder of the model; may be given without --model", flag_values=values
-    )
+    flags.DEFINE_string("home", "runs/pipeline", "home folder of the pipeline", flag_values=values)
+    flags.DEFINE_string("model", "", "folder of the model; also without --model", flag_values=values)
     flags.DEFINE_boolean("json", False, "print JSON", flag_values=values)
     return values
 
 
 def trace(store: Store, model: pathlib.Path) -> list[dict[str, Any]]:
-    """The tasks behind a pushed model, the last one first, each once.
+    """Returns the tasks that led to a pushed model, the last one first.
 
     Args:
-        store: of the pipeline that pushed it.
+        store: store of the pipeline that pushed the model.
         model: folder of the SavedModel.
 
+    Returns:
+        The rows of the table "tasks", with "inputs": name -> id of the task that made it.
+
     Raises:
-        UserError: there is no model, or the store has not seen it.
+        UserError: there is no model, or the store does not know it.
     """
     if not (model / "saved_model.pb").is_file():
         raise UserError(f"'{model}' is no SavedModel; allowed: saved_models/<name>/<version>")
@@ -67,7 +69,7 @@ def trace(store: Store, model: pathlib.Path) -> list[dict[str, Any]]:
 
 
 def text(tasks: Sequence[dict[str, Any]]) -> str:
-    """The tasks for people."""
+    """Formats tasks for people."""
     lines = []
     for row in tasks:
         when = datetime.datetime.fromtimestamp(row["started"]).isoformat(" ", "seconds")
@@ -94,7 +96,11 @@ def _flat(metrics: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
 
 
 def run(values: flags.FlagValues) -> str:
-    """Returns what the command prints."""
+    """Returns the text to print.
+
+    Raises:
+        UserError: the model or the store does not exist, or the store does not know the model.
+    """
     if not values.model:
         raise UserError("no model is given; allowed: saved_models/<name>/<version>")
     home = pathlib.Path(values.home)
@@ -105,7 +111,7 @@ def run(values: flags.FlagValues) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the command line; returns the exit code, see `console.command`."""
+    """Runs the command; returns the exit code, see `console.command`."""
     given = sys.argv[1:] if arguments is None else arguments
     named = [a if a.startswith("-") else f"--model={a}" for a in given]
     return console.command(__doc__, define_flags(), run, named)

@@ -1,4 +1,4 @@
-"""What a run of the pipeline says at its end, and what it leaves for people to look at."""
+"""The report at the end of a pipeline run, and the pages for people."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pipelines.store import Store
 from tf_mwnet.figures.tables import text
 from tf_mwnet.files import write_atomically
 
-# Component, what it gives, the file in it if that is a folder, and the name of a copy for people.
+# Component, its artifact, the file in the artifact's folder ("" if it is a file), and the page's name.
 PAGES = (
     ("statistics_gen", "page", "", "data.html"),
     ("label_audit", "page", "", "labels.html"),
@@ -19,7 +19,13 @@ PAGES = (
 
 
 def keep_pages(store: Store, start: float, folder: pathlib.Path) -> list[pathlib.Path]:
-    """Copies what was made for people to look at since ``start`` to where they find it."""
+    """Copies the pages made since ``start`` to ``folder``; returns their paths.
+
+    Args:
+        store: the pipeline's store.
+        start: seconds since the epoch.
+        folder: is created if there is a page.
+    """
     copies = []
     for component, artifact, file, name in PAGES:
         made = store.rows(
@@ -41,7 +47,13 @@ def _copy(source: pathlib.Path, target: pathlib.Path) -> None:
 
 
 def report(store: Store, start: float, pages: pathlib.Path) -> str:
-    """What the command prints at its end."""
+    """Returns the report of the tasks that ran since ``start``, and copies their pages.
+
+    Args:
+        store: the pipeline's store.
+        start: seconds since the epoch.
+        pages: folder of the copies.
+    """
     ran = store.rows("SELECT * FROM tasks WHERE started > ? ORDER BY id", start)
     metrics = {row["id"]: json.loads(row["metrics"]) for row in ran}
     rows = [

@@ -1,7 +1,7 @@
-"""``python -m pipelines.run``: the pipeline, here.
+"""``python -m pipelines.run``: runs the pipeline on this machine.
 
-Flags that are not the pipeline's own are those of ``python -m tf_mwnet.main`` (written --name=value).
-What is unchanged is not done again; after a failure or a kill, the same command goes on.
+Takes its own flags and those of ``python -m tf_mwnet.main`` (written --name=value). Components whose
+inputs have not changed are not run again; after a failure or a kill, the same command continues.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ from tf_mwnet.files import locked  # noqa: E402
 
 COLOUR = re.compile(r"\x1b\[\d+m")
 BEGIN = re.compile(r"Executing task '([\w-]+)'")
-BAR = re.compile(r"\s+[\w+ ]+: +\d+%\|")  # a line of progress
+BAR = re.compile(r"\s+[\w+ ]+: +\d+%\|")  # a progress bar
 CACHED = re.compile(r"Task ([\w-]+) cache hit")
 
 
 class _Log(io.TextIOBase):
-    """Where the engine writes: all to a file; what a person wants to know, to stderr."""
+    """Receives the engine's output: writes all of it to a file, and the useful lines to stderr."""
 
     def __init__(self, file: TextIO):
         self.file, self.rest, self.note = file, "", ""
@@ -54,7 +54,7 @@ class _Log(io.TextIOBase):
         return len(text)
 
     def _line(self, line: str) -> None:
-        # Not by logging, whose handlers the engine has taken away here.
+        # Printed, because the engine has removed the handlers of logging.
         if begun := BEGIN.search(line):
             self.note = ""
             print(f"tf_mwnet: {begun[1]} ...", file=sys.stderr, flush=True)
@@ -68,7 +68,7 @@ class _Log(io.TextIOBase):
 
 
 class _Unchanged(python_logging.Handler):
-    """Says what the engine has not done again, of which it tells its root logger alone."""
+    """Prints which components are unchanged, which the engine only tells the root logger."""
 
     def emit(self, record: python_logging.LogRecord) -> None:
         if cached := CACHED.search(record.getMessage()):
@@ -90,7 +90,7 @@ def _notes_of_cache() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _alone(home: pathlib.Path) -> Iterator[None]:
-    """Keeps other runs out of a home folder."""
+    """Keeps other runs out of a home folder; raises ``UserError`` if one is there."""
     with contextlib.ExitStack() as stack:
         try:
             stack.enter_context(locked(home, wait=False))
@@ -100,11 +100,11 @@ def _alone(home: pathlib.Path) -> Iterator[None]:
 
 
 def _tidy(store: Store, home: pathlib.Path) -> None:
-    """Removes what cut-off tasks left, and artifacts that are not as they were made."""
+    """Removes the remains of interrupted tasks, and artifacts that were changed or damaged."""
     for component in store.end_running():
-        logging.info("%s was killed; going on from there", component)
-    for uri in store.damaged(home / "artifacts"):  # what was pushed is never removed
-        logging.warning("'%s' is not as it was made; making it anew", uri)
+        logging.info("%s was killed; continuing there", component)
+    for uri in store.damaged(home / "artifacts"):  # pushed models lie elsewhere and are never removed
+        logging.warning("'%s' has changed since it was made; making it again", uri)
         path = pathlib.Path(uri)
         shutil.rmtree(path) if path.is_dir() else path.unlink()
     kept = {pathlib.Path(row["uri"]).parent for row in store.rows("SELECT uri FROM artifacts")}
@@ -114,14 +114,14 @@ def _tidy(store: Store, home: pathlib.Path) -> None:
 
 
 def _end_components(store: Store) -> None:
-    """Ends the component that the engine waits for, whatever happens to this process."""
+    """Ends the component that is running, so that it does not outlive this process."""
     for row in store.rows("SELECT pid FROM tasks WHERE state = 'running'"):
         with contextlib.suppress(ProcessLookupError):
             os.kill(row["pid"], signal.SIGTERM)
 
 
 def _execute(pipeline: Callable[[], Any], home: pathlib.Path) -> None:
-    """Runs a pipeline on the engine.
+    """Runs a pipeline on Kubeflow's local engine.
 
     Raises:
         RuntimeError: a component has failed.
@@ -135,7 +135,7 @@ def _execute(pipeline: Callable[[], Any], home: pathlib.Path) -> None:
         cache_root=str(home / "cache"),
     )
     os.environ[LAUNCHER] = str(os.getpid())
-    # Components find the packages where this process has them.
+    # Components import the packages from where this process imports them.
     modules = [sys.modules[name] for name in ("tf_mwnet", "pipelines")]
     roots = {str(pathlib.Path(inspect.getfile(module)).parents[1]) for module in modules}
     os.environ["PYTHONPATH"] = os.pathsep.join([*sorted(roots), os.environ.get("PYTHONPATH", "")])
@@ -145,15 +145,15 @@ def _execute(pipeline: Callable[[], Any], home: pathlib.Path) -> None:
         try:
             with contextlib.redirect_stdout(log), _notes_of_cache():
                 pipeline()
-        except RuntimeError as error:  # the store may have no room for the reason
+        except RuntimeError as error:  # with a full disk, the store may lack the reason
             raise RuntimeError(log.note or str(error)) from error
 
 
 def run(settings: options.Settings) -> str:
-    """Runs the pipeline of some settings; returns what to print.
+    """Runs the pipeline of some settings; returns the text to print.
 
     Raises:
-        UserError: a component has failed; the message is its reason.
+        UserError: a component has failed; the message has its reason.
     """
     import warnings
 
@@ -165,7 +165,7 @@ def run(settings: options.Settings) -> str:
         store = Store(home)
         _tidy(store, home)
         try:
-            with interruptible("; the same command goes on", lambda: _end_components(store)):
+            with interruptible("; the same command continues", lambda: _end_components(store)):
                 _execute(graph.build(settings), home)
         except RuntimeError as error:
             store.end_running(str(error) if "finished with status" not in str(error) else "")
@@ -175,13 +175,13 @@ def run(settings: options.Settings) -> str:
             last = failed[-1]
             raise UserError(
                 f"{last['component']}: {last['error'] or 'failed'}; see {home / 'log.txt'}; the same"
-                " command goes on from there"
+                " command continues from there"
             ) from error
         return outcome.report(store, start, home / "pages")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the command line; returns the exit code, see `console.command`."""
+    """Runs the command; returns the exit code, see `console.command`."""
     return console.command(
         __doc__,
         options.define_flags(),

@@ -1,4 +1,4 @@
-"""Flags of the pipeline commands: the pipeline's own, and those of the run, by component."""
+"""Flags of the pipeline commands, and the flags of a run that each component gets."""
 
 from __future__ import annotations
 
@@ -29,21 +29,21 @@ LIBRARIES = ("tensorflow", "keras", "numpy", "kfp", "apache-beam", "keras-tuner"
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """What a pipeline is made of.
+    """The settings of a pipeline, made by `read`.
 
     Attributes:
         run: the experiment.
-        transfer: another, that takes the weight net of the first as it is; None for none.
+        transfer: a second experiment, which uses the weight net of the first, frozen; None for none.
         home: absolute folder of artifacts, state and lineage; "" on a cluster.
-        name: of the models that are pushed.
-        push_to: folder of pushed models.
-        baseline: method to be better than.
-        margin, min_recall, confidence: see `tf_mwnet.evaluation.judge`.
-        max_duplicates: see `tf_mwnet.data.validation.anomalies`.
-        max_latency_ms: see `tf_mwnet.serving.check`.
-        search: ``<flag>=<values>`` to tune; empty for no tuning.
-        trials: of the search.
-        runner, beam_options: Apache Beam's.
+        name: name of the pushed models.
+        push_to: folder of the pushed models.
+        baseline: method that a pushed model must beat.
+        margin, min_recall, confidence: see `pipelines.work.evaluation.judge`.
+        max_duplicates: see `pipelines.work.validation.anomalies`.
+        max_latency_ms: see `tf_mwnet.export.serving.check`.
+        search: settings to tune, as ``<flag>=<values>``; empty for no tuning.
+        trials: number of trials of the search.
+        runner, beam_options: see `pipelines.beam_jobs.options`.
         code: digest of code and library versions.
     """
 
@@ -66,28 +66,32 @@ class Settings:
 
 
 def define_flags() -> flags.FlagValues:
-    """The pipeline's own flags."""
+    """Returns the pipeline's flags, without those of a run."""
     values = console.new_flags()
     flags.DEFINE_string(
         "home", "runs/pipeline", "folder of artifacts, state and lineage", flag_values=values
     )
     flags.DEFINE_string(
-        "name", "", "of the models that are pushed; the data set's by default", flag_values=values
+        "name", "", "name of the pushed models; the data set's by default", flag_values=values
     )
     flags.DEFINE_string("push_to", "saved_models", "folder of pushed models", flag_values=values)
-    flags.DEFINE_string("baseline", "erm", "method that a model must be better than", flag_values=values)
-    flags.DEFINE_float("margin", 0.0, "by how much, as a share of the test set", flag_values=values)
-    flags.DEFINE_float("min_recall", 0.0, "share of each class that must be found", flag_values=values)
-    flags.DEFINE_float("confidence", 0.95, "of the intervals that are reported", flag_values=values)
+    flags.DEFINE_string("baseline", "erm", "method that a pushed model must beat", flag_values=values)
+    flags.DEFINE_float(
+        "margin", 0.0, "by how much accuracy it must beat the baseline, 0 to 1", flag_values=values
+    )
+    flags.DEFINE_float("min_recall", 0.0, "least recall of each class, 0 to 1", flag_values=values)
+    flags.DEFINE_float("confidence", 0.95, "level of the reported intervals", flag_values=values)
     flags.DEFINE_float(
         "max_duplicates",
         0.01,
-        "share of meta and test set that may be in training too",
+        "share of the meta and test set that may also be in the training set",
         flag_values=values,
     )
-    flags.DEFINE_float("max_latency_ms", 0.0, "of one answer; 0 for any", flag_values=values)
-    flags.DEFINE_multi_string("search", [], "<flag>=<values between commas> to tune", flag_values=values)
-    flags.DEFINE_integer("trials", 10, "of the search", flag_values=values)
+    flags.DEFINE_float("max_latency_ms", 0.0, "of one answer; 0 for no limit", flag_values=values)
+    flags.DEFINE_multi_string(
+        "search", [], "<flag>=<comma-separated values> to tune", flag_values=values
+    )
+    flags.DEFINE_integer("trials", 10, "number of trials of the search", flag_values=values)
     flags.DEFINE_string(
         "transfer", "", "flagfile of a second run, with the weight net frozen", flag_values=values
     )
@@ -99,12 +103,18 @@ def define_flags() -> flags.FlagValues:
 
 
 def read(values: flags.FlagValues, run_flags: Sequence[str], local: bool = True) -> Settings:
-    """The settings that a command line asks for.
+    """Reads the settings from a command line.
+
+    Examples:
+        >>> values = define_flags()
+        >>> settings = read(values, values(["command", "--method=mwnet"], known_only=True)[1:])
+        >>> settings.run.method, settings.baseline, settings.name
+        ('mwnet', 'erm', 'digits')
 
     Args:
         values: the pipeline's flags.
-        run_flags: the others, those of the run.
-        local: whether the pipeline runs here; paths are absolute then.
+        run_flags: the flags of the run.
+        local: whether the pipeline runs on this machine, with absolute paths.
 
     Raises:
         UserError: a value is not allowed.
@@ -155,7 +165,7 @@ def read(values: flags.FlagValues, run_flags: Sequence[str], local: bool = True)
 
 
 def beam_options(given: Sequence[str]) -> tuple[str, ...]:
-    """Options of Beam, given as name=value, as it takes them."""
+    """Converts options given as ``name=value`` to ``--name=value``."""
     return tuple(f"--{option.lstrip('-')}" for option in given)
 
 
@@ -170,7 +180,9 @@ def _experiment(given: Sequence[str]) -> Experiment:
 
 
 def flags_of(config: Experiment, component: str) -> list[str]:
-    """The flags that matter to a component and are not at their defaults.
+    """Returns the flags that matter to a component and differ from their defaults.
+
+    A component is run again only if its own flags change.
 
     Args:
         config: the experiment.
@@ -184,7 +196,7 @@ def flags_of(config: Experiment, component: str) -> list[str]:
         changed["data_dir"] = str(pathlib.Path(config.data_dir).absolute())
     config = dataclasses.replace(config, **changed)
     if component == "example_gen":
-        # Whether labels are clean at first depends on whether any noise is put in, not on which.
+        # ExampleGen only needs to know whether there is noise, which means that labels start clean.
         noise = config.noise if config.noise in ("auto", "none") else "uniform"
         config = dataclasses.replace(config, noise=noise)
         names: tuple[str, ...] = (*DATA, "noise")
@@ -199,12 +211,12 @@ def flags_of(config: Experiment, component: str) -> list[str]:
 
 
 def flag(name: str, value: object) -> str:
-    """``--name=value`` for a field of an `Experiment`."""
+    """Returns ``--name=value`` for a field of an `Experiment`."""
     return f"--{name}={','.join(map(str, value)) if isinstance(value, tuple) else value}"
 
 
 def code() -> str:
-    """Digest of the packages' files and of the libraries' versions."""
+    """Returns a digest of the packages' files and the libraries' versions."""
     digest = hashlib.sha256(sys.version.encode())
     root = pathlib.Path(__file__).parent
     package = pathlib.Path(inspect.getfile(sys.modules["tf_mwnet"])).parent
@@ -217,7 +229,11 @@ def code() -> str:
 
 
 def stamp(config: Experiment) -> str:
-    """Digest of names, sizes and times of the files that the data is read from."""
+    """Returns a digest of the names, sizes and times of the files that the data is read from.
+
+    Raises:
+        UserError: ``data_dir`` does not exist.
+    """
     path = pathlib.Path(config.data_dir or "")
     if not config.data_dir:
         return ""

@@ -1,11 +1,11 @@
-"""What was made from what: an SQLite file beside the artifacts.
+"""Records which artifact was made from which, in an SQLite file next to the artifacts.
 
-    tasks       one row each time a component ran: its parameters, code, versions, metrics, how it ended
-    artifacts   the folders that finished tasks made
-    files       SHA-256 of each file in them, as it was made
-    inputs      which artifacts a task was given
+    tasks       a row per run of a component: its parameters, code, versions, metrics, and how it ended
+    artifacts   the folders that finished tasks have made
+    files       the SHA-256 of each file in them when it was made
+    inputs      the artifacts that a task was given
 
-A component that was not run again, since nothing it depends on had changed, has no new row.
+A component that was not run again, because nothing had changed, gets no new row.
 """
 
 from __future__ import annotations
@@ -44,8 +44,16 @@ CREATE TABLE IF NOT EXISTS inputs (
 class Store:
     """The store of one home folder.
 
+    Examples:
+        >>> import tempfile
+        >>> store = Store(tempfile.mkdtemp())
+        >>> task = store.begin("trainer", {"flags": ["--method=mwnet"]}, {"keras": "3.12"}, {})
+        >>> store.finish(task, outputs={}, metrics={"accuracy": 0.9})
+        >>> [(row["component"], row["state"]) for row in store.rows("SELECT * FROM tasks")]
+        [('trainer', 'done')]
+
     Args:
-        home: the folder; made if it is not there.
+        home: the folder; created if it does not exist.
 
     Raises:
         UserError: the file is damaged.
@@ -64,7 +72,7 @@ class Store:
 
     @contextlib.contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:
-        """A connection; what was done is kept as a whole, or not at all."""
+        """Opens a connection, whose changes are committed together or not at all."""
         connection = sqlite3.connect(self.path, timeout=60)
         connection.row_factory = sqlite3.Row
         try:
@@ -74,7 +82,7 @@ class Store:
             connection.close()
 
     def rows(self, query: str, *values: Any) -> list[dict[str, Any]]:
-        """What a query finds."""
+        """Runs a query; returns its rows as dictionaries."""
         with self._open() as connection:
             return [dict(row) for row in connection.execute(query, values)]
 
@@ -85,12 +93,12 @@ class Store:
         versions: Mapping[str, str],
         inputs: Mapping[str, str],
     ) -> int:
-        """Notes that a component runs now, in this process; returns the task's number.
+        """Records that a component starts in this process; returns the task's id.
 
         Args:
-            component: its name.
+            component: the component's name.
             parameters: name -> value.
-            versions: of the libraries.
+            versions: library -> version.
             inputs: name -> URI of an artifact.
         """
         with self._open() as connection:
@@ -109,13 +117,13 @@ class Store:
     def finish(
         self, task: int, outputs: Mapping[str, str], metrics: Mapping[str, Any], model: str = ""
     ) -> None:
-        """Notes what a task has made.
+        """Records that a task is done, and its outputs.
 
         Args:
-            task: its number.
+            task: the task's id.
             outputs: name -> folder or file.
-            metrics: what is said of it.
-            model: digest of a pushed model, see `tf_mwnet.serving.model_digest`.
+            metrics: values that can be written as JSON, by name.
+            model: digest of a pushed model, see `tf_mwnet.export.serving.model_digest`.
         """
         made = {uri: (name, _files(pathlib.Path(uri))) for name, uri in outputs.items()}
         with self._open() as connection:
@@ -133,7 +141,7 @@ class Store:
             )
 
     def fail(self, task: int, error: str) -> None:
-        """Notes why a task has ended."""
+        """Records that a task has failed, and why."""
         with self._open() as connection:
             connection.execute(
                 "UPDATE tasks SET state = ?, ended = ?, error = ? WHERE id = ?",
@@ -141,10 +149,10 @@ class Store:
             )
 
     def end_running(self, reason: str = "") -> list[str]:
-        """Marks tasks whose processes are gone; returns their components.
+        """Marks all running tasks as failed; returns their components.
 
         Args:
-            reason: the last that they said, if they said anything.
+            reason: the last message of the task, or "" if there is none.
         """
         gone = self.rows("SELECT * FROM tasks WHERE state = ?", RUNNING)
         for row in gone:
@@ -152,7 +160,10 @@ class Store:
         return [row["component"] for row in gone]
 
     def damaged(self, below: pathlib.Path) -> list[str]:
-        """URIs of artifacts in a folder whose files are not as made; added ones do not matter."""
+        """Returns the URIs of artifacts in a folder whose files have changed or are missing.
+
+        Added files do not count.
+        """
         uris = []
         for row in self.rows("SELECT uri FROM artifacts"):
             path = pathlib.Path(row["uri"])
@@ -165,7 +176,7 @@ class Store:
         return uris
 
     def maker(self, uri: str) -> dict[str, Any] | None:
-        """The task that made an artifact."""
+        """Returns the task that made an artifact, or None."""
         tasks = self.rows(
             "SELECT tasks.* FROM tasks JOIN artifacts ON artifacts.task = tasks.id WHERE uri = ?", uri
         )

@@ -1,4 +1,4 @@
-"""A component's turn: its work, a row in the store for it, and how its process ends."""
+"""Runs a component's work in the component's process and records it in the store."""
 
 from __future__ import annotations
 
@@ -22,19 +22,21 @@ from tf_mwnet.cli import console
 from tf_mwnet.errors import Interrupted, NotANumber, UserError
 from tf_mwnet.export.saved_models import versions
 
-LAUNCHER = "TF_MWNET_LAUNCHER"  # process that started the component, which must not outlive it
-FAILED = "failed: "  # begins the last line of a component that has failed
+LAUNCHER = "TF_MWNET_LAUNCHER"  # id of the process that started the component, which ends with it
+FAILED = "failed: "  # start of the last line of a component that has failed
 
 
 def perform(name: str, arguments: Mapping[str, Any]) -> None:
-    """Does a component's work, notes it in the store, and ends the process with 2 on bad input.
+    """Runs a component's work and records it in the store.
+
+    On failure, ends the process with exit code 2, after a line that begins with `FAILED`.
 
     Args:
-        name: of the component.
-        arguments: of its function; artifacts have a ``uri`` and a ``path``.
+        name: the component's name.
+        arguments: the arguments of its function; artifacts have a ``uri`` and a ``path``.
     """
     _end_with(os.environ.get(LAUNCHER))
-    python_logging.getLogger().handlers.clear()  # the engine's, which would write each note again
+    python_logging.getLogger().handlers.clear()  # the engine's would print each message twice
     console.start_logging()
     takes = inspect.signature(WORK[name]).parameters
     given = {k: v for k, v in arguments.items() if k in takes}
@@ -64,7 +66,7 @@ def perform(name: str, arguments: Mapping[str, Any]) -> None:
         known = isinstance(error, UserError | NotANumber | OSError | Interrupted)
         text = " ".join((str(error) if known else f"{type(error).__name__}: {error}").split())
         if store and task is not None:
-            with contextlib.suppress(Exception):  # a full disk may not take this either
+            with contextlib.suppress(Exception):  # with a full disk, this can fail, too
                 store.fail(task, text[:500])
         if not known:
             traceback.print_exc()
@@ -76,8 +78,8 @@ def interruptible(hint: str = "", before_it: Callable[[], None] = lambda: None) 
     """Raises ``Interrupted`` on SIGTERM and SIGINT.
 
     Args:
-        hint: follows the name of the signal in the message.
-        before_it: is called first.
+        hint: added to the message after the name of the signal.
+        before_it: called before raising.
     """
 
     def ended(number: int, frame: types.FrameType | None) -> None:
@@ -93,7 +95,7 @@ def interruptible(hint: str = "", before_it: Callable[[], None] = lambda: None) 
 
 
 def _end_with(launcher: str | None) -> None:
-    """Ends this process soon after another one."""
+    """Starts a thread that ends this process soon after the process with the id ``launcher`` ends."""
     if not launcher:
         return
 

@@ -1,6 +1,10 @@
-"""What the components do: calls into `tf_mwnet`, each under its component's name.
+"""The work of the components: functions named like them, which call `tf_mwnet`.
 
-Imports are in the functions, so that a component's process loads no more than it needs.
+* `data` and `models` have the functions; `shared` has their helpers.
+* `statistics`, `validation`, `tuning`, `evaluation` and `pages` are used by the pipeline alone.
+
+What takes long to import (Beam, training, KerasTuner, pages) is imported in the functions, so that the
+other components' processes start without it.
 """
 
 from __future__ import annotations

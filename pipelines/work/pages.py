@@ -1,4 +1,4 @@
-"""Pages about what a pipeline's components found: the data, and its labels."""
+"""HTML pages about a pipeline's data and its labels, and the picture of an evaluation."""
 
 from __future__ import annotations
 
@@ -20,7 +20,12 @@ from tf_mwnet.reports import page
 
 
 def class_counts(names: Sequence[str], parts: Mapping[str, Part]) -> Figure:
-    """Bars: share of each class in each split, on one axis."""
+    """Draws the share of each class in each split as bars.
+
+    Args:
+        names: K class names.
+        parts: split -> its sums.
+    """
     figure, axes = plots.new_axes("class", "% of the split", "Classes of each split")
     place, width = np.arange(len(names)), 0.8 / max(len(parts), 1)
     counts = {split: part.counts for split, part in parts.items()}
@@ -35,7 +40,7 @@ def class_counts(names: Sequence[str], parts: Mapping[str, Part]) -> Figure:
 
 
 def _alone(table: page.Table) -> page.Table:
-    """A table of a page that is kept without its other files."""
+    """Returns a table without the link to its file, for a page that is kept alone."""
     return dataclasses.replace(table, path="")
 
 
@@ -45,10 +50,10 @@ def of_data(
     parts: Mapping[str, Part],
     groups: Sequence[Sequence[Place]],
 ) -> pathlib.Path:
-    """Writes the page about a data set as records; returns its path.
+    """Writes the page about records; returns its path.
 
     Args:
-        folder: an empty one.
+        folder: an empty folder.
         facts: see `records.read_facts`.
         parts, groups: see `pipelines.beam_jobs.look`.
     """
@@ -69,9 +74,9 @@ def of_data(
         page.table(folder, "values.csv", "Values of the inputs", pd.DataFrame(rows)),
     ]
     lines = [f"{p.counts.sum():,} examples in {split}" for split, p in parts.items()]
-    lines.append(f"{len(groups)} inputs are there more than once")
+    lines.append(f"{len(groups)} inputs occur more than once")
     if twice:
-        caption = "Inputs that are there more than once"
+        caption = "Inputs that occur more than once"
         tables.append(page.table(folder, "duplicates.csv", caption, pd.DataFrame(twice), page.ISSUES))
     figure = class_counts(names, parts)
     images = [page.image(folder, "plots", "classes", "Classes of each split", figure)]
@@ -81,7 +86,7 @@ def of_data(
 
 
 def of_labels(folder: pathlib.Path, audit: Audit) -> pathlib.Path:
-    """Writes the page about a run's labels; returns its path."""
+    """Writes the page about an audit's labels into an empty folder; returns its path."""
     lines = [f"{name}: {value}" for name, value in outputs.lines(audit)]
     caption = f"Labels, worst first (the first {min(page.ISSUES, len(audit.table))})"
     tables = [page.table(folder, outputs.ISSUES, caption, audit.table, page.ISSUES)]
@@ -93,7 +98,7 @@ def of_labels(folder: pathlib.Path, audit: Audit) -> pathlib.Path:
 
 
 def evaluation(result: Evaluation, names: Sequence[str]) -> Figure:
-    """The confusion matrix of the test set, with the results above it."""
+    """Draws the confusion matrix of the test set, with accuracy and verdict as title."""
     low, high = result.interval
     verdict = "blessed" if result.blessed else "not blessed"
     title = (

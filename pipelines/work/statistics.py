@@ -1,4 +1,4 @@
-"""What a data set as records looks like: counts, pixels, images that are there twice.
+"""Statistics of records: examples of each class, pixel values, and repeated inputs.
 
 Each file is read by itself (`of_shard`) and the sums are added up (`merge_two`), so that many workers
 can share a data set of any size. `pipelines.beam_jobs.look` does that.
@@ -23,23 +23,23 @@ from tf_mwnet.files import write_atomically
 
 Place = tuple[str, str]  # split and id of an input
 STATISTICS, DUPLICATES = "statistics.pb", "duplicates.csv"
-SHOWN = 5  # ids of constant inputs
+SHOWN = 5  # ids of constant inputs to keep
 
 
 @dataclasses.dataclass(frozen=True)
 class Part:
-    """Sums over some examples of a split, K classes, C channels.
+    """Sums over some examples of a split, with K classes and C channels, made by `of_shard`.
 
     Attributes:
         split: "train", "meta" or "test".
-        counts: examples by given label, int ``[K]``.
-        outside: examples whose label is below 0 or above K - 1.
-        values: input values per channel.
-        total: their sum, ``[C]``.
+        counts: examples of each given label, int ``[K]``.
+        outside: examples whose label is not in 0..K-1.
+        values: number of input values per channel.
+        total: sum of the values, ``[C]``.
         square: sum of their squares, ``[C]``.
         low, high: smallest and largest value, ``[C]``.
-        constant: ids of inputs whose values are all the same, the first few.
-        num_constant: how many there are.
+        constant: ids of the first few inputs whose values are all equal.
+        num_constant: number of such inputs.
     """
 
     split: str
@@ -55,15 +55,17 @@ class Part:
 
     @property
     def mean(self) -> np.ndarray:
+        """Mean of each channel, ``[C]``."""
         return self.total / max(self.values, 1)
 
     @property
     def std(self) -> np.ndarray:
+        """Standard deviation of each channel, ``[C]``."""
         return np.sqrt(np.maximum(self.square / max(self.values, 1) - self.mean**2, 0))
 
 
 def shards(folder: pathlib.Path) -> list[tuple[str, pathlib.Path]]:
-    """Split and path of each file of records."""
+    """Returns split and path of each record file in a folder."""
     facts = records.read_facts(folder)
     return [
         (split, path)
@@ -75,7 +77,15 @@ def shards(folder: pathlib.Path) -> list[tuple[str, pathlib.Path]]:
 def of_shard(
     folder: pathlib.Path, split: str, path: pathlib.Path
 ) -> tuple[Part, list[tuple[str, str, str]]]:
-    """Sums over a file, and ``(digest, split, id)`` of each input in it.
+    """Reads a record file.
+
+    Args:
+        folder: folder of the records.
+        split: the file's split.
+        path: the file.
+
+    Returns:
+        The sums over its examples, and digest, split and id of each input.
 
     Raises:
         UserError: the file is missing or damaged.
@@ -113,7 +123,7 @@ def _nothing(split: str, classes: int, channels: int) -> Part:
 
 
 def merge_two(a: Part, b: Part) -> Part:
-    """The sums over the examples of both, which are of the same split."""
+    """Adds the sums of two parts of the same split."""
     return Part(
         a.split, a.counts + b.counts, a.outside + b.outside, a.values + b.values, a.total + b.total,
         a.square + b.square, np.minimum(a.low, b.low), np.maximum(a.high, b.high),
@@ -122,13 +132,22 @@ def merge_two(a: Part, b: Part) -> Part:
 
 
 def repeated(places: Iterable[Place]) -> list[Place]:
-    """Splits and ids of one input, if it is there more than once."""
+    """Returns the places of one input in order, or nothing if it occurs only once."""
     ordered = sorted(places)
     return ordered if len(ordered) > 1 else []
 
 
 def overlap(groups: Sequence[Sequence[Place]], first: str, second: str) -> list[str]:
-    """Ids in split ``second`` of inputs that are in split ``first`` too."""
+    """Returns the ids in split ``second`` of inputs that are also in split ``first``.
+
+    Examples:
+        >>> overlap([[("train", "a"), ("test", "b")], [("test", "c"), ("test", "d")]], "train", "test")
+        ['b']
+
+    Args:
+        groups: places of equal inputs.
+        first, second: names of splits.
+    """
     return sorted(
         name
         for group in groups
@@ -144,9 +163,14 @@ def overlap(groups: Sequence[Sequence[Place]], first: str, second: str) -> list[
 def to_proto(
     facts: Mapping[str, Any], parts: Mapping[str, Part]
 ) -> statistics_pb2.DatasetFeatureStatisticsList:
-    """As TensorFlow Data Validation has it: one data set a split, a feature for the label and the input.
+    """Converts sums to TensorFlow Data Validation's format.
 
-    The label's buckets are the examples of each class, in `rank_histogram`.
+    Each split is a data set, with a feature for the label and one for each channel of the input. The
+    label's `rank_histogram` has a bucket per class.
+
+    Args:
+        facts: see `records.read_facts`.
+        parts: split -> its sums.
     """
     message = statistics_pb2.DatasetFeatureStatisticsList()
     for split, part in parts.items():
@@ -178,7 +202,14 @@ def write(
     groups: Sequence[Sequence[Place]],
     folder: pathlib.Path,
 ) -> None:
-    """Writes the protos and, a row each, the examples whose input is there more than once."""
+    """Writes the statistics as a protobuf file and the repeated inputs as a table.
+
+    Args:
+        facts: see `records.read_facts`.
+        parts: split -> its sums.
+        groups: places of equal inputs.
+        folder: an existing folder.
+    """
     message = to_proto(facts, parts).SerializeToString()
     write_atomically(folder / STATISTICS, lambda file: file.write(message))
 
@@ -194,7 +225,7 @@ def write(
 def read(
     folder: pathlib.Path,
 ) -> tuple[statistics_pb2.DatasetFeatureStatisticsList, list[list[Place]]]:
-    """What `write` wrote.
+    """Reads what `write` has written: the statistics, and groups of equal inputs.
 
     Raises:
         UserError: a file is missing or damaged.
@@ -207,6 +238,6 @@ def read(
         groups: dict[str, list[Place]] = collections.defaultdict(list)
         for row in rows:
             groups[row["group"]].append((row["split"], row["id"]))
-    except Exception as error:  # protobuf's own, and those of a damaged table
+    except Exception as error:  # protobuf's own errors, and those of a damaged table
         raise UserError(f"statistics in '{folder}' can not be read; allowed: as written") from error
     return numbers, list(groups.values())

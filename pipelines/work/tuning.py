@@ -1,4 +1,4 @@
-"""A small search over settings, by KerasTuner, judged on trusted examples that were not learned from."""
+"""Searches over a few settings with KerasTuner, judged on trusted examples that are not trained on."""
 
 from __future__ import annotations
 
@@ -22,10 +22,17 @@ from tf_mwnet.types import Source
 
 
 def split_meta_set(source: Source, seed: int = 0) -> Source:
-    """A biased source whose meta set is cut in two by class: one half to learn from, one to judge by.
+    """Splits the meta set of a biased source in two, class by class.
+
+    Args:
+        source: biased data with a meta set.
+        seed: seed of the split.
+
+    Returns:
+        The source with one half as meta set, and the other half as test set.
 
     Raises:
-        UserError: there is no meta set, or a class has fewer than two examples in it.
+        UserError: there is no meta set, or it has fewer than two examples of a class.
     """
     if source.meta is None:
         raise UserError(f"{source.name} has no meta set to judge by; allowed: data with one")
@@ -42,13 +49,13 @@ def split_meta_set(source: Source, seed: int = 0) -> Source:
 
 
 class Tuner(keras_tuner.Tuner):
-    """Trials of an experiment; each trains from the start in a folder of its own.
+    """Runs the trials of a search; each trains from scratch in a separate folder.
 
     Args:
-        experiment: what the trials share.
-        source: see `split_meta_set`.
+        experiment: the settings that all trials share.
+        source: the data; its test set judges the trials, see `split_meta_set`.
         search: field of `Experiment` -> values to try.
-        **kwargs: KerasTuner's.
+        **kwargs: arguments of `keras_tuner.Tuner`.
     """
 
     def __init__(
@@ -87,23 +94,26 @@ def tune(
     folder: pathlib.Path,
     trials: int = 10,
 ) -> tuple[dict[str, Any], pd.DataFrame]:
-    """Tries settings at random, none twice, and continues a search that was cut off.
+    """Tries different settings at random, or continues an interrupted search.
 
-    Each trial learns from one half of the meta set and is judged by accuracy on the other (mean of the
-    last five epochs), so that the test set stays unseen.
+    Each trial learns from one half of the meta set and is judged by its accuracy on the other half (mean
+    of the last five epochs). The test set is never used.
+
+    Examples:
+        ``tune(experiment, source, {"lr": [0.1, 0.03], "meta_lr": [1e-3, 1e-2]}, folder, trials=3)``
 
     Args:
-        experiment: what the trials share.
+        experiment: the settings that all trials share.
         source: biased data in memory with a meta set.
-        search: field of `Experiment` -> values.
-        folder: where the search keeps its state.
-        trials: at most; fewer where there are fewer combinations.
+        search: field of `Experiment` -> values to try.
+        folder: folder of the search's state.
+        trials: highest number of trials; there are no more than combinations.
 
     Returns:
-        The best settings, and a table with a row per trial: the settings and ``accuracy``.
+        The best settings, and a table with a row per trial: its settings and ``accuracy``.
 
     Raises:
-        UserError: a setting does not fit, or the meta set is too small.
+        UserError: a value is not allowed, or the meta set is too small.
     """
     if not search:
         raise UserError("search is empty; allowed: name=value,value for one setting or more")

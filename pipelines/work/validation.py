@@ -1,4 +1,4 @@
-"""Schema and anomalies: what must hold for a data set, and what does not, as protos."""
+"""Derives a schema from the training set and finds anomalies: where a data set breaks the schema."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ Info = anomalies_pb2.AnomalyInfo
 def schema_of(
     facts: Mapping[str, Any], numbers: statistics_pb2.DatasetFeatureStatisticsList
 ) -> schema_pb2.Schema:
-    """What the training set shows to be the rule: classes, type and range of the input.
+    """Derives classes, type and value range of the input from the training set.
 
     Args:
         facts: see `records.read_facts`.
-        numbers: statistics of the splits.
+        numbers: statistics of the splits, see `statistics.to_proto`.
     """
     schema = schema_pb2.Schema()
     schema.feature.add(name="id", type=schema_pb2.BYTES)
@@ -46,12 +46,13 @@ def schema_of(
 
 
 def write_schema(schema: schema_pb2.Schema, folder: pathlib.Path) -> None:
+    """Writes a schema as text."""
     text = text_format.MessageToString(schema)
     write_atomically(folder / SCHEMA, lambda file: file.write(text), mode="w")
 
 
 def read_schema(folder: pathlib.Path) -> schema_pb2.Schema:
-    """What `write_schema` wrote.
+    """Reads what `write_schema` has written.
 
     Raises:
         UserError: the file is missing or damaged.
@@ -68,17 +69,21 @@ def anomalies(
     groups: Sequence[Sequence[statistics.Place]],
     max_duplicates: float = 0.01,
 ) -> anomalies_pb2.Anomalies:
-    """What is wrong. Errors stop a pipeline, warnings are for people.
+    """Finds anomalies. Errors stop a pipeline; warnings do not.
 
-    Errors: a class without examples in a split; labels out of range; inputs that are constant; and more
-    than ``max_duplicates`` of the meta or test set also in the training set, or of the test set in the
-    meta set. Fewer are a warning, as published sets have some; so are values out of the schema's range.
+    Errors are: a class without examples in a split; labels out of range; constant inputs; and more than
+    ``max_duplicates`` of the meta or test set in the training set, or of the test set in the meta set.
+    Fewer duplicates are a warning, as published sets have some. Values far out of the schema's range are
+    a warning, too.
 
     Args:
         schema: see `schema_of`.
-        numbers: statistics of the splits.
+        numbers: statistics of the splits, see `statistics.to_proto`.
         groups: split and id of equal inputs, see `pipelines.beam_jobs.look`.
-        max_duplicates: share, 0 to 1.
+        max_duplicates: share of a set, 0 to 1.
+
+    Raises:
+        UserError: ``max_duplicates`` is out of range.
     """
     check_range("max_duplicates", max_duplicates, 0, 1)
     result = anomalies_pb2.Anomalies(baseline=schema)
@@ -134,10 +139,11 @@ def _values(
 
 
 def blocking(problems: anomalies_pb2.Anomalies) -> list[str]:
-    """Descriptions of the errors."""
+    """Returns the descriptions of the anomalies that are errors."""
     return [i.description for _, i in sorted(problems.anomaly_info.items()) if i.severity == Info.ERROR]
 
 
 def write_anomalies(problems: anomalies_pb2.Anomalies, folder: pathlib.Path) -> None:
+    """Writes anomalies as text."""
     text = text_format.MessageToString(problems)
     write_atomically(folder / ANOMALIES, lambda file: file.write(text), mode="w")

@@ -1,8 +1,8 @@
 """``python -m tf_mwnet.benchmark``: the time of one training step, as a ratio to plain training.
 
-All modes are timed in the same rounds, one after the other, so that what else the machine does falls
-on all of them; a ratio is taken within a round. Compiling is timed apart. Memory is that of a process
-of its own for each mode.
+Each round times all modes, one after the other, so that other work on the machine affects all of them;
+ratios are taken within a round. Compilation is timed separately. Memory is measured in a separate
+process for each mode.
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 
 
 def define_flags() -> flags.FlagValues:
-    """The command's flags, apart from absl's global ones."""
+    """Returns the command's flags, separate from absl's global ones."""
     values = console.new_flags()
     about = "; ".join(f"{name}: {mode.about}" for name, mode in MODES.items())
-    flags.DEFINE_list("modes", list(MODES), f"what to time. {about}", flag_values=values)
+    flags.DEFINE_list("modes", list(MODES), f"modes to time. {about}", flag_values=values)
     for name, default in dataclasses.asdict(Setting()).items():
         if isinstance(default, bool):
             flags.DEFINE_boolean(name, default, ABOUT[name], flag_values=values)
@@ -49,18 +49,16 @@ def define_flags() -> flags.FlagValues:
             flags.DEFINE_integer(name, default, ABOUT[name], flag_values=values)
         else:
             flags.DEFINE_string(name, default, ABOUT[name], flag_values=values)
-    flags.DEFINE_integer("rounds", 7, "rounds in which each mode takes its steps", flag_values=values)
-    flags.DEFINE_integer("steps", 10, "steps of a mode in a round", flag_values=values)
-    flags.DEFINE_boolean("memory", True, "measure peak memory too", flag_values=values)
-    flags.DEFINE_boolean("input_only", False, "measure the input stream alone", flag_values=values)
-    flags.DEFINE_integer(
-        "examples", 10_000, "images that the input stream draws from", flag_values=values
-    )
-    flags.DEFINE_string("cache", "memory", "where they are: memory or disk", flag_values=values)
-    flags.DEFINE_string("csv", "", "file for the numbers", flag_values=values)
-    flags.DEFINE_string("png", "", "file for a bar chart", flag_values=values)
+    flags.DEFINE_integer("rounds", 7, "number of rounds", flag_values=values)
+    flags.DEFINE_integer("steps", 10, "steps of each mode in a round", flag_values=values)
+    flags.DEFINE_boolean("memory", True, "also measure peak memory", flag_values=values)
+    flags.DEFINE_boolean("input_only", False, "measure only the input stream", flag_values=values)
+    flags.DEFINE_integer("examples", 10_000, "images in the input stream", flag_values=values)
+    flags.DEFINE_string("cache", "memory", "where these images are: memory or disk", flag_values=values)
+    flags.DEFINE_string("csv", "", "file to write the numbers to", flag_values=values)
+    flags.DEFINE_string("png", "", "file to write a bar chart to", flag_values=values)
     flags.DEFINE_string(
-        "memory_of", "", "print one mode's peak memory as JSON, and end", flag_values=values
+        "memory_of", "", "only print the peak memory of this mode as JSON", flag_values=values
     )
     return values
 
@@ -77,10 +75,10 @@ def _setting(values: flags.FlagValues) -> Setting:
 
 
 def run(values: flags.FlagValues) -> str:
-    """Does what the flags ask for; returns the table.
+    """Measures what the flags ask for; returns the table to print.
 
     Raises:
-        UserError: a flag is not allowed.
+        UserError: the value of a flag is not allowed.
     """
     setting = _setting(values)
     for name in values.modes:
@@ -96,7 +94,7 @@ def run(values: flags.FlagValues) -> str:
         return _input(setting, values)
     strategy = strategies.make(setting.strategy, setting.replicas)
     if strategy.num_replicas_in_sync > 1:
-        logging.info("naive, which is for one replica, and memory are left out")
+        logging.info("several replicas: leaving out memory, and naive, which runs on one replica only")
         modes = [name for name in modes if not MODES[name].naive]
     rows = measure(setting, modes, values.rounds, values.steps, strategy)
     if not strategies.is_chief(strategy):
@@ -146,7 +144,7 @@ def _table(rows: Sequence[dict[str, Any]]) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the command line; returns the exit code: 0, or 2 for bad input."""
+    """Runs the command; returns the exit code: 0, or 2 for bad input."""
     return console.command(__doc__, define_flags(), run, arguments)
 
 

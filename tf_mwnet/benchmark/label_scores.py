@@ -1,7 +1,7 @@
-"""``python -m tf_mwnet.benchmark.label_scores``: which score of an example tells wrong labels best.
+"""``python -m tf_mwnet.benchmark.label_scores``: compares scores that tell wrong labels from right ones.
 
-Of finished runs with known truth: the AUC of finding the wrong labels of the training set by each score,
-mean over the runs of a data set, noise and method.
+Reads finished runs whose true labels are known. For each score it reports the AUC of finding the wrong
+training labels, averaged over the runs with the same data set, noise and method.
 """
 
 from __future__ import annotations
@@ -29,7 +29,15 @@ GROUP_BY = ("data", "noise", "method")
 
 
 def of_run(run: run_data.RunData, method: str) -> dict[str, np.ndarray]:
-    """Score, high for right labels -> ``[N]``, of the training examples of a run."""
+    """Computes the scores of a run's training examples.
+
+    Args:
+        run: the finished run.
+        method: one of its methods.
+
+    Returns:
+        Name of the score -> ``[N]``, high for right labels, NaN for an example that was never seen.
+    """
     labels = run.labels["train_y"]
     arrays = [load_arrays(path) for path in run.records(method)]
 
@@ -53,15 +61,15 @@ def of_run(run: run_data.RunData, method: str) -> dict[str, np.ndarray]:
 
 
 def define_flags() -> flags.FlagValues:
-    """The command's flags, apart from absl's global ones."""
+    """Returns the command's flags, separate from absl's global ones."""
     values = console.new_flags()
-    flags.DEFINE_string("runs", "runs/*", "run folders, as patterns between commas", flag_values=values)
-    flags.DEFINE_string("csv", "", "file for the numbers of each run", flag_values=values)
+    flags.DEFINE_string("runs", "runs/*", "run folders, comma-separated patterns", flag_values=values)
+    flags.DEFINE_string("csv", "", "file to write the numbers of each run to", flag_values=values)
     return values
 
 
 def run(values: flags.FlagValues) -> str:
-    """Does what the flags ask for; returns the table.
+    """Scores the runs that the flags name; returns the table to print.
 
     Raises:
         UserError: no finished run matches, or a run's files are damaged.
@@ -71,7 +79,7 @@ def run(values: flags.FlagValues) -> str:
         data = run_data.read(folder)
         wrong = data.labels["train_y"] != data.labels["train_true_y"]
         if not (data.truth_known and wrong.any()):
-            logging.info("left out: '%s', where no label is known to be wrong", folder)
+            logging.info("leaving out '%s': no label is known to be wrong", folder)
             continue
         noise = f"{data.config['noise']} {100 * data.config['noise_rate']:g} %"
         for method in data.methods:
@@ -99,7 +107,7 @@ def run(values: flags.FlagValues) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the command line; returns the exit code: 0, or 2 for bad input."""
+    """Runs the command; returns the exit code: 0, or 2 for bad input."""
     return console.command(__doc__, define_flags(), run, arguments)
 
 

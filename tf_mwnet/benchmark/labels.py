@@ -1,9 +1,9 @@
-"""``python -m tf_mwnet.benchmark.labels``: how well wrong labels are found, beside cleanlab.
+"""``python -m tf_mwnet.benchmark.labels``: how well wrong labels are found, compared with cleanlab.
 
-For each noise and seed, on the same training set with the same wrong labels: an audit of one training
-by each of --methods, and cleanlab's scores from the out-of-sample probabilities of the same network,
-trained plainly --folds times. An audit takes the schedule --longer times as long. Flags of
-``python -m tf_mwnet.main`` say what data, network and schedule. Needs cleanlab: pip install
+For each noise and seed, both get the same training set with the same wrong labels. Ours is an audit of
+one training by each of --methods, on a schedule --longer times as long. Cleanlab's scores come from the
+out-of-sample probabilities of the same network after --folds plain trainings. The flags of
+``python -m tf_mwnet.main`` set data, network and schedule. Needs cleanlab: pip install
 'tf-mwnet[benchmark]'.
 """
 
@@ -49,15 +49,19 @@ COLUMNS = ["data", "noise", "seed", "finder", "auc", "average_precision", "preci
 
 
 def scores(wrong: np.ndarray, quality: np.ndarray) -> dict[str, float]:
-    """How well a quality, high for right labels, finds wrong ones.
+    """Measures how well a label quality finds wrong labels.
+
+    Examples:
+        >>> scores(np.array([True, False, False, True]), np.array([0.1, 0.8, 0.9, 0.2]))["auc"]
+        1.0
 
     Args:
-        wrong: bool ``[N]``.
-        quality: ``[N]``.
+        wrong: which labels are wrong, bool ``[N]``.
+        quality: high for right labels, ``[N]``.
 
     Returns:
-        "auc"; "average_precision" of the wrong ones; "precision" among the E of lowest quality, where E
-        is the number of wrong ones.
+        "auc"; "average_precision" of the wrong labels; "precision" among the E labels of lowest quality;
+        and "wrong", which is E, the number of wrong labels.
     """
     worst = np.argsort(quality, kind="stable")[: wrong.sum()]
     return {
@@ -69,7 +73,15 @@ def scores(wrong: np.ndarray, quality: np.ndarray) -> dict[str, float]:
 
 
 def by_audit(config: Experiment, source: Source) -> dict[str, Any]:
-    """Figures of one training and its audit."""
+    """Trains once and audits the training.
+
+    Args:
+        config: the run; its method is audited.
+        source: the data.
+
+    Returns:
+        See `scores`; "estimated", the estimated number of wrong labels; and "seconds" in total.
+    """
     result = runner.run(config, source)
     start = time.perf_counter()
     audit = examine(result)
@@ -80,12 +92,15 @@ def by_audit(config: Experiment, source: Source) -> dict[str, Any]:
 
 
 def by_cleanlab(config: Experiment, splits: Splits, folds: int) -> dict[str, Any]:
-    """Figures of cleanlab on a training set.
+    """Finds wrong labels with cleanlab.
 
     Args:
-        config: with network and schedule.
-        splits: whose training set is to be judged.
-        folds: trainings, each without a part of the set that is then predicted.
+        config: sets network and schedule.
+        splits: contains the training set to judge.
+        folds: number of trainings; each holds out a part of the set and predicts it.
+
+    Returns:
+        See `by_audit`.
     """
     from cleanlab.filter import find_label_issues
     from cleanlab.rank import get_label_quality_scores
@@ -125,17 +140,17 @@ def _as_given(part: LabelledSet) -> LabelledSet:
 
 
 def define_flags() -> flags.FlagValues:
-    """The flags of a run, and the command's own."""
+    """Returns the flags of a run and those of the command."""
     values = run_flags()
-    flags.DEFINE_string("noises", NOISES, "kind:rate between commas", flag_values=values)
-    flags.DEFINE_list("seeds", ["0"], "of data and training", flag_values=values)
-    flags.DEFINE_list("methods", [METHOD], "methods to audit a training of", flag_values=values)
+    flags.DEFINE_string("noises", NOISES, "comma-separated kind:rate", flag_values=values)
+    flags.DEFINE_list("seeds", ["0"], "seeds of data and training", flag_values=values)
+    flags.DEFINE_list("methods", [METHOD], "methods to train and audit", flag_values=values)
     flags.DEFINE_integer(
-        "longer", 2, "an audited training has so many times a fold's epochs", flag_values=values
+        "longer", 2, "epochs of an audited training, as a multiple of a fold's", flag_values=values
     )
     flags.DEFINE_integer("folds", 5, "trainings for cleanlab; 0 leaves it out", flag_values=values)
     flags.DEFINE_string(
-        "csv", "", "file for the numbers; rows that it has are not measured again", flag_values=values
+        "csv", "", "file to write the numbers to; rows in it are not measured again", flag_values=values
     )
     return values
 
@@ -149,10 +164,10 @@ def _noises(text: str) -> list[tuple[str, float]]:
 
 
 def run(values: flags.FlagValues) -> str:
-    """Does what the flags ask for; returns the table.
+    """Measures what the flags ask for; returns the table to print.
 
     Raises:
-        UserError: a flag is not allowed, or cleanlab is not installed.
+        UserError: the value of a flag is not allowed, or cleanlab is not installed.
     """
     fields, noises = given(values), _noises(values.noises)
     check_range("folds", values.folds, 0)
@@ -212,7 +227,7 @@ def _measure(
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the command line; returns the exit code: 0, or 2 for bad input."""
+    """Runs the command; returns the exit code: 0, or 2 for bad input."""
     return console.command(__doc__, define_flags(), run, arguments)
 
 

@@ -1,4 +1,4 @@
-"""Time, memory and input speed of training steps."""
+"""Measures time, memory and input speed of training steps."""
 
 from __future__ import annotations
 
@@ -34,20 +34,24 @@ def measure(
     steps: int,
     strategy: tf.distribute.Strategy | None = None,
 ) -> list[dict[str, Any]]:
-    """A row per mode: "ms", "ratio_to_plain" with its quartiles, "compile_s".
+    """Times the steps of modes.
 
     Args:
-        setting: of all modes.
+        setting: the setting of all modes.
         modes: names in `MODES`; ratios are to the first.
-        rounds: in each, every mode takes its steps.
-        steps: of a mode in a round.
+        rounds: number of rounds; each times every mode.
+        steps: steps of each mode in a round.
         strategy: see `make_step`.
+
+    Returns:
+        A row per mode: "mode"; "ratio_to_plain", the median over rounds, with its quartiles "ratio_low"
+        and "ratio_high"; "ms", the median time of a step; "compile_s", the time to compile, in seconds.
     """
     ready, compiling = {}, {}
     for name in modes:
         start = time.perf_counter()
         ready[name] = make_step(setting, MODES[name], strategy)
-        for _ in range(MODES[name].every):  # to the period's end
+        for _ in range(MODES[name].every):  # one whole period
             ready[name]()
         compiling[name] = time.perf_counter() - start
         for _ in range(MODES[name].every):
@@ -56,7 +60,7 @@ def measure(
     times: dict[str, list[float]] = {name: [] for name in modes}
     gc.collect()
     for turn in range(rounds):
-        # From another mode on in each round, so that none always comes after the same.
+        # Each round begins with another mode, so that no mode always follows the same one.
         for name in (*modes[turn % len(modes) :], *modes[: turn % len(modes)]):
             start = time.perf_counter()
             for _ in range(steps):
@@ -73,19 +77,22 @@ def measure(
 
 
 def quartiles(values: Sequence[float]) -> tuple[float, float, float]:
-    """The quarter, half and three-quarter points; of one value three times the value."""
+    """Returns lower quartile, median and upper quartile; of a single value, that value three times."""
     low, middle, high = np.percentile(values, [25, 50, 75])
     return float(low), float(middle), float(high)
 
 
 def input_speed(setting: Setting, examples: int, cache: str, steps: int = 200) -> tuple[float, float]:
-    """Images a second that the input stream gives alone, shuffled, cropped and flipped; and their MB.
+    """Measures the input stream alone: shuffled, cropped and flipped random images.
 
     Args:
-        setting: gives the size of the images, and of a batch.
-        examples: how many random images there are.
-        cache: "memory", or "disk", a file in a temporary folder.
-        steps: batches that are timed.
+        setting: sets the sizes of images and batches.
+        examples: number of images.
+        cache: "memory", or "disk" for a file in a temporary folder.
+        steps: batches to time.
+
+    Returns:
+        Images a second, and the size of all images in MB.
     """
     rng = np.random.default_rng(0)
     shape = (max(examples, 2 * setting.batch), setting.size, setting.size, 3)
@@ -114,7 +121,13 @@ def input_speed(setting: Setting, examples: int, cache: str, steps: int = 200) -
 
 
 def peak_memory(setting: Setting, mode: str) -> float:
-    """Highest memory in MB of a process that takes three steps; of the GPU's where there is one.
+    """Returns the peak memory in MB of a new process that takes three steps.
+
+    It is GPU memory if there is a GPU, else resident memory.
+
+    Args:
+        setting: the setting.
+        mode: a name in `MODES`.
 
     Raises:
         UserError: the process ends with an error.
@@ -129,7 +142,7 @@ def peak_memory(setting: Setting, mode: str) -> float:
 
 
 def own_peak(setting: Setting, mode: str) -> float:
-    """As `peak_memory`, for this process."""
+    """Takes three steps in this process; returns its peak memory in MB, see `peak_memory`."""
     step = make_step(setting, MODES[mode])
     for _ in range(3):
         step()
@@ -139,11 +152,11 @@ def own_peak(setting: Setting, mode: str) -> float:
 
 
 def resident_peak() -> float:
-    """Highest resident memory of this process so far, in bytes."""
+    """Returns the peak resident memory of this process in bytes."""
     status = pathlib.Path("/proc/self/status")
     if status.is_file():
         line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
         return 1024 * float(line.split()[1])
-    import resource  # elsewhere; on Linux this would count the parent's memory at the fork
+    import resource  # not on Linux, where it would include the parent's memory at the fork
 
     return float(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)  # in bytes on macOS

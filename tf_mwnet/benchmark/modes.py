@@ -1,4 +1,4 @@
-"""What the benchmark times: ways to train, and what they have in common."""
+"""The modes of training that the benchmark times, and their common setting."""
 
 from __future__ import annotations
 
@@ -21,28 +21,32 @@ from tf_mwnet.types import Batch, DataSpec
 
 ABOUT = {
     "network": f"one of {', '.join(networks.NETWORKS)}",
-    "batch": "training examples a step",
+    "batch": "training examples in a step",
     "size": "height and width of the images, which have 3 channels",
     "classes": "number of classes",
     "precision": "float32, mixed_bfloat16 or mixed_float16",
     "jit_compile": "compile the step with XLA",
-    "strategy": f"one of {', '.join(strategies.STRATEGIES)}; batch is that of all replicas",
-    "replicas": "of mirrored",
+    "strategy": f"one of {', '.join(strategies.STRATEGIES)}; batch is the batch of all replicas",
+    "replicas": "replicas of mirrored",
 }
 
 
 @dataclasses.dataclass(frozen=True)
 class Mode:
-    """A way to train.
+    """A mode of training.
+
+    Examples:
+        >>> MODES["late_m25"]
+        Mode(method='mwnet', meta_batch=0.25, naive=False, scope='all', every=1, late=True, about='both')
 
     Attributes:
-        method: its name.
-        meta_batch: meta examples as a share of the batch.
-        naive: with the step of `tf_mwnet.benchmark.naive`.
-        scope: the parameters that the virtual step moves.
-        every: steps from one that learns to the next.
+        method: name of the method.
+        meta_batch: size of the meta batch as a share of the batch.
+        naive: whether to use the step of `tf_mwnet.benchmark.naive`.
+        scope: parameters that the virtual step moves.
+        every: the weight net learns in one of so many steps.
         late: whether the weight net's step comes one step late.
-        about: what it is.
+        about: description for --help.
     """
 
     method: str
@@ -56,7 +60,7 @@ class Mode:
 
 MODES = {
     "plain": Mode("erm", about="plain training"),
-    "naive": Mode("mwnet", naive=True, about="MW-Net as nested tapes write it"),
+    "naive": Mode("mwnet", naive=True, about="MW-Net with nested tapes, nothing shared"),
     "exact": Mode("mwnet", about="MW-Net"),
     "late": Mode("mwnet", late=True, about="MW-Net, the weight net's step one step late"),
     "exact_m25": Mode("mwnet", 0.25, about="MW-Net, a quarter of the meta batch"),
@@ -76,7 +80,12 @@ MODES = {
 
 @dataclasses.dataclass(frozen=True)
 class Setting:
-    """What all modes have in common; `ABOUT` says what each field is."""
+    """The setting of all modes. `ABOUT` describes the fields.
+
+    Examples:
+        >>> Setting(network="small_cnn", size=8).spec.shape
+        (8, 8, 3)
+    """
 
     network: str = "resnet32"
     batch: int = 100
@@ -114,12 +123,14 @@ def _model(setting: Setting, mode: Mode) -> ReweightedModel:
 def make_step(
     setting: Setting, mode: Mode, strategy: tf.distribute.Strategy | None = None
 ) -> Callable[[], dict[str, np.ndarray]]:
-    """A function that takes one training step on the same random batch and waits for its end.
+    """Returns a function that takes one training step and waits for its end.
+
+    All steps get the same random batch.
 
     Args:
-        setting: network and batch.
-        mode: the way to train.
-        strategy: what to train under; by default none.
+        setting: sets network and batch.
+        mode: the mode of training.
+        strategy: distribution strategy to train under; none by default.
     """
     strategy = strategy or tf.distribute.get_strategy()
     replicas = strategy.num_replicas_in_sync
@@ -143,7 +154,7 @@ def make_step(
     local = strategy.experimental_local_results
 
     def function(learning: bool) -> Callable[[Any], dict[str, Any]]:
-        """As it is compiled for `fit`."""
+        """Compiles a step as `fit` does."""
         body = (
             naive.train_step
             if mode.naive

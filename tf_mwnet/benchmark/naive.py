@@ -1,7 +1,7 @@
-"""The reference that the benchmark times: Meta-Weight-Net's step as nested tapes write it.
+"""The benchmark's reference: Meta-Weight-Net's step written with nested tapes (Shu et al., eq. 3-5).
 
-Nothing is shared: the training batch goes through the classifier twice (virtual step, real step), and
-the meta gradient is taken through the virtual step by differentiating all of it (Shu et al., eq. 3-5).
+Nothing is shared. The training batch passes through the classifier twice, in the virtual and in the real
+step, and the meta gradient differentiates the whole virtual step.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from tf_mwnet.types import Batch
 
 
 def train_step(model: ReweightedModel, data: Mapping[str, Batch]) -> dict[str, tf.Tensor]:
-    """One step of a `ReweightedModel` with method ``mwnet``, on one replica.
+    """Takes one step of a `ReweightedModel` with the method ``mwnet``, on one replica.
 
     Args:
-        model: compiled; its classifier, weight net and optimizers are moved.
+        model: a compiled model; the step updates its classifier, weight net and optimizers.
         data: ``{"train": Batch, "meta": Batch}``.
 
     Returns:
-        The weighted loss of the batch before the step.
+        "weighted_loss", of the training batch before the step.
     """
     train, meta = data["train"], data["meta"]
     classifier, method = model.classifier, model.method

@@ -1,9 +1,10 @@
 """``python -m tf_mwnet.benchmark.transfer``: weight nets learned on one data set, used on another.
 
-For each bias and seed: a weight net is learned on each data set (MW-Net); then, on each of the others,
-the same classifier trains with that function and no meta set, beside plain training and a weight net
-learned anew: with the function over its training ("from"), and with that of its end ("end of"). All with
-the same biased examples, seed, network and schedule of the target.
+For each bias and seed, MW-Net learns a weight net on each data set. Then the classifier of every other
+data set trains with that function and without a meta set: with the function over the course of its
+training ("from"), and with the function at its end ("end of"). The baselines are plain training and a
+weight net learned on the data itself ("learned anew"). All runs on a data set share its biased
+examples, seed, network and schedule.
 """
 
 from __future__ import annotations
@@ -41,9 +42,9 @@ BIASES = {
 }
 SETS = ("digits", "mnist", "cifar10")
 TAIL = 100  # imbalance factor
-EACH = 1000  # training examples of each class of MNIST and CIFAR-10; of the first, under the long tail
-DIGITS = 110  # the same, of the digits' smallest class without test and meta set
-META = 100  # examples in the meta set, as many of each class
+EACH = 1000  # training examples of each class, or of the long tail's first class: MNIST and CIFAR-10
+DIGITS = 110  # the same for the digits: their smallest class without test and meta set
+META = 100  # examples in the meta set, equally many of each class
 SCHEDULE = ("--network=small_cnn", "--epochs=20", "--lr_drops=14,18", "--augment=none")
 DIGITS_SCHEDULE = ("--epochs=60", "--lr_drops=40,50")
 COLUMNS = ["bias", "target", "seed", "how", "source", "last", "mean_last_5", "best"]
@@ -52,12 +53,20 @@ TRANSFERRED = {"from": "--weight_net_replay", "end of": "--noweight_net_replay"}
 
 
 def data_of(out: pathlib.Path, name: str, bias: str, seed: int) -> pathlib.Path:
-    """Where `write_data` has left a data set."""
+    """Returns the folder of a data set written by `write_data`."""
     return out / "data" / f"{bias}_{name}_{seed}"
 
 
 def write_data(out: pathlib.Path, name: str, bias: str, seed: int, data_dir: str) -> None:
-    """Writes a data set with its bias as records, unless it is there: all runs on it have the same."""
+    """Writes a biased data set as records, unless it exists; all runs on the data set share it.
+
+    Args:
+        out: folder of the benchmark.
+        name: a name in `SETS`.
+        bias: a name in `BIASES`.
+        seed: seed of splits and noise.
+        data_dir: TFDS's folder, or "".
+    """
     folder = data_of(out, name, bias, seed)
     if folder.is_dir():
         return
@@ -72,26 +81,26 @@ def write_data(out: pathlib.Path, name: str, bias: str, seed: int, data_dir: str
 
 
 def run_flags(out: pathlib.Path, name: str, bias: str, seed: int) -> tuple[str, ...]:
-    """Flags of a run on a data set, but for the method."""
+    """Returns the flags of a run on a data set, without the method."""
     arguments = ("--dataset=records", f"--data_dir={data_of(out, name, bias, seed)}", *SCHEDULE,
              f"--seed={seed}", f"--data_seed={seed}", "--compare=")  # fmt: skip
     return (*arguments, *DIGITS_SCHEDULE) if name == "digits" else arguments
 
 
 def folder_of(out: pathlib.Path, name: str, bias: str, seed: int, kind: str) -> pathlib.Path:
-    """The run of a kind ("plain", "anew", "from mnist") on a data set."""
+    """Returns the folder of a run on a data set; ``kind`` is "plain", "anew", or as "from mnist"."""
     return out / f"{bias}_{name}_{seed}_{kind.replace(' ', '_')}"
 
 
 def net_of(out: pathlib.Path, name: str, bias: str, seed: int) -> pathlib.Path:
-    """The weight net that a run of `learning` has exported."""
+    """Returns the folder of the weight net that a run of `learning` has exported."""
     return exported(folder_of(out, name, bias, seed, "anew"), "mwnet", "weight_net")
 
 
 def learning(
     out: pathlib.Path, sets: Sequence[str], biases: Sequence[str], seeds: Sequence[int]
 ) -> list[Job]:
-    """The runs that learn a weight net, and plain ones."""
+    """Returns the jobs of plain training and of learning a weight net."""
     return [
         Job(folder_of(out, name, bias, seed, kind), bias, method, method,
             (*run_flags(out, name, bias, seed), f"--method={method}"))
@@ -103,7 +112,7 @@ def learning(
 def transferring(
     out: pathlib.Path, sets: Sequence[str], biases: Sequence[str], seeds: Sequence[int]
 ) -> list[Job]:
-    """The runs with another data set's weight net."""
+    """Returns the jobs of training with another data set's weight net."""
     return [
         Job(folder_of(out, name, bias, seed, f"{how} {source}"), bias, "mwnet", f"{how} {source}",
             (*run_flags(out, name, bias, seed), "--method=mwnet", flag,
@@ -117,7 +126,7 @@ def transferring(
 def rows(
     out: pathlib.Path, sets: Sequence[str], biases: Sequence[str], seeds: Sequence[int]
 ) -> list[dict[str, Any]]:
-    """What the runs that have ended came to."""
+    """Reads the results of finished runs: a row per run with the fields in `COLUMNS`."""
     results = []
     for bias, target, seed in itertools.product(biases, sets, seeds):
         kinds = [("plain", PLAIN, ""), ("anew", ANEW, target)]
@@ -135,7 +144,7 @@ KINDS = [PLAIN, ANEW, *(f"{how} {s}" for how in TRANSFERRED for s in SETS)]
 
 
 def _frame(results: Sequence[dict[str, Any]]) -> pd.DataFrame:
-    """A row per run, "last" in percent, with its "kind"."""
+    """Returns a row per run, with "last" in percent and the "kind" of the run."""
     frame = pd.DataFrame(results)
     frame["last"] *= 100
     frame["kind"] = frame.how.where(~frame.how.isin(list(TRANSFERRED)), frame.how + " " + frame.source)
@@ -143,7 +152,7 @@ def _frame(results: Sequence[dict[str, Any]]) -> pd.DataFrame:
 
 
 def picture(results: Sequence[dict[str, Any]]) -> Figure:
-    """Gains on plain training with the same seed, a panel per bias, see `plots.methods`."""
+    """Draws the gains over plain training with the same seed, a panel per bias, see `plots.methods`."""
     frame = _frame(results)
     panels: dict[str, dict[str, list[float]]] = {}
     for (bias, target), part in frame.groupby(["bias", "target"], sort=False):
@@ -157,7 +166,7 @@ def picture(results: Sequence[dict[str, Any]]) -> Figure:
 
 
 def table(results: Sequence[dict[str, Any]]) -> str:
-    """Test accuracy of the last epoch in percent, mean and deviation over seeds, a row per target."""
+    """Formats test accuracy at the last epoch in percent, mean and standard deviation over seeds."""
     frame = _frame(results)
     grouped = frame.groupby(["bias", "target", "kind"], sort=False)["last"].apply(list).to_dict()
     kinds = [kind for kind in KINDS if kind in set(frame.kind)]
@@ -170,22 +179,25 @@ def table(results: Sequence[dict[str, Any]]) -> str:
 
 
 def define_flags() -> flags.FlagValues:
+    """Returns the command's flags, separate from absl's global ones."""
     values = console.new_flags()
     flags.DEFINE_list("sets", list(SETS), "data sets", flag_values=values)
-    flags.DEFINE_list("biases", list(BIASES), f"of {', '.join(BIASES)}", flag_values=values)
-    flags.DEFINE_list("seeds", ["0", "1", "2"], "each is seed and data_seed", flag_values=values)
+    flags.DEFINE_list("biases", list(BIASES), f"some of {', '.join(BIASES)}", flag_values=values)
+    flags.DEFINE_list("seeds", ["0", "1", "2"], "values of seed and data_seed", flag_values=values)
     flags.DEFINE_string("data_dir", "", "folder of TensorFlow Datasets", flag_values=values)
     flags.DEFINE_string("out", "runs/transfer", "folder of the runs", flag_values=values)
     flags.DEFINE_integer("jobs", 1, "runs at a time", flag_values=values)
-    flags.DEFINE_string("csv", "", "file for a row per run", flag_values=values)
-    flags.DEFINE_string(
-        "png", "", "file for a picture of the gains on plain training", flag_values=values
-    )
+    flags.DEFINE_string("csv", "", "file to write a row per run to", flag_values=values)
+    flags.DEFINE_string("png", "", "file to draw the gains over plain training into", flag_values=values)
     return values
 
 
 def run(values: flags.FlagValues) -> str:
-    """Does the runs that are missing; returns the table."""
+    """Runs what is missing; returns the table to print.
+
+    Raises:
+        UserError: the value of a flag is not allowed, or no run has ended.
+    """
     for name in values.sets:
         choose("data set", name, dict.fromkeys(SETS))
     for bias in values.biases:
@@ -196,7 +208,7 @@ def run(values: flags.FlagValues) -> str:
     seeds = integers("seeds", values.seeds)
     out = pathlib.Path(values.out)
     problems: dict[Job, str] = {}
-    for seed in seeds:  # each seed is whole before the next begins
+    for seed in seeds:  # one after the other, so that an interrupted benchmark has whole seeds
         for bias, name in itertools.product(values.biases, values.sets):
             write_data(out, name, bias, seed, values.data_dir)
         for stage in (learning, transferring):
@@ -213,7 +225,7 @@ def run(values: flags.FlagValues) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the command line; returns the exit code, see `console.command`."""
+    """Runs the command; returns the exit code, see `console.command`."""
     return console.command(__doc__, define_flags(), run, arguments)
 
 

@@ -1,9 +1,9 @@
-"""``python -m tf_mwnet.benchmark.zoo``: weight nets of a transfer benchmark, with cards and pictures.
+"""``python -m tf_mwnet.benchmark.zoo``: publishes the weight nets of a transfer benchmark.
 
-Takes the runs of ``python -m tf_mwnet.benchmark.transfer`` and puts the weight net of each data set and
-bias (that of one seed, whatever it came to) into ``<out>/<data set>_<bias>/<next version>``. The model
-card says what it gave at home and on the other data sets, beside plain training and a weight net learned
-anew.
+Reads the runs of ``python -m tf_mwnet.benchmark.transfer`` and copies the weight net of each data set
+and bias to ``<out>/<data set>_<bias>/<next version>``, with a picture. The weight net is that of one
+seed, good or bad. Its model card has the accuracies on its own and on the other data sets, next to
+those of plain training and of a weight net learned there.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ NOTE = "A short run of a small network, not a published result."
 
 
 def transferred(results: Sequence[dict[str, Any]], name: str, bias: str) -> dict[str, Any]:
-    """What a data set's weight nets gave, as the card says it.
+    """Collects the accuracies reached with a data set's weight nets, for the model card.
 
     Args:
         results: see `transfer.rows`.
@@ -45,8 +45,8 @@ def transferred(results: Sequence[dict[str, Any]], name: str, bias: str) -> dict
         bias: its bias.
 
     Returns:
-        "test_accuracy", of the last epoch: data set -> kind of training -> mean, standard deviation and
-        number of seeds; 0 to 1. "home" is the data set itself.
+        "test_accuracy", of the last epoch, 0 to 1: data set -> kind of training -> "mean", "std" and
+        number of "seeds". "home" is the data set itself.
     """
     frame = pd.DataFrame(results)
     frame = frame[frame.bias == bias]
@@ -68,10 +68,16 @@ def put(
     seed: int,
     results: Sequence[dict[str, Any]],
 ) -> pathlib.Path:
-    """Puts one weight net into ``out``; returns its folder.
+    """Copies one weight net to the next version in ``out``; returns its folder.
+
+    Args:
+        out: folder of the weight nets.
+        runs: folder of the transfer benchmark.
+        name, bias, seed: of the run that learned it.
+        results: see `transfer.rows`.
 
     Raises:
-        UserError: its run has not ended.
+        UserError: the run has not ended.
     """
     run = transfer.folder_of(runs, name, bias, seed, "anew")
     if not (run / RESULT).is_file():
@@ -89,7 +95,7 @@ HEADER = ["weight net", "used on", "plain training", "learned anew", "this one",
 
 
 def markdown(out: pathlib.Path) -> str:
-    """What the cards of the newest weight nets in a folder say: accuracies in percent, as a table."""
+    """Formats the accuracies in the model cards of a folder's newest weight nets, in percent."""
     lines = [HEADER, ["---"] * len(HEADER)]
     for base in sorted(path for path in out.iterdir() if serving.versions(path)):
         versions = serving.versions(base)
@@ -109,26 +115,31 @@ def _percent(accuracy: dict[str, Any] | None) -> str:
 
 
 def define_flags() -> flags.FlagValues:
+    """Returns the command's flags, separate from absl's global ones."""
     values = console.new_flags()
     flags.DEFINE_string(
         "runs", "runs/transfer", "folder of the transfer benchmark's runs", flag_values=values
     )
     flags.DEFINE_list(
-        "sets", list(transfer.SETS), "data sets whose weight nets are taken", flag_values=values
+        "sets", list(transfer.SETS), "data sets whose weight nets to publish", flag_values=values
     )
     flags.DEFINE_list(
         "biases", list(transfer.BIASES), "biases they were learned under", flag_values=values
     )
-    flags.DEFINE_integer("seed", 0, "whose weight net is taken", flag_values=values)
+    flags.DEFINE_integer("seed", 0, "seed of the weight nets to publish", flag_values=values)
     flags.DEFINE_list(
-        "seeds", ["0", "1", "2"], "what the card's accuracies are means of", flag_values=values
+        "seeds", ["0", "1", "2"], "seeds that the card's accuracies average", flag_values=values
     )
     flags.DEFINE_string("out", "saved_models", "folder of the weight nets", flag_values=values)
     return values
 
 
 def run(values: flags.FlagValues) -> str:
-    """Does what the flags ask for; returns what the command prints."""
+    """Publishes the weight nets that the flags name; returns the table to print.
+
+    Raises:
+        UserError: the value of a flag is not allowed, or a run has not ended.
+    """
     runs, out = pathlib.Path(values.runs), pathlib.Path(values.out)
     for name in values.sets:
         choose("data set", name, dict.fromkeys(transfer.SETS))
@@ -142,7 +153,7 @@ def run(values: flags.FlagValues) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the command line; returns the exit code, see `console.command`."""
+    """Runs the command; returns the exit code, see `console.command`."""
     return console.command(__doc__, define_flags(), run, arguments)
 
 

@@ -1,4 +1,4 @@
-"""Bias put into data on purpose: label noise by an explicit transition matrix, and imbalance."""
+"""Adds bias to data on purpose: label noise from an explicit transition matrix, and imbalance."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from absl import logging
 
 from tf_mwnet.errors import UserError, check_range, choose, quoted
 
-# Each maker: (rate, K, generator, superclass or None) -> [K, K], row = true class.
+# Makes a transition matrix: (rate, K, generator, superclass or None) -> [K, K], row = true class.
 Maker = Callable[[float, int, np.random.Generator, "np.ndarray | None"], np.ndarray]
 FILES = "a .csv or .npy file"
 
@@ -18,9 +18,9 @@ FILES = "a .csv or .npy file"
 def uniform(
     rate: float, num_classes: int, rng: np.random.Generator, superclass: np.ndarray | None = None
 ) -> np.ndarray:
-    """``(1 - p) I + p / K``: a new label drawn from all classes, the true one included.
+    """Returns ``(1 - p) I + p / K``: the new label is drawn from all classes, the true one included.
 
-    So "40 %" on 10 classes changes 36 % of the labels (Zhang et al., ICLR 2017; MW-Net 4.2).
+    "40 %" on 10 classes therefore changes 36 % of the labels (Zhang et al., ICLR 2017; MW-Net 4.2).
     """
     return (1 - rate) * np.eye(num_classes) + rate / num_classes
 
@@ -37,21 +37,21 @@ def _flip_to(rate: float, num_classes: int, rng: np.random.Generator, others: in
 def flip(
     rate: float, num_classes: int, rng: np.random.Generator, superclass: np.ndarray | None = None
 ) -> np.ndarray:
-    """Each class goes to one other class, drawn at random, with probability p."""
+    """Flips each class to one other class, drawn at random, with probability p."""
     return _flip_to(rate, num_classes, rng, 1)
 
 
 def flip2(
     rate: float, num_classes: int, rng: np.random.Generator, superclass: np.ndarray | None = None
 ) -> np.ndarray:
-    """Each class goes to two other classes, p/2 each (MW-Net section 4.2 calls this "flip")."""
+    """Flips each class to two other classes, with probability p/2 each (MW-Net 4.2 calls it "flip")."""
     return _flip_to(rate, num_classes, rng, 2)
 
 
 def background(
     rate: float, num_classes: int, rng: np.random.Generator, superclass: np.ndarray | None = None
 ) -> np.ndarray:
-    """Every class goes to one background class, drawn at random, with probability p (L2RW 4.3)."""
+    """Flips every class to one background class, drawn at random, with probability p (L2RW 4.3)."""
     matrix = (1 - rate) * np.eye(num_classes)
     matrix[:, rng.integers(num_classes)] += rate
     return matrix
@@ -60,7 +60,7 @@ def background(
 def hierarchical(
     rate: float, num_classes: int, rng: np.random.Generator, superclass: np.ndarray | None
 ) -> np.ndarray:
-    """A new label drawn from the classes of the same coarse class, the true one included.
+    """Draws the new label from the classes of the same coarse class, the true one included.
 
     Raises:
         UserError: the data set has no coarse classes.
@@ -90,20 +90,27 @@ def transition_matrix(
     rng: np.random.Generator,
     superclass: np.ndarray | None = None,
 ) -> np.ndarray | None:
-    """The noise transition matrix ``T[i, j] = P(given label j | true label i)``.
+    """Returns the noise transition matrix ``T[i, j] = P(given label j | true label i)``.
+
+    Logs a warning if some class keeps its label less often than it gets one particular other label.
+
+    Examples:
+        >>> transition_matrix("uniform", 0.3, 3, np.random.default_rng(0)).round(1).tolist()
+        [[0.8, 0.1, 0.1], [0.1, 0.8, 0.1], [0.1, 0.1, 0.8]]
 
     Args:
         noise: "none", a name in `NOISES`, or a ``.csv`` or ``.npy`` file with the matrix.
-        rate: p, 0 to 1; not used for a file.
+        rate: p, 0 to 1; unused with a file.
         num_classes: K.
-        rng: draws the classes that others flip to.
-        superclass: int ``[K]``, for "hierarchical".
+        rng: draws the target classes of "flip", "flip2" and "background".
+        superclass: int ``[K]``, the coarse class of each class, for "hierarchical".
 
     Returns:
         float64 ``[K, K]`` with rows that sum to 1, or None for "none".
 
     Raises:
-        UserError: unknown noise, rate outside 0 to 1, or a file that holds no such matrix.
+        UserError: the noise is unknown, the rate is outside 0 to 1, or the file does not hold such a
+            matrix.
     """
     if noise == "none":
         return None
@@ -118,8 +125,8 @@ def transition_matrix(
     lost = [k for k in range(num_classes) if matrix[k, k] < np.max(np.delete(matrix[k], k))]
     if lost:
         logging.warning(
-            "noise '%s': the true label is not the commonest one for %d of %d classes; without a"
-            " trusted meta set nothing can tell which label is right",
+            "noise '%s': the true label is not the commonest one for %d of %d classes; only a"
+            " trusted meta set can tell which label is right",
             noise,
             len(lost),
             num_classes,
@@ -155,33 +162,46 @@ def corrupt(labels: np.ndarray, matrix: np.ndarray, rng: np.random.Generator) ->
     """Draws a given label for each true label, independently.
 
     Args:
-        labels: int ``[N]``.
+        labels: true labels, int ``[N]``.
         matrix: ``[K, K]``, see `transition_matrix`.
         rng: source of the draws.
 
     Returns:
-        int64 ``[N]``.
+        Given labels, int64 ``[N]``.
     """
     edges = np.cumsum(matrix, axis=1)[labels, :-1]
     return np.sum(rng.random(len(labels))[:, None] >= edges, axis=1).astype(np.int64)
 
 
 def realised_matrix(true: np.ndarray, given: np.ndarray, num_classes: int) -> np.ndarray:
-    """Shares of given labels per true class, ``[K, K]``; a class without examples has a zero row."""
+    """Counts how often each true class got each label, as shares of the class.
+
+    Args:
+        true: true labels, int ``[N]``.
+        given: given labels, int ``[N]``.
+        num_classes: K.
+
+    Returns:
+        float64 ``[K, K]``, row = true class. The row of a class without examples is zero.
+    """
     counts = np.zeros((num_classes, num_classes))
     np.add.at(counts, (true, given), 1)
     return counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
 
 
 def long_tail_counts(largest: int, factor: float, num_classes: int) -> np.ndarray:
-    """``n_i = n mu^i`` with ``mu = factor^(-1 / (K - 1))``: class 0 keeps n, the last n / factor.
+    """Returns the class sizes ``n_i = n mu^i`` of a long tail, with ``mu = factor^(-1 / (K - 1))``.
 
-    Cui et al. (CVPR 2019), MW-Net section 4.1; rounded down, as in the authors' code.
+    Class 0 has n examples and the last class n / factor (Cui et al., CVPR 2019; MW-Net section 4.1).
+    Sizes are rounded down, as in the authors' code.
 
     Args:
-        largest: n, examples of class 0.
-        factor: imbalance factor, largest over smallest class, at least 1.
+        largest: n, the examples of class 0.
+        factor: imbalance factor, the largest class over the smallest, at least 1.
         num_classes: K.
+
+    Returns:
+        int64 ``[K]``.
 
     Raises:
         UserError: the factor is below 1, or leaves a class without examples.
@@ -199,10 +219,18 @@ def long_tail_counts(largest: int, factor: float, num_classes: int) -> np.ndarra
 
 
 def keep_counts(labels: np.ndarray, counts: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Rows that keep ``counts[k]`` examples of class k, drawn at random; sorted.
+    """Draws ``counts[k]`` rows of each class k at random.
+
+    Args:
+        labels: int ``[N]``.
+        counts: int ``[K]``.
+        rng: source of the draws.
+
+    Returns:
+        The rows, sorted, int64 ``[sum(counts)]``.
 
     Raises:
-        UserError: a class has fewer examples than asked for, or none is asked for.
+        UserError: a count is below 1, or above the examples that the class has.
     """
     available = np.bincount(labels, minlength=len(counts))
     for k, (want, have) in enumerate(zip(counts, available, strict=True)):
@@ -210,3 +238,32 @@ def keep_counts(labels: np.ndarray, counts: np.ndarray, rng: np.random.Generator
             raise UserError(f"class {k} is to keep {want} examples; allowed: 1 to {have}")
     kept = [rng.choice(np.flatnonzero(labels == k), n, replace=False) for k, n in enumerate(counts)]
     return np.sort(np.concatenate(kept))
+
+
+def balanced_rows(
+    labels: np.ndarray, size: int, num_classes: int, rng: np.random.Generator, what: str
+) -> np.ndarray:
+    """Draws ``size`` rows with equally many of each class, or one more of some.
+
+    Args:
+        labels: int ``[N]``.
+        size: rows to draw, at least one of each class.
+        num_classes: K.
+        rng: source of the draws.
+        what: name of ``size`` in messages.
+
+    Raises:
+        UserError: ``size`` is too small, or so large that a class would be used up.
+    """
+    if size < num_classes:
+        raise UserError(f"{what} is {size}; allowed: at least {num_classes}, one of each class")
+    counts = np.full(num_classes, size // num_classes)
+    counts[rng.permutation(num_classes)[: size % num_classes]] += 1
+    have = np.bincount(labels, minlength=num_classes)
+    if np.any(counts >= have):
+        k = int(np.argmin(have - counts))
+        raise UserError(
+            f"{what} is {size}, {counts[k]} of class {k}, which has {have[k]} examples; allowed: at"
+            f" most {(have.min() - 1) * num_classes}"
+        )
+    return keep_counts(labels, counts, rng)

@@ -1,4 +1,4 @@
-"""Where decoded images are kept: in memory, in one file on disk, or nowhere."""
+"""Keeps decoded images in memory, in one file on disk, or nowhere."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tf_mwnet.errors import UserError, choose
 from tf_mwnet.files import write_atomically
 
 CACHES = ("auto", "memory", "disk", "none")
-# What "auto" keeps in memory, in bytes of a split.
+# "auto" keeps a split of up to this many bytes in memory.
 IN_MEMORY = 4 * 2**30
 FOLDER = "~/.cache/tf_mwnet"
 
@@ -31,13 +31,13 @@ def _opened(path: str) -> int:
 
 @dataclasses.dataclass(frozen=True)
 class RowReader:
-    """Reads images one by one from a ``.npy`` file, without holding it in memory or mapping it.
+    """Reads single images from a ``.npy`` file, without loading or mapping the file.
 
     Attributes:
-        path: of the file.
-        shape: of an image.
-        dtype: its name.
-        start: byte of the first image.
+        path: the file.
+        shape: shape of an image.
+        dtype: numpy dtype name of the pixels.
+        start: byte where the first image begins.
     """
 
     path: str
@@ -46,10 +46,10 @@ class RowReader:
     start: int
 
     def __call__(self, row: int) -> np.ndarray:
-        """The image at a row.
+        """Returns the image at a row.
 
         Raises:
-            UserError: the file has become shorter.
+            UserError: the file has become shorter than it was.
         """
         dtype = np.dtype(self.dtype)
         size = dtype.itemsize * int(np.prod(self.shape))
@@ -60,7 +60,7 @@ class RowReader:
 
 
 def read_rows(path: pathlib.Path) -> LazyImages:
-    """The images ``[N, ...]`` of a ``.npy`` file, read when they are needed.
+    """Opens the images ``[N, ...]`` of a ``.npy`` file; they are read on demand.
 
     Raises:
         UserError: the file is damaged.
@@ -79,14 +79,14 @@ def read_rows(path: pathlib.Path) -> LazyImages:
 def write_rows(
     path: pathlib.Path, parts: Iterable[np.ndarray], shape: tuple[int, ...], dtype: str, what: str
 ) -> None:
-    """Writes images as a ``.npy`` file, part by part, atomically.
+    """Writes images to a ``.npy`` file in parts, atomically.
 
     Args:
-        path: the file; its folder is made.
-        parts: arrays ``[n, ...]`` that make up ``shape``.
+        path: the file; its folder is created.
+        parts: arrays ``[n, ...]`` that together have ``shape``.
         shape: ``(N, ...)``.
-        dtype: of all.
-        what: for the progress bar.
+        dtype: numpy dtype name of the file.
+        what: name of the images, for the progress bar.
     """
 
     def write(file: IO[bytes]) -> None:
@@ -102,22 +102,27 @@ def write_rows(
 
 
 def keep(images: LazyImages, cache: str, folder: str, what: str) -> np.ndarray | LazyImages:
-    """Images as ``cache`` wants them.
+    """Decodes images into memory or into a file, or leaves them to be read on demand.
 
     Args:
-        images: read when they are needed.
-        cache: "memory"; "disk", decoded into a file in ``folder`` once for all runs; "none", as they
-            are; "auto", memory up to `IN_MEMORY` bytes, else none.
-        folder: of the files, or "" for `FOLDER`.
-        what: for messages and progress.
+        images: the images, still on disk.
+        cache: "memory" decodes them now. "disk" decodes them once into a file in ``folder``, which
+            later runs use again. "none" returns them unchanged. "auto" is "memory" up to `IN_MEMORY`
+            bytes and "none" above.
+        folder: the folder of cache files; "" for `FOLDER`.
+        what: name of the images, for messages and the name of the file.
+
+    Returns:
+        An array, or images that are read on demand.
+
+    Raises:
+        UserError: ``cache`` is unknown, or an image or the cache file is damaged.
     """
     choose("cache", cache, dict.fromkeys(CACHES))
     if cache == "none" or (cache == "auto" and images.nbytes > IN_MEMORY):
         if cache == "auto":
             size = images.nbytes / 2**30
-            logging.info(
-                "%s: %d images of %.0f GB in all are read as they are needed", what, len(images), size
-            )
+            logging.info("%s: %d images, %.0f GB in total, are read on demand", what, len(images), size)
         return images
     parts = np.array_split(np.arange(len(images)), max(1, len(images) // 500))
     if cache == "disk":
@@ -133,7 +138,7 @@ def keep(images: LazyImages, cache: str, folder: str, what: str) -> np.ndarray |
 
 
 def file_of(folder: str, what: str, fingerprint: str) -> pathlib.Path:
-    """The cache file of images; another one where anything of them is different."""
+    """Returns the path of the cache file for images with this fingerprint."""
     name = "".join(c if c.isalnum() else "-" for c in what)
     short = hashlib.sha256(fingerprint.encode()).hexdigest()[:16]
     return pathlib.Path(folder or FOLDER).expanduser() / f"{name}-{short}.npy"

@@ -1,4 +1,4 @@
-"""Checks of what users bring. All are here; each message names the bad value and what is allowed."""
+"""Checks the data that users bring. Each message names the bad value and the allowed ones."""
 
 from __future__ import annotations
 
@@ -10,10 +10,19 @@ from tf_mwnet.types import Source
 
 
 def inputs(name: str, x: ArrayLike) -> np.ndarray:
-    """Returns ``x`` as uint8 or float32 ``[N, ...]`` with at least one axis beside N.
+    """Converts inputs to uint8 or float32.
+
+    Args:
+        name: name of the set, for messages.
+        x: numbers ``[N, ...]`` with at least one more axis. ``[N, H, W]`` is taken for grey images and
+            gets a channel axis.
+
+    Returns:
+        uint8 if ``x`` is uint8, else float32.
 
     Raises:
-        UserError: another type, no examples, NaN or infinite values, or all values equal.
+        UserError: there are no examples, the values are not numbers, are NaN or infinite, or are all
+            equal.
     """
     x = np.asarray(x)
     if x.dtype != np.uint8:
@@ -35,7 +44,13 @@ def inputs(name: str, x: ArrayLike) -> np.ndarray:
 
 
 def constant_images(name: str, x: np.ndarray, ids: np.ndarray) -> None:
-    """Raises ``UserError`` where an image has one value everywhere: a sign of a broken file."""
+    """Raises ``UserError`` if all pixels of an image are equal, which a broken file can cause.
+
+    Args:
+        name: name of the set, for messages.
+        x: ``[N, ...]``.
+        ids: N ids, for messages.
+    """
     flat = x.reshape(len(x), -1)
     same = np.flatnonzero(flat.min(axis=1) == flat.max(axis=1))
     if len(same):
@@ -46,10 +61,16 @@ def constant_images(name: str, x: np.ndarray, ids: np.ndarray) -> None:
 
 
 def labels(name: str, y: ArrayLike, size: int, num_classes: int | None = None) -> np.ndarray:
-    """Returns ``y`` as int64 ``[size]``.
+    """Converts labels to int64 ``[size]``.
+
+    Args:
+        name: name of the set, for messages.
+        y: whole numbers, ``[size]`` or ``[size, 1]``.
+        size: N.
+        num_classes: K, or None if it is not known.
 
     Raises:
-        UserError: another shape, values that are no whole numbers, or outside 0..K-1.
+        UserError: the shape differs, or a label is not an integer in 0..K-1.
     """
     y = np.asarray(y)
     if y.ndim == 2 and y.shape[1] == 1:
@@ -71,10 +92,10 @@ def labels(name: str, y: ArrayLike, size: int, num_classes: int | None = None) -
 
 
 def ids(name: str, names: ArrayLike, size: int) -> np.ndarray:
-    """Returns ids as strings ``[size]``.
+    """Converts ids to strings ``[size]``.
 
     Raises:
-        UserError: another number of them, or two are alike.
+        UserError: there are more or fewer than ``size``, or an id occurs twice.
     """
     names = np.asarray(names).astype(str)
     if names.shape != (size,):
@@ -87,7 +108,13 @@ def ids(name: str, names: ArrayLike, size: int) -> np.ndarray:
 
 
 def no_empty_class(name: str, y: np.ndarray, class_names: tuple[str, ...]) -> None:
-    """Raises ``UserError`` where a class has no example."""
+    """Raises ``UserError`` if a class has no example.
+
+    Args:
+        name: name of the set, for messages.
+        y: int ``[N]`` in 0..K-1.
+        class_names: K names.
+    """
     counts = np.bincount(y, minlength=len(class_names))
     empty = [class_names[k] for k in np.flatnonzero(counts == 0)]
     if empty:
@@ -97,10 +124,11 @@ def no_empty_class(name: str, y: np.ndarray, class_names: tuple[str, ...]) -> No
 
 
 def source(source: Source) -> Source:
-    """Checks that the parts of a source fit together, and returns it.
+    """Checks that the parts of a source fit together, and returns the source.
 
     Raises:
-        UserError: fewer than two classes, an empty class, shapes that differ, a constant image.
+        UserError: there are fewer than two classes, a class without training examples, inputs of
+            different shapes, or a constant image.
     """
     if len(source.class_names) < 2:
         raise UserError(f"{source.name}: {len(source.class_names)} class; allowed: two or more classes")

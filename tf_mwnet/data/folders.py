@@ -1,4 +1,4 @@
-"""A folder of images: ``train/<class>/*.png|jpg``, optional ``meta/`` and ``test/`` alike."""
+"""Reads a folder of images: ``train/<class>/*.png|jpg``, and optional ``meta/`` and ``test/``."""
 
 from __future__ import annotations
 
@@ -40,17 +40,19 @@ def _split(
 def load_folder(
     path: str, resize: int = 0, center_crop: int = 0, cache: str = "auto", cache_dir: str = ""
 ) -> Source:
-    """Reads a folder of images, all of one size; grey if the first image is grey.
+    """Reads a folder of images of one size.
+
+    All images are read as grey if the first training image is grey, else as RGB.
 
     Args:
-        path: holds ``train/<class>/`` and may hold ``meta/<class>/`` and ``test/<class>/``; the
-            class names are those of the folders in ``train``, in sorted order.
+        path: a folder with ``train/<class>/`` and optional ``meta/<class>/`` and ``test/<class>/``. The
+            folders in ``train``, sorted, are the class names.
         resize, center_crop: see `images.Reading`.
         cache, cache_dir: see `cache.keep`.
 
     Raises:
-        UserError: there is no such folder, no class, an empty class, an image that can not be
-            read or differs in size (named), or a class in meta or test that train has not.
+        UserError: the folder does not exist, has no class or an empty one; an image cannot be read or
+            differs in size; or ``meta`` or ``test`` has a class that ``train`` does not have.
     """
     root = pathlib.Path(path)
     train = root / "train"

@@ -1,4 +1,4 @@
-"""Image files, and images that are read when they are needed."""
+"""Reads image files, now or on demand."""
 
 from __future__ import annotations
 
@@ -19,12 +19,15 @@ from tf_mwnet.types import Images
 
 @dataclasses.dataclass(frozen=True)
 class Reading:
-    """How a file becomes pixels.
+    """Turns an image file into pixels.
+
+    Examples:
+        ``Reading("RGB", resize=256, center_crop=224)("cat.jpg")`` is uint8 ``[224, 224, 3]``.
 
     Attributes:
-        mode: "L" for grey, "RGB", or "" for what the file has.
-        resize: pixels of the shorter side after resizing (bilinear), 0 for as it is.
-        center_crop: side of the square cut from the centre after that, 0 for none.
+        mode: "L" for grey, "RGB", or "" to keep the file's mode.
+        resize: length of the shorter side in pixels after bilinear resizing; 0 to keep the size.
+        center_crop: side in pixels of the square cut from the centre afterwards; 0 for no crop.
     """
 
     mode: str = ""
@@ -32,10 +35,10 @@ class Reading:
     center_crop: int = 0
 
     def __call__(self, path: str | pathlib.Path) -> np.ndarray:
-        """uint8 ``[H, W, C]``.
+        """Reads a file; returns uint8 ``[H, W, C]``.
 
         Raises:
-            UserError: the file is no whole image, or is smaller than ``center_crop``.
+            UserError: the file is damaged or not an image, or is smaller than ``center_crop``.
         """
         from PIL import Image
 
@@ -74,15 +77,21 @@ class Reading:
 
 
 class LazyImages:
-    """Images that look like an array ``[N, H, W, C]`` and are read when they are needed.
+    """Images on disk, with the interface of an array ``[N, H, W, C]``.
 
-    Rows are taken as from an array, which gives others; `read` gives pixels.
+    Indexing returns another `LazyImages`; `read` returns pixels.
+
+    Examples:
+        >>> images = LazyImages(np.arange(100), lambda row: np.full((2, 2, 1), row), (2, 2, 1))
+        >>> some = images[np.arange(10, 20)]  # reads nothing
+        >>> some.shape, some.read(np.array([0, 5])).max(axis=(1, 2, 3)).tolist()
+        ((10, 2, 2, 1), [10, 15])
 
     Args:
-        keys: what tells ``read_one`` which image, ``[N]``: paths, or rows of a file.
-        read_one: reads an image.
-        image_shape: ``(H, W, C)`` that all have.
-        dtype: of the pixels.
+        keys: ``[N]``, paths of files or rows of one file.
+        read_one: reads the image of a key.
+        image_shape: ``(H, W, C)`` of every image.
+        dtype: dtype of the pixels.
     """
 
     def __init__(
@@ -114,10 +123,10 @@ class LazyImages:
         return LazyImages(self.keys[rows], self.read_one, self.image_shape, self.dtype)
 
     def joined(self, other: np.ndarray | Images) -> LazyImages:
-        """These images and behind them others.
+        """Returns these images followed by others.
 
         Raises:
-            UserError: the others are in memory, or elsewhere.
+            UserError: the other images are in memory, or are read in another way.
         """
         if not isinstance(other, LazyImages) or other.read_one != self.read_one:
             raise UserError(
@@ -128,10 +137,10 @@ class LazyImages:
         return LazyImages(keys, self.read_one, self.image_shape, self.dtype)
 
     def read(self, rows: np.ndarray) -> np.ndarray:
-        """Pixels ``[n, H, W, C]`` of the images at ``rows``.
+        """Reads the pixels ``[n, H, W, C]`` of the images at ``rows``, int ``[n]``.
 
         Raises:
-            UserError: an image can not be read, or has another size.
+            UserError: an image cannot be read, or has another size.
         """
         images = np.empty((len(rows), *self.image_shape), self.dtype)
         for place, key in enumerate(self.keys[rows]):
@@ -139,13 +148,19 @@ class LazyImages:
         return images
 
     def fingerprint(self) -> str:
-        """Differs where the images do, of files by path, size and time of change."""
+        """Returns a text that changes with the files' paths, sizes and times of change."""
         facts = [(str(path), *os.stat(path)[6:9:2]) for path in self.keys]
         return repr((self.read_one, self.image_shape, facts))
 
 
 def checked_shape(image: np.ndarray, shape: tuple[int, ...], path: object) -> np.ndarray:
-    """Returns ``image``; raises ``UserError`` where it has another shape than the first one."""
+    """Returns ``image``; raises ``UserError`` if its shape is not that of the first image.
+
+    Args:
+        image: the pixels.
+        shape: shape of the first image.
+        path: the image's file, for the message.
+    """
     if image.shape != tuple(shape):
         raise UserError(
             f"image '{path}' is {image.shape[:2]}, the first {tuple(shape[:2])}; allowed: one size, or"
@@ -155,18 +170,18 @@ def checked_shape(image: np.ndarray, shape: tuple[int, ...], path: object) -> np
 
 
 def found_in(error: tf.errors.OpError) -> UserError | None:
-    """The `UserError` that a batch's `read` raised inside TensorFlow, or None for other errors."""
+    """Returns the `UserError` that `LazyImages.read` raised inside TensorFlow; None for other errors."""
     match = re.search(r"UserError: (image .*)", str(error))
     return UserError(match.group(1)) if match else None
 
 
 def rows_of(x: np.ndarray | Images, rows: np.ndarray) -> np.ndarray:
-    """The rows of an array, or the pixels of `LazyImages` at them."""
+    """Returns the rows of an array, or reads those of `LazyImages`."""
     return x[rows] if isinstance(x, np.ndarray) else x.read(rows)
 
 
 def pixels(x: np.ndarray | Images, limit: int = 5000) -> np.ndarray:
-    """An array as it is; of `LazyImages` the pixels of up to ``limit`` of them, evenly spread."""
+    """Returns an array unchanged; of `LazyImages`, reads up to ``limit`` evenly spread images."""
     if isinstance(x, np.ndarray):
         return x
     return x.read(np.unique(np.linspace(0, len(x) - 1, min(limit, len(x))).astype(np.int64)))

@@ -1,7 +1,7 @@
-"""Which rows a batch holds: a pure function of seed and step.
+"""Orders of training: the rows of each batch, as a pure function of seed and step.
 
-Each order is a dataset of index batches int64 ``[b]`` that can start at any step and gives what an
-uninterrupted one would have given from there. Seeds are pairs ``(seed, stream)``.
+An order is an endless dataset of row batches, int64 ``[b]``. It can start at any step and continues as
+an uninterrupted one would. Seeds are pairs ``(seed, stream)``.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import tensorflow as tf
 from tf_mwnet.types import EACH_ONCE, Sampling
 
 FOREVER = np.iinfo(np.int64).max
-# Streams that share a seed draw from different sequences.
+# Streams of one seed draw from different sequences.
 ORDER, META_ORDER, CROP, META_CROP, BALANCED = range(5)
 
 
@@ -27,9 +27,14 @@ def _order(size: int, seed: tuple[int, int], number: tf.Tensor, shuffle: bool) -
 def passes(
     size: int, batch_size: int, seed: tuple[int, int], start_step: int = 0, shuffle: bool = True
 ) -> tf.data.Dataset:
-    """Index batches int64 ``[b]``, without end; each pass covers every index once.
+    """Returns batches int64 ``[b]`` of which each pass covers every row once.
 
-    The last batch of a pass may be smaller. ``seed`` is ``(seed, stream)``.
+    Args:
+        size: N, the number of rows.
+        batch_size: B; the last batch of a pass may be smaller.
+        seed: ``(seed, stream)``.
+        start_step: number of the first batch.
+        shuffle: whether each pass has a new order.
     """
     per_pass = -(-size // batch_size)
 
@@ -44,7 +49,7 @@ def passes(
 def cycle(
     size: int, batch_size: int, seed: tuple[int, int], start_step: int = 0, shuffle: bool = True
 ) -> tf.data.Dataset:
-    """Index batches int64 ``[batch_size]``, without end, all full: a batch may span two passes."""
+    """Returns full batches int64 ``[batch_size]``: a batch may span two passes. Arguments: `passes`."""
     start = start_step * batch_size
 
     def one(number: tf.Tensor) -> tf.data.Dataset:
@@ -57,13 +62,13 @@ def cycle(
 def balanced(
     labels: np.ndarray, batch_size: int, seed: tuple[int, int], start_step: int = 0
 ) -> tf.data.Dataset:
-    """Index batches int64 ``[batch_size]``, without end: each class equally often, with replacement.
+    """Returns batches int64 ``[batch_size]`` with equally many rows of each class, with replacement.
 
-    Where the batch does not divide by the number of classes, some have one more, in turn.
+    If the batch size is not a multiple of the number of classes, the classes take turns with one more.
 
     Args:
         labels: int ``[N]``; classes without examples are left out.
-        batch_size, seed, start_step: as for `passes`.
+        batch_size, seed, start_step: see `passes`.
     """
     rows = np.argsort(labels, kind="stable")
     _, first, counts = np.unique(labels[rows], return_index=True, return_counts=True)
@@ -90,14 +95,14 @@ def training(
     shuffle: bool = True,
     sampling: Sampling = EACH_ONCE,
 ) -> tf.data.Dataset:
-    """The order of training batches, as a method wants it.
+    """Returns the order of training batches that a method asks for.
 
     Args:
-        labels: ``[N]`` or ``[N, K]``.
-        batch_size: before ``sampling.batch_factor``.
-        seed: the run's.
-        start_step, shuffle: as for `passes`.
-        sampling: how to draw.
+        labels: int ``[N]`` or class probabilities ``[N, K]``.
+        batch_size: B, which ``sampling.batch_factor`` multiplies.
+        seed: the run's seed.
+        start_step, shuffle: see `passes`.
+        sampling: how to draw the batches.
     """
     size = batch_size * sampling.batch_factor
     if not sampling.balanced:

@@ -1,10 +1,10 @@
-"""A data set as TFRecord files of `tf.train.Example`, in the layout that TFX has made standard.
+"""Writes and reads data sets as TFRecord files of `tf.train.Example`, in TFX's layout.
 
-    <folder>/dataset.json                                       what a reader must know
-    <folder>/Split-train/data_tfrecord-00000-of-00004.gz        and Split-test, Split-meta
+    <folder>/dataset.json                                       shapes, classes, sizes, bias
+    <folder>/Split-train/data_tfrecord-00000-of-00004.gz        also Split-test, Split-meta
 
-Features of an example: ``id`` (bytes), ``label`` and, where it is known, ``true_label`` (int64), and the
-input: ``image`` (a PNG file; uint8 with one or three channels) or ``x`` (the bytes of the array).
+The features of an example are ``id`` (bytes), ``label`` (int64), ``true_label`` (int64, if it is known)
+and the input: ``image`` (a PNG file, for uint8 with one or three channels) or ``x`` (the array's bytes).
 """
 
 from __future__ import annotations
@@ -26,13 +26,14 @@ from tf_mwnet.files import new_folder
 from tf_mwnet.types import LabelledSet, Source
 
 DATASET_JSON = "dataset.json"
-SHARD = 5000  # examples
+SHARD = 5000  # examples in a file
 COMPRESSED = "GZIP"
 Task = tuple[LabelledSet, bool, pathlib.Path]  # arguments of `write_shard`
+Facts = dict[str, Any]  # content of `DATASET_JSON`
 
 
 def files_of(folder: pathlib.Path, split: str, shards: int) -> list[pathlib.Path]:
-    """Paths of a split's files."""
+    """Returns the paths of a split's files."""
     names = [f"data_tfrecord-{i:05d}-of-{shards:05d}.gz" for i in range(shards)]
     return [folder / f"Split-{split}" / name for name in names]
 
@@ -41,18 +42,7 @@ def _is_image(shape: tuple[int, ...], dtype: str) -> bool:
     return dtype == "uint8" and len(shape) == 3 and shape[-1] in (1, 3)
 
 
-# -------------------------------------------------------------------- writing
-
-
-def example(x: np.ndarray, name: str, label: int, true_label: int | None) -> tf.train.Example:
-    """One example.
-
-    Args:
-        x: the input, any shape.
-        name: its id.
-        label: as given.
-        true_label: None where it is not known.
-    """
+def _example(x: np.ndarray, name: str, label: int, true_label: int | None) -> tf.train.Example:
     if _is_image(x.shape, x.dtype.name):
         content = {"image": [tf.io.encode_png(x).numpy()]}
     else:
@@ -72,11 +62,20 @@ def _parts(part: LabelledSet, truth: bool, rows: np.ndarray) -> Iterator[bytes]:
         x = rows_of(part.x, chunk)
         for row, value in zip(chunk, x, strict=True):
             true = part.true_y[row] if truth else None
-            yield example(value, str(part.ids[row]), part.y[row], true).SerializeToString()
+            yield _example(value, str(part.ids[row]), part.y[row], true).SerializeToString()
 
 
 def write_shard(part: LabelledSet, truth: bool, path: pathlib.Path) -> int:
-    """Writes examples to one file; returns how many."""
+    """Writes examples to one file and returns their number.
+
+    Args:
+        part: the examples.
+        truth: whether to write the true labels.
+        path: the file.
+
+    Raises:
+        UserError: an image cannot be read.
+    """
     with tf.io.TFRecordWriter(str(path), COMPRESSED) as writer:
         for content in _parts(part, truth, np.arange(len(part))):
             writer.write(content)
@@ -84,7 +83,7 @@ def write_shard(part: LabelledSet, truth: bool, path: pathlib.Path) -> int:
 
 
 def one_by_one(tasks: list[Task]) -> None:
-    """Does `write_shard` for each."""
+    """Calls `write_shard` with each of ``tasks``, in this process."""
     for task in tqdm(tasks, "writing records", disable=len(tasks) < 5):
         write_shard(*task)
 
@@ -95,19 +94,23 @@ def write(
     shard: int = SHARD,
     each: Callable[[list[Task]], None] = one_by_one,
 ) -> pathlib.Path:
-    """Writes a source; the folder appears when it is whole.
+    """Writes a source to a folder, which appears once it is complete, and returns the folder.
+
+    Examples:
+        >>> import tempfile
+        >>> from tf_mwnet import data
+        >>> folder = write(data.load("digits"), tempfile.mkdtemp())
+        >>> len(data.load("records", str(folder)).train)
+        1797
 
     Args:
-        source: what to write.
-        folder: new, or empty.
-        shard: examples in a file.
-        each: calls `write_shard` with each of the tuples in a list, in any order and place.
-
-    Returns:
-        The folder.
+        source: the data.
+        folder: a path that does not exist, or an empty folder.
+        shard: examples in a file, at least 1.
+        each: calls `write_shard` with each tuple of a list, in any order, in any process.
 
     Raises:
-        UserError: ``folder`` is there already; or an image can not be read.
+        UserError: ``folder`` is not empty, or an image cannot be read.
     """
     check_range("shard", shard, 1)
     folder = pathlib.Path(folder)
@@ -131,7 +134,7 @@ def write(
     return folder
 
 
-def _facts(source: Source, splits: dict[str, dict[str, int]], truth: bool) -> dict[str, Any]:
+def _facts(source: Source, splits: dict[str, dict[str, int]], truth: bool) -> Facts:
     return {
         "name": source.name,
         "shape": list(source.train.x.shape[1:]),
@@ -147,14 +150,15 @@ def _facts(source: Source, splits: dict[str, dict[str, int]], truth: bool) -> di
     }
 
 
-# -------------------------------------------------------------------- reading
+def read_facts(folder: pathlib.Path) -> Facts:
+    """Reads ``dataset.json``.
 
-
-def read_facts(folder: pathlib.Path) -> dict[str, Any]:
-    """What ``dataset.json`` says.
+    Returns:
+        Among others "name", "shape" and "dtype" of an input, "classes" (their names), "true_labels"
+        (whether they are stored) and "splits" (split -> "examples", "shards").
 
     Raises:
-        UserError: it is not there, is damaged, or lacks something.
+        UserError: the file does not exist, is damaged, or lacks a field.
     """
     path = folder / DATASET_JSON
     if not path.is_file():
@@ -171,7 +175,7 @@ def read_facts(folder: pathlib.Path) -> dict[str, Any]:
     return facts
 
 
-def _stream(facts: dict[str, Any], paths: list[pathlib.Path], pixels: bool) -> tf.data.Dataset:
+def _stream(facts: Facts, paths: list[pathlib.Path], pixels: bool) -> tf.data.Dataset:
     shape, dtype = tuple(facts["shape"]), facts["dtype"]
     image = _is_image(shape, dtype)
     text, number = tf.io.FixedLenFeature([], tf.string), tf.io.FixedLenFeature([], tf.int64)
@@ -193,10 +197,16 @@ def _stream(facts: dict[str, Any], paths: list[pathlib.Path], pixels: bool) -> t
     return records.map(parse, num_parallel_calls=tf.data.AUTOTUNE).batch(500).prefetch(2)
 
 
-def batches(
-    facts: dict[str, Any], paths: list[pathlib.Path], pixels: bool
-) -> Iterator[dict[str, np.ndarray]]:
-    """Columns "id", "label", "x" (if ``pixels``) and, where it is known, "true_label", in parts.
+def batches(facts: Facts, paths: list[pathlib.Path], pixels: bool) -> Iterator[dict[str, np.ndarray]]:
+    """Reads record files in batches of up to 500 examples.
+
+    Args:
+        facts: see `read_facts`.
+        paths: the files.
+        pixels: whether to read the inputs, too.
+
+    Yields:
+        Columns "id", "label", "x" (if ``pixels``) and "true_label" (if it is stored).
 
     Raises:
         UserError: a file is missing or damaged.
@@ -214,22 +224,22 @@ def batches(
 
 
 def _load_split(
-    facts: dict[str, Any], folder: pathlib.Path, split: str, cache: str, cache_dir: str
+    facts: Facts, folder: pathlib.Path, split: str, cache: str, cache_dir: str
 ) -> LabelledSet:
-    count = facts["splits"][split]["examples"]
-    shape = (count, *facts["shape"])
+    name, count = f"{facts['name']} {split}", facts["splits"][split]["examples"]
+    shape, classes = (count, *facts["shape"]), len(facts["classes"])
     files = files_of(folder, split, facts["splits"][split]["shards"])
     parts = list(batches(facts, files, pixels=False))
     columns = {k: np.concatenate([c[k] for c in parts]) for k in parts[0]} if parts else {}
-    if not parts or len(columns["label"]) != count:
-        have = len(columns["label"]) if parts else 0
+    have = len(columns.get("label", ()))
+    if not have or have != count:
         raise UserError(
             f"'{folder}' has {have} examples in {split}; allowed: {count}, as it was written"
         )
     size = int(np.prod(shape)) * np.dtype(facts["dtype"]).itemsize
     if cache == "disk" or (cache == "auto" and size > caches.IN_MEMORY):
         stamp = [(str(p), p.stat().st_size, p.stat().st_mtime_ns) for p in files]
-        path = caches.file_of(cache_dir, f"{facts['name']} {split}", repr(stamp))
+        path = caches.file_of(cache_dir, name, repr(stamp))
         if not path.is_file():
             decoded = (batch["x"] for batch in batches(facts, files, pixels=True))
             caches.write_rows(path, decoded, shape, facts["dtype"], split)
@@ -240,8 +250,7 @@ def _load_split(
         for batch in batches(facts, files, pixels=True):
             pixels[start : start + len(batch["x"])] = batch["x"]
             start += len(batch["x"])
-        x = checks.inputs(f"{facts['name']} {split}", pixels)
-    name, classes = f"{facts['name']} {split}", len(facts["classes"])
+        x = checks.inputs(name, pixels)
     y = checks.labels(name, columns["label"], count, classes)
     true = checks.labels(name, columns.get("true_label", columns["label"]), count, classes)
     ids = checks.ids(name, np.array([i.decode() for i in columns["id"]]), count)
@@ -253,16 +262,17 @@ def _tuples(fields: dict[str, Any] | None) -> dict[str, Any] | None:
 
 
 def load_records(path: str, cache: str = "auto", cache_dir: str = "") -> Source:
-    """Reads a data set that `write` has written.
+    """Reads a data set written by `write`.
 
     Args:
         path: the folder.
-        cache: "memory"; "disk", decoded once into a file; "auto", memory up to `cache.IN_MEMORY` bytes a
-            split. Not "none": TFRecord files can not be read in any order.
-        cache_dir: folder of "disk".
+        cache: "memory"; "disk" decodes once into a file; "auto" is "memory" up to `cache.IN_MEMORY`
+            bytes a split and "disk" above. "none" is not possible: TFRecord files can only be read in
+            order.
+        cache_dir: the folder of cache files, see `cache.keep`.
 
     Raises:
-        UserError: there is no such folder, a file is missing or damaged, or the data is not usable.
+        UserError: the folder does not exist, a file is missing or damaged, or the data does not fit.
     """
     if cache == "none":
         raise UserError("cache is none with records; allowed: auto, memory, disk")

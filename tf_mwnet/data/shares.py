@@ -1,4 +1,4 @@
-"""Parts of global batches: what each of several replicas gets."""
+"""Divides global batches among replicas."""
 
 from __future__ import annotations
 
@@ -10,12 +10,15 @@ import tensorflow as tf
 
 @dataclasses.dataclass(frozen=True)
 class Share:
-    """Whose parts of each global batch a stream gives, one after the other: those of some replicas.
+    """The replicas whose parts of each global batch a stream yields, one after the other.
+
+    Examples:
+        ``Share(first=2, count=2, of=4)`` yields the parts of the last two of four replicas.
 
     Attributes:
-        first: number of the first of these replicas.
-        count: how many they are.
-        of: how many there are in all.
+        first: number of the first replica.
+        count: number of replicas.
+        of: number of all replicas.
     """
 
     first: int = 0
@@ -30,18 +33,18 @@ WHOLE = Share()
 
 
 class Stream(Protocol):
-    """What gives a dataset of the parts of a share."""
+    """Makes the dataset of a share's parts of each batch."""
 
     def __call__(self, share: Share = WHOLE) -> tf.data.Dataset: ...
 
 
 def bounds(size: tf.Tensor, number: int | tf.Tensor, of: int | tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Where part ``number`` of a batch begins and ends; parts differ by at most one example."""
+    """Returns start and end of part ``number``; parts differ by one example at most."""
     return size * number // of, size * (number + 1) // of
 
 
 def part(batch: Any, number: int | tf.Tensor, of: int | tf.Tensor) -> Any:
-    """Part ``number`` of ``of`` of a structure of tensors ``[B, ...]`` of several B."""
+    """Returns part ``number`` of ``of`` of each tensor ``[B, ...]`` in a structure; B may differ."""
 
     def cut(t: tf.Tensor) -> tf.Tensor:
         start, stop = bounds(tf.shape(t, out_type=tf.int64)[0], number, of)
@@ -51,7 +54,7 @@ def part(batch: Any, number: int | tf.Tensor, of: int | tf.Tensor) -> Any:
 
 
 def sharded(dataset: tf.data.Dataset) -> Stream:
-    """The stream of the parts of a dataset's batches; each worker reads all of the dataset."""
+    """Returns the stream of a dataset's batches. Each worker reads the whole dataset."""
 
     def stream(share: Share = WHOLE) -> tf.data.Dataset:
         if share.of == 1:
@@ -69,10 +72,10 @@ def sharded(dataset: tf.data.Dataset) -> Stream:
 def distribute(
     stream: Stream, strategy: tf.distribute.Strategy
 ) -> tf.data.Dataset | tf.distribute.DistributedDataset:
-    """A dataset that gives each replica its part of each global batch.
+    """Returns a dataset that yields to each replica its part of each global batch.
 
-    TensorFlow's own splitting wants one batch size for all tensors of an element; here the two batches
-    of a pair may differ in size. A worker reads the parts of its own replicas alone.
+    TensorFlow's own splitting needs the same batch size in all tensors of an element, but the two
+    batches of a pair may differ in size. A worker reads only the parts of its own replicas.
     """
     replicas = strategy.num_replicas_in_sync
     if replicas == 1:

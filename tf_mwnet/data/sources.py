@@ -1,4 +1,4 @@
-"""Where data comes from: the digits, TensorFlow Datasets, folders of images, arrays."""
+"""Loads data: the digits, TensorFlow Datasets, folders of images, records, arrays."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tf_mwnet.types import LabelledSet, Source
 
 
 def numbered(split: str, size: int) -> np.ndarray:
-    """Ids ``split/00000`` for examples that have no name of their own."""
+    """Returns the ids ``split/00000``, ``split/00001`` … of examples without names."""
     return np.array([f"{split}/{i:05d}" for i in range(size)])
 
 
@@ -30,7 +30,15 @@ def labelled(
     true_y: ArrayLike | None = None,
     num_classes: int | None = None,
 ) -> LabelledSet:
-    """Checks arrays and makes a `LabelledSet` of them; see `checks` for what is refused."""
+    """Checks arrays, see `checks`, and returns them as a `LabelledSet`.
+
+    Args:
+        split: name of the set, for messages and ids.
+        x: inputs, ``[N, ...]``.
+        y: labels, ``[N]``.
+        true_y: true labels, ``[N]``; ``y`` by default.
+        num_classes: K, or None if it is not known.
+    """
     inputs = checks.inputs(split, x)
     given = checks.labels(split, y, len(inputs), num_classes)
     true = given
@@ -52,19 +60,27 @@ def from_arrays(
     name: str = "arrays",
     ids: ArrayLike | None = None,
 ) -> Source:
-    """A source from arrays in memory.
+    """Makes a source from arrays in memory.
+
+    Examples:
+        >>> x, y = np.random.default_rng(0).random((60, 4, 4, 1)), np.arange(60) % 3
+        >>> source = from_arrays(x, y, class_names=["cat", "dog", "cow"], name="pets")
+        >>> len(source.train), source.class_names, str(source.train.ids[0])
+        (60, ('cat', 'dog', 'cow'), 'pets train/00000')
 
     Args:
-        x_train, x_test, x_meta: images ``[N, H, W, C]`` (or ``[N, H, W]``), uint8 or numbers.
-        y_train, y_test, y_meta: integer labels ``[N]`` from 0.
-        true_y_train: true labels of the training set, where they are known.
-        class_names: K names; by default "0".."K-1".
-        superclass: int ``[K]``, the coarse class of each class.
-        name: for messages and run folders.
-        ids: N different names of the training examples; numbers by default.
+        x_train, x_test, x_meta: images ``[N, H, W, C]`` or ``[N, H, W]``, or other inputs ``[N, ...]``;
+            uint8 is kept, other numbers become float32.
+        y_train, y_test, y_meta: labels ``[N]``, integers from 0. Those of the meta set are trusted.
+        true_y_train: true labels of the training set ``[N]``, if they are known. Noise is then measured,
+            and a clean meta set can be drawn.
+        class_names: K names; "0".."K-1" by default.
+        superclass: int ``[K]``, the coarse class of each class, for hierarchical noise.
+        name: name of the data, for messages and run folders.
+        ids: N different ids of the training examples; numbered by default.
 
     Raises:
-        UserError: see `checks`.
+        UserError: an array does not fit, see `checks`.
     """
     names = None if class_names is None else tuple(str(c) for c in class_names)
     count = None if names is None else len(names)
@@ -94,7 +110,7 @@ def from_arrays(
 
 
 def load_digits() -> Source:
-    """scikit-learn's handwritten digits: 1,797 images of 8x8, values 0 to 16; no test split."""
+    """Loads scikit-learn's handwritten digits: 1,797 images of 8x8 pixels, 0 to 16, without test set."""
     from sklearn import datasets
 
     digits = datasets.load_digits()
@@ -103,13 +119,14 @@ def load_digits() -> Source:
 
 
 def load_npz(path: str) -> Source:
-    """Arrays from a ``.npz`` file, without pickles.
+    """Reads arrays from a ``.npz`` file without pickles, see `from_arrays`.
 
-    Keys: ``x_train, y_train`` and optional ``x_test, y_test, x_meta, y_meta, true_y_train,
-    class_names, superclass``.
+    Args:
+        path: a file with the arrays ``x_train, y_train`` and optional ``x_test, y_test, x_meta, y_meta,
+            true_y_train, class_names, superclass``.
 
     Raises:
-        UserError: the file is not there, is no such file, or lacks a key.
+        UserError: the file does not exist, is not such a file, or lacks an array.
     """
     file = pathlib.Path(path)
     if not file.is_file():
@@ -138,17 +155,23 @@ def load(
     cache: str = "auto",
     cache_dir: str = "",
 ) -> Source:
-    """Loads a source by name: "digits", "folder", "npz", "records", or a TensorFlow Datasets name.
+    """Loads a source by name.
+
+    Examples:
+        >>> digits = load("digits")
+        >>> len(digits.train), digits.train.x.shape[1:], len(digits.class_names)
+        (1797, (8, 8, 1), 10)
 
     Args:
-        name: see above; also a path that ends in ``.npz``.
+        name: "digits"; "folder", see `load_folder`; "npz" or a path that ends in ``.npz``, see
+            `load_npz`; "records", see `load_records`; or a TensorFlow Datasets name, see `load_tfds`.
         data_dir: the folder of images or records, the ``.npz`` file, or TFDS's folder.
-        label_key, clean_label_key: columns, for TFDS sets with several.
-        resize, center_crop: see `images.Reading`, for folders.
-        cache, cache_dir: where decoded images are kept, see `cache.keep`, for folders and TFDS.
+        label_key, clean_label_key: columns of a TFDS set with several labels.
+        resize, center_crop: for folders, see `images.Reading`.
+        cache, cache_dir: for folders, records and TFDS: where decoded images are kept, see `cache.keep`.
 
     Raises:
-        UserError: there is no such data, or it is not usable; see `checks`.
+        UserError: the data does not exist or does not fit, see `checks`; or an option does not apply.
     """
     for option, value in (("resize", resize), ("center_crop", center_crop)):
         if value and name != "folder":

@@ -1,4 +1,4 @@
-"""From a source to disjoint training, meta and test sets, biased as asked for."""
+"""Splits a source into disjoint training, meta and test sets, and adds the bias."""
 
 from __future__ import annotations
 
@@ -17,20 +17,29 @@ from tf_mwnet.types import DataSpec, LabelledSet, Source, Splits
 
 @dataclasses.dataclass(frozen=True)
 class BiasConfig:
-    """What is done to a source.
+    """The bias and the splits to make of a source, see `make_splits`.
+
+    Examples:
+        40 % of the labels flipped to one other class, and 100 trusted examples:
+
+        >>> config = BiasConfig(noise="flip", noise_rate=0.4, meta_size=100)
+
+        A long tail whose largest class has 100 times as many examples as the smallest:
+
+        >>> config = BiasConfig(imbalance_factor=100, meta_size=100)
 
     Attributes:
         classes: class indices or names to keep, in this order; empty for all.
         noise: see `bias.transition_matrix`.
         noise_rate: p, 0 to 1.
-        imbalance_factor: see `bias.long_tail_counts`; 1 for none.
-        class_counts: examples to keep per class, in place of the factor; empty for none.
-        meta_size: examples in the meta set, 0 for none.
-        meta_labels: "clean": true labels, drawn before noise and imbalance; "noisy": drawn from
-            the biased training set with the labels as they are.
-        test_fraction: share of each class held out for testing where there is no test set.
-        early_stopping: training examples held out with the labels as they are, 0 for none.
-        data_seed: seed of the splits and of the imbalance, and of the noise unless ``noise_seed``.
+        imbalance_factor: see `bias.long_tail_counts`; 1 for no imbalance.
+        class_counts: training examples to keep of each class, instead of the factor; empty to keep all.
+        meta_size: examples in the meta set; 0 for no meta set.
+        meta_labels: "clean" draws the meta set before imbalance and noise, with true labels. "noisy"
+            draws it from the biased training set, with the given labels.
+        test_fraction: share of each class to hold out for testing if the source has no test set.
+        early_stopping: training examples to hold out with their given labels; 0 for none.
+        data_seed: seed of the splits and the imbalance, and of the noise unless ``noise_seed`` is set.
         noise_seed: seed of the noise alone; None for ``data_seed``.
     """
 
@@ -48,7 +57,11 @@ class BiasConfig:
 
 
 def select_classes(source: Source, classes: tuple[str, ...]) -> Source:
-    """Keeps some classes, renumbered 0.. in the order given.
+    """Keeps some classes and numbers them from 0 in the given order.
+
+    Args:
+        source: the data.
+        classes: indices or names; empty for all.
 
     Raises:
         UserError: a class is unknown or named twice, or fewer than two are named.
@@ -78,41 +91,20 @@ def select_classes(source: Source, classes: tuple[str, ...]) -> Source:
     )
 
 
-def balanced_rows(
-    labels: np.ndarray, size: int, num_classes: int, rng: np.random.Generator, what: str
-) -> np.ndarray:
-    """``size`` rows with the same number of each class (one more for some, if it does not divide).
-
-    Raises:
-        UserError: a class has too few examples; at least one must be left of each.
-    """
-    if size < num_classes:
-        raise UserError(f"{what} is {size}; allowed: at least {num_classes}, one of each class")
-    counts = np.full(num_classes, size // num_classes)
-    counts[rng.permutation(num_classes)[: size % num_classes]] += 1
-    have = np.bincount(labels, minlength=num_classes)
-    if np.any(counts >= have):
-        k = int(np.argmin(have - counts))
-        raise UserError(
-            f"{what} is {size}, {counts[k]} of class {k}, which has {have[k]} examples; allowed: at"
-            f" most {(have.min() - 1) * num_classes}"
-        )
-    return bias.keep_counts(labels, counts, rng)
-
-
 def hold_out_meta(
     x: Any, y: ArrayLike, seed: int
 ) -> tuple[tuple[Any, np.ndarray], tuple[Any, np.ndarray]]:
-    """Takes a class-balanced meta set with the labels as they are out of a training set.
+    """Takes a class-balanced meta set out of a training set, with the given labels.
+
+    The meta set has 1 to 10 examples of each class: a tenth of the smallest class.
 
     Args:
-        x: array ``[N, ...]``, or a structure of such.
+        x: array ``[N, ...]``, or a structure of arrays.
         y: labels, int ``[N]`` or class probabilities ``[N, K]``.
-        seed: of the draw.
+        seed: seed of the draw.
 
     Returns:
-        ``(x, y)`` of what is left and ``(x, y)`` of the meta set: a tenth of the smallest class, but at
-        least 1 and at most 10 examples, of each class.
+        ``(x, y)`` of the remaining training set, and ``(x, y)`` of the meta set.
 
     Raises:
         UserError: a class has fewer than two examples.
@@ -121,9 +113,11 @@ def hold_out_meta(
     label = y.argmax(axis=1) if y.ndim == 2 and y.shape[1] > 1 else y.reshape(-1).astype(np.int64)
     counts = np.bincount(label)
     each = int(np.clip(counts.min() // 10, 1, 10))
-    rows = balanced_rows(label, each * len(counts), len(counts), np.random.default_rng(seed), "meta set")
-    # A warning, since absl shows no lower level outside a command.
-    logging.warning("no meta set: taking %d examples of each class out of the training set for it", each)
+    rows = bias.balanced_rows(
+        label, each * len(counts), len(counts), np.random.default_rng(seed), "meta set"
+    )
+    # A warning, because absl hides lower levels outside of a command.
+    logging.warning("no meta set: taking %d examples of each class from the training set", each)
     left = np.setdiff1d(np.arange(len(y)), rows)
 
     def take(which: np.ndarray) -> tuple[Any, np.ndarray]:
@@ -178,12 +172,12 @@ def _imbalance(
 
 
 def biased_source(source: Source, splits: Splits, config: BiasConfig) -> Source:
-    """What a source has become, as a source, from which `make_splits` gives these splits again.
+    """Returns splits as a source, of which `make_splits` makes the same splits again.
 
     Args:
-        source: what ``splits`` were made of.
-        splits: without a validation set.
-        config: what they were made by.
+        source: the source of the splits.
+        splits: the splits, without a validation set.
+        config: the bias that they were made with.
     """
     source = select_classes(source, tuple(config.classes))
     return dataclasses.replace(
@@ -198,11 +192,22 @@ def biased_source(source: Source, splits: Splits, config: BiasConfig) -> Source:
 
 
 def make_splits(source: Source, config: BiasConfig) -> Splits:
-    """Holds out test and meta set, then biases what is left; of a biased source, takes what it has.
+    """Holds out the test and the meta set, then adds imbalance and noise to the remaining examples.
 
-    The order is: classes, test set (where the source has none), clean meta set, imbalance, noise,
-    noisy meta set, validation set. Each stage has its own generator, so that the same ``data_seed``
-    gives every method and every noise rate the same split.
+    The order is: classes, test set (if the source has none), clean meta set, imbalance, noise, noisy
+    meta set, validation set. Each stage has its own random generator: with the same ``data_seed``, every
+    method and every noise rate gets the same split. A source that is biased already keeps its sets.
+
+    Examples:
+        >>> from tf_mwnet import data
+        >>> config = BiasConfig(noise="uniform", noise_rate=0.4, meta_size=50)
+        >>> splits = make_splits(data.load("digits"), config)
+        >>> {name: len(getattr(splits, name)) for name in ("train", "meta", "test")}
+        {'train': 1302, 'meta': 50, 'test': 445}
+
+    Args:
+        source: the data.
+        config: the bias and the sizes of the splits.
 
     Raises:
         UserError: a value of ``config`` does not fit the source.
@@ -224,9 +229,9 @@ def make_splits(source: Source, config: BiasConfig) -> Splits:
     meta, size = None, config.meta_size
     if source.meta is not None and size:
         meta = source.meta
-        logging.info("%s has a meta set of its own: %d examples", source.name, len(meta))
+        logging.info("%s comes with a meta set: %d examples", source.name, len(meta))
     elif size and config.meta_labels == "clean":
-        rows = balanced_rows(train.true_y, size, num_classes, meta_rng, "meta_size")
+        rows = bias.balanced_rows(train.true_y, size, num_classes, meta_rng, "meta_size")
         meta, train = train.take(rows), _without(train, rows)
         meta = meta.with_labels(meta.true_y)
     train = _imbalance(train, config, num_classes, imbalance_rng)
@@ -236,7 +241,7 @@ def make_splits(source: Source, config: BiasConfig) -> Splits:
     if matrix is not None:
         train = train.with_labels(bias.corrupt(train.y, matrix, noise_rng))
     if size and meta is None:
-        rows = balanced_rows(train.y, size, num_classes, meta_rng, "meta_size")
+        rows = bias.balanced_rows(train.y, size, num_classes, meta_rng, "meta_size")
         meta, train = train.take(rows), _without(train, rows)
     return _splits(source, train, meta, test, matrix, config, seeds[4])
 
@@ -273,7 +278,7 @@ def _splits(
 
 
 def _spec(source: Source, train: LabelledSet) -> DataSpec:
-    # float64 sums over a million values per channel; images are looked at in parts to save memory.
+    # In float64, as a channel may have millions of values; in parts, to save memory.
     x = images.pixels(train.x)
     axes = tuple(range(x.ndim - 1))
     parts = np.array_split(x, max(1, len(x) // 5000))

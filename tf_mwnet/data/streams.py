@@ -1,9 +1,9 @@
-"""tf.data streams: pairs of a training batch and a meta batch, a pure function of seed and step.
+"""Streams of a training batch and a meta batch with `tf.data`, as a pure function of seed and step.
 
-The order of a pass depends on the seed and the number of the pass, the augmentation of a batch on
-the seed and the number of the step. A stream can therefore start at any step and gives what an
-uninterrupted one would have given from there: this is what makes an exact resume possible. The draws
-are those of the whole batch even where a stream gives only a part of it, to one of several replicas.
+The order of a pass depends on the seed and the number of the pass; the augmentation of a batch depends
+on the seed and the number of the step. A stream can therefore start at any step and continues exactly
+as an uninterrupted one would, which makes an exact resume possible. Random draws are made for the whole
+batch, even if a replica gets only a part of it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from tf_mwnet.data.images import LazyImages
 from tf_mwnet.data.shares import WHOLE, Share, Stream, bounds
 from tf_mwnet.types import EACH_ONCE, Batch, DataSpec, LabelledSet, Sampling
 
-# (inputs of a part of a batch, number of the step, where the part starts, size of the whole batch)
+# (inputs of a part of a batch, number of the step, start of the part, size of the whole batch)
 Transform = Callable[[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor]
 
 
@@ -27,9 +27,14 @@ Transform = Callable[[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor]
 class Augmentation:
     """Random crops of the padded image and horizontal flips (He et al., CVPR 2016, section 4.2).
 
+    Examples:
+        >>> augment = Augmentation(pad=4, flip=True)
+        >>> augment(tf.zeros([16, 32, 32, 3]), seed=tf.constant([0, 1])).shape
+        TensorShape([16, 32, 32, 3])
+
     Attributes:
         pad: pixels of reflected border on each side before the random crop; 0 for no crop.
-        flip: whether half of the images are mirrored left to right.
+        flip: whether to mirror each image left to right with probability 1/2.
     """
 
     pad: int = 0
@@ -42,9 +47,13 @@ class Augmentation:
         start: int | tf.Tensor = 0,
         size: int | tf.Tensor | None = None,
     ) -> tf.Tensor:
-        """Augments ``[b, H, W, C]``, the images from ``start`` on of a batch of ``size``.
+        """Augments images.
 
-        ``seed``, int ``[2]``, gives the same result each time.
+        Args:
+            images: ``[b, H, W, C]``, a batch or a part of one.
+            seed: int ``[2]``; the same seed gives the same result.
+            start: number of the first image in its batch.
+            size: size of the whole batch; b by default.
         """
         count = tf.shape(images)[0]
         start, size = tf.cast(start, tf.int32), count if size is None else tf.cast(size, tf.int32)
@@ -67,7 +76,7 @@ class Augmentation:
 
 
 def normalise(x: tf.Tensor, spec: DataSpec) -> tf.Tensor:
-    """``(x - mean) / std`` per channel, float32."""
+    """Returns ``(x - mean) / std`` per channel, float32."""
     return (tf.cast(x, tf.float32) - spec.mean) / spec.std
 
 
@@ -75,7 +84,10 @@ def normalise(x: tf.Tensor, spec: DataSpec) -> tf.Tensor:
 
 
 def _reader(x: Any) -> Callable[[tf.Tensor], Any]:
-    """Rows int64 ``[B]`` -> their examples, of arrays, structures of arrays or `LazyImages`."""
+    """Returns a function from rows, int64 ``[B]``, to their examples.
+
+    ``x`` is an array, a structure of arrays, or `LazyImages`.
+    """
     if isinstance(x, LazyImages):
 
         def read(index: tf.Tensor) -> tf.Tensor:
@@ -83,7 +95,7 @@ def _reader(x: Any) -> Callable[[tf.Tensor], Any]:
             return tf.ensure_shape(pixels, [None, *x.image_shape])
 
         return read
-    # Copied into tensors once; the pipeline captures them instead of writing them into its graph.
+    # As tensors, which the pipeline captures. Arrays would be copied into its graph.
     with tf.device("CPU:0"):
         tensors = tf.nest.map_structure(tf.convert_to_tensor, x)
     return lambda index: tf.nest.map_structure(lambda t: tf.gather(t, index), tensors)
@@ -96,13 +108,13 @@ def batches(
     start_step: int = 0,
     transform: Transform | None = None,
 ) -> Stream:
-    """A stream of `Batch` from arrays and index batches.
+    """Returns a stream of `Batch`.
 
     Args:
-        x, y: what `_reader` reads.
-        indices: dataset of rows int64 ``[B]``.
+        x, y: inputs and labels: arrays ``[N, ...]``, structures of arrays, or `LazyImages`.
+        indices: dataset of the rows of each batch, int64 ``[B]``.
         start_step: number of the first batch.
-        transform: ``(x, step, start, size)``, the last two as for `Augmentation`; or None.
+        transform: applied to the inputs of a batch, see `Transform`; None for no change.
     """
     x_rows, y_rows = _reader(x), _reader(y)
 
@@ -130,7 +142,7 @@ def batches(
 
 
 def paired(train: Stream, meta: Stream | None) -> Stream:
-    """Elements ``{"train": Batch, "meta": Batch}``, or ``{"train": Batch}`` without a meta set."""
+    """Returns a stream of ``{"train": Batch, "meta": Batch}``, without "meta" if ``meta`` is None."""
 
     def stream(share: Share = WHOLE) -> tf.data.Dataset:
         of_train = train(share)
@@ -139,7 +151,7 @@ def paired(train: Stream, meta: Stream | None) -> Stream:
         else:
             pairs = tf.data.Dataset.zip(of_train, meta(share))
             pairs = pairs.map(lambda t, m: {"train": t, "meta": m})
-        if of_train.cardinality() >= 0:  # lost where the endless meta stream's is unknown
+        if of_train.cardinality() >= 0:  # lost if that of the endless meta stream is unknown
             pairs = pairs.apply(tf.data.experimental.assert_cardinality(of_train.cardinality()))
         return pairs.prefetch(tf.data.AUTOTUNE)
 
@@ -147,7 +159,7 @@ def paired(train: Stream, meta: Stream | None) -> Stream:
 
 
 def is_paired(x: Any) -> bool:
-    """Whether ``x`` is a dataset as `paired` makes it."""
+    """Returns whether ``x`` is a dataset with the elements of `paired`."""
     if not isinstance(x, tf.data.Dataset):
         return False
     return isinstance(x.element_spec, dict) and "train" in x.element_spec
@@ -164,20 +176,30 @@ def training_stream(
     start_step: int = 0,
     sampling: Sampling = EACH_ONCE,
 ) -> Stream:
-    """An endless stream of pairs, see `paired`.
+    """Returns an endless stream of pairs, see `paired`.
 
-    Each pass covers the training set once (the last batch may be smaller), unless ``sampling`` has it
-    otherwise; the meta set cycles with a new order each time; both are augmented and normalised. The
-    training batch carries the row of each example, not its true label.
+    Each pass covers the training set once, unless ``sampling`` says otherwise; its last batch may be
+    smaller. The meta set is repeated, each time in a new order. Both are augmented and normalised. A
+    training batch has the row of each example, but not its true label.
+
+    Examples:
+        >>> from tf_mwnet import data
+        >>> splits = data.make_splits(data.load("digits"), data.BiasConfig(meta_size=50))
+        >>> stream = training_stream(splits.train, splits.meta, splits.spec, 100, 20, seed=0)
+        >>> pair = next(iter(stream()))
+        >>> pair["train"].x.shape, pair["meta"].y.shape
+        (TensorShape([100, 8, 8, 1]), TensorShape([20]))
 
     Args:
-        train, meta: what to draw from; without ``meta`` the elements have no "meta".
-        spec: mean and deviation for `normalise`.
-        batch_size, meta_batch_size: of the global batch, positive; ``meta_batch_size`` is cut to
+        train: the training set.
+        meta: the meta set, or None.
+        spec: mean and standard deviation of the inputs.
+        batch_size, meta_batch_size: sizes of the global batches, at least 1. The latter is limited to
             the size of the meta set.
-        seed: of orders and augmentation.
-        start_step: number of batches that an earlier part of the run has taken.
-        sampling: how the training batches are drawn.
+        seed: seed of orders and augmentation.
+        augmentation: applied to the inputs of both; None for no augmentation.
+        start_step: number of the first batch, for a run that is resumed.
+        sampling: how to draw the training batches.
     """
 
     def transform(stream: int) -> Transform:
@@ -199,14 +221,14 @@ def training_stream(
 
 
 def evaluation_stream(examples: LabelledSet, spec: DataSpec, batch_size: int = 500) -> Stream:
-    """Batches ``(x, y)`` in order, once, normalised, not augmented."""
+    """Returns a stream of batches ``(x, y)`` of all examples in order, normalised, not augmented."""
     rows = tf.data.Dataset.range(len(examples)).batch(batch_size)
     stream = batches(examples.x, examples.y, rows, 0, lambda x, *where: normalise(x, spec))
     return once(stream, rows.cardinality())
 
 
 def once(stream: Stream, number: int | tf.Tensor) -> Stream:
-    """Elements ``(x, y)`` of a stream of ``number`` batches."""
+    """Returns ``(x, y)`` of each batch of a stream with ``number`` batches."""
 
     def pairs(share: Share = WHOLE) -> tf.data.Dataset:
         examples = stream(share).map(lambda batch: (batch.x, batch.y))

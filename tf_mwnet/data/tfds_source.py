@@ -1,4 +1,4 @@
-"""Image classification sets of TensorFlow Datasets."""
+"""Loads image classification sets from TensorFlow Datasets."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def _read(
 def _columns(
     builder: tfds.core.DatasetBuilder, split: str, keys: set[str], cache: str, cache_dir: str
 ) -> dict[str, Any]:
-    """The columns of a split, the images where ``cache`` wants them."""
+    """Returns the columns of a split; the images are in memory or in a cache file, see `load_tfds`."""
     size = builder.info.splits[split].num_examples
     image = builder.info.features["image"]
     shape, dtype = (size, *image.shape), np.dtype(image.np_dtype)
@@ -89,7 +89,7 @@ def _columns(
     facts = (builder.info.full_name, str(builder.data_path), split, shape, dtype.name)
     path = caches.file_of(cache_dir, f"{builder.name} {split}", repr(facts))
     if not path.is_file():
-        logging.info("%s: images are decoded once, into %s", split, path)
+        logging.info("%s: decoding images into %s, once for all runs", split, path)
         decoded = (part["image"] for part in _read(builder, split, {"image"}, 500))
         caches.write_rows(path, decoded, shape, dtype.name, split)
     return next(_read(builder, split, keys - {"image"}, size)) | {"image": caches.read_rows(path)}
@@ -118,23 +118,21 @@ def load_tfds(
     cache: str = "auto",
     cache_dir: str = "",
 ) -> Source:
-    """Loads an image classification set.
-
-    The split "train" is trained on and "test" tested on, where there is one.
+    """Loads an image classification set. Its split "train" is the training set, "test" the test set.
 
     Args:
-        name: as for `tfds.load`, with or without version and configuration.
-        data_dir: TFDS's folder; by default its own (``TFDS_DATA_DIR`` or ``~/tensorflow_datasets``).
+        name: the name, as for `tfds.load`, with optional configuration and version.
+        data_dir: TFDS's folder; by default ``TFDS_DATA_DIR`` or ``~/tensorflow_datasets``.
         label_key: the column to train on; "label" by default.
-        clean_label_key: the column of true labels, for sets with several: tested on, and what a
-            clean meta set takes. By default ``label_key``.
-        cache: "memory"; "disk", see `cache.keep`; "auto", memory up to `cache.IN_MEMORY` bytes a split.
-            Not "none": TFDS's files can not be read in any order.
-        cache_dir: folder of "disk".
+        clean_label_key: the column of true labels, if the set has several. They are used for testing
+            and for a clean meta set. ``label_key`` by default.
+        cache: "memory"; "disk", see `cache.keep`; "auto" is "memory" up to `cache.IN_MEMORY` bytes a
+            split and "disk" above. "none" is not possible: TFDS's files can only be read in order.
+        cache_dir: the folder of cache files, see `cache.keep`.
 
     Raises:
-        UserError: there is no such set, split or column, it can neither be found nor downloaded, or
-            its images differ in size.
+        UserError: there is no such set, split or column; the set is neither on disk nor can it be
+            downloaded; or its images differ in size.
     """
     if cache == "none":
         raise UserError(f"cache is none with data set '{name}'; allowed: auto, memory, disk")

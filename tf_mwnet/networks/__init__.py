@@ -1,4 +1,4 @@
-"""Classifier networks and their names. Each ends in logits."""
+"""Classifier networks, which all return logits, by name; and the weight net."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ NETWORKS: dict[str, Callable[..., keras.Model]] = {
     "resnet50": resnet50,
 }
 
-# Those that may start from weights learned elsewhere.
+# Networks that may start from pre-trained weights.
 PRETRAINED = ("resnet50",)
 
 
 def default_network(spec: DataSpec) -> str:
-    """The network for images of this size: small_cnn up to 16 pixels, lenet for 28, else resnet32."""
+    """Returns "small_cnn" for images up to 16 pixels high, "lenet" for 28x28x1, else "resnet32"."""
     height = spec.shape[0]
     if height <= 16:
         return "small_cnn"
@@ -39,13 +39,20 @@ def default_network(spec: DataSpec) -> str:
 
 
 def build(name: str, spec: DataSpec, seed: int = 0, **arguments: Any) -> keras.Model:
-    """Builds a classifier ``[B, H, W, C] -> [B, K]`` logits on normalised images.
+    """Builds a classifier from normalised images ``[B, H, W, C]`` to logits ``[B, K]``.
+
+    Examples:
+        >>> from tf_mwnet import data
+        >>> splits = data.make_splits(data.load("digits"), data.BiasConfig())
+        >>> classifier = build("small_cnn", splits.spec)
+        >>> classifier.output_shape
+        (None, 10)
 
     Args:
         name: a name in `NETWORKS`.
-        spec: gives the input shape, K, and mean and deviation for pre-trained networks.
+        spec: gives the input shape, K, and for pre-trained networks mean and standard deviation.
         seed: seed of the initial values.
-        **arguments: the network's own (``dropout`` for wrn28_10).
+        **arguments: further arguments of the network, as ``dropout`` of `wrn28_10`.
 
     Raises:
         UserError: the name is unknown, or the network does not fit the images.

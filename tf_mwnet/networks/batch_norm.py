@@ -1,4 +1,4 @@
-"""Batch norm by TensorFlow's fused kernels, forward, backward and in the backward pass's gradient."""
+"""Batch norm with TensorFlow's fused kernels: forward, backward, and the backward pass's gradient."""
 
 from __future__ import annotations
 
@@ -14,14 +14,21 @@ Gradient = Callable[..., Tensors]
 
 @keras.saving.register_keras_serializable(package="tf_mwnet")
 class BatchNorm(keras.layers.BatchNormalization):
-    """As `keras.layers.BatchNormalization`, which computes in single steps what a kernel can do at once.
+    """A faster `keras.layers.BatchNormalization` with the same arguments.
 
-    The meta gradient differentiates the backward pass with respect to what comes into it. That is a
-    linear map which is its own adjoint, so that the backward kernel serves once more; TensorFlow's own
-    gradient of that kernel takes many times as long.
+    Keras computes batch norm in single operations; here one kernel does it.
 
-    Where the kernels do not apply (inference, a frozen layer, a mask, statistics shared between
-    replicas, other ranks, axes and types) Keras's layer does the work.
+    The meta gradient differentiates the backward pass with respect to its incoming gradient. The
+    backward pass is linear in that gradient and is its own adjoint, so the backward kernel can be
+    applied again; TensorFlow's own gradient of that kernel takes many times as long.
+
+    Falls back to Keras's layer if the kernel does not apply: in inference, if the layer is frozen, with
+    a mask, with synchronised statistics, and for other ranks, axes and dtypes.
+
+    Examples:
+        >>> layer = BatchNorm(momentum=0.9, epsilon=1e-5)
+        >>> layer(tf.random.normal([8, 4, 4, 3]), training=True).shape
+        TensorShape([8, 4, 4, 3])
     """
 
     def call(
@@ -45,7 +52,7 @@ class BatchNorm(keras.layers.BatchNormalization):
 def _normalise(
     x: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor, epsilon: float
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """``gamma (x - mean) / sqrt(variance + epsilon) + beta``, with mean and variance of the batch.
+    """Returns ``gamma (x - mean) / sqrt(variance + epsilon) + beta`` with the batch's statistics.
 
     Args:
         x: ``[B, H, W, C]``.
@@ -53,7 +60,8 @@ def _normalise(
         epsilon: above 0.
 
     Returns:
-        ``[B, H, W, C]`` of x's type; mean and (biased) variance, float32 ``[C]``, constants.
+        The outputs, ``[B, H, W, C]`` of x's dtype; mean and biased variance, float32 ``[C]``, through
+        which no gradient flows.
     """
     size = tf.cast(tf.size(x), tf.float32) / tf.cast(tf.size(gamma), tf.float32)
 
@@ -63,7 +71,7 @@ def _normalise(
         y, mean, variance, *saved = tf.raw_ops.FusedBatchNormV3(
             x=x, scale=gamma, offset=beta, mean=none, variance=none, epsilon=epsilon, is_training=True
         )
-        variance = variance * (size - 1) / size  # the kernel's is that of a sample
+        variance = variance * (size - 1) / size  # the kernel returns the unbiased variance
 
         def gradient(slope: tf.Tensor, *_: tf.Tensor) -> Tensors:
             return _backward(slope, x, gamma, (mean, variance, *saved), epsilon)
@@ -77,7 +85,14 @@ def _normalise(
 def _backward(
     slope: tf.Tensor, x: tf.Tensor, gamma: tf.Tensor, saved: Tensors, epsilon: float
 ) -> Tensors:
-    """Gradients with respect to x, gamma and beta, from that with respect to the outputs."""
+    """Returns the gradients with respect to x, gamma and beta.
+
+    Args:
+        slope: the gradient with respect to the outputs.
+        x, gamma: see `_normalise`.
+        saved: mean and variance of the batch, and what the forward kernel keeps for the backward one.
+        epsilon: see `_normalise`.
+    """
     mean, variance, *reserved = saved
 
     def kernel(value: tf.Tensor) -> Tensors:
@@ -90,7 +105,7 @@ def _backward(
     @tf.custom_gradient
     def backward(slope: tf.Tensor, x: tf.Tensor, gamma: tf.Tensor) -> tuple[Tensors, Gradient]:
         def gradient(of_x: tf.Tensor, of_gamma: tf.Tensor, of_beta: tf.Tensor) -> Tensors:
-            # of_x goes through the same map; gamma's gradient is sum(slope * normalised).
+            # of_x goes through the same linear map; gamma's gradient is sum(slope * normalised).
             factor = of_gamma * tf.math.rsqrt(variance + epsilon)
             shift = of_beta - mean * factor
             of_slope = kernel(of_x)[0] + tf.cast(factor, x.dtype) * x + tf.cast(shift, x.dtype)
@@ -106,9 +121,10 @@ def _backward(
 def _slow_gradient(
     slope: tf.Tensor, x: tf.Tensor, gamma: tf.Tensor, upstream: Tensors, epsilon: float
 ) -> list[tf.Tensor]:
-    """Gradient of `_backward` with respect to x and gamma; a traced step without need leaves it out.
+    """Returns the gradient of `_backward` with respect to x and gamma.
 
-    A function of its own, since layers of one shape then share its trace.
+    TensorFlow prunes it from a step that does not use it. It is a separate `tf.function` because layers
+    of the same shape then share its trace.
     """
     with tf.GradientTape() as tape:
         tape.watch([x, gamma])

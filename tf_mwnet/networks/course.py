@@ -1,4 +1,4 @@
-"""A weight function over the training in which it was learned."""
+"""A weight function over the course of the training in which it was learned."""
 
 from __future__ import annotations
 
@@ -9,19 +9,25 @@ from tf_mwnet.errors import UserError
 
 
 class Course(tf.Module):
-    """Loss and progress of training -> weight, linear between the losses and epochs of a table.
+    """Maps loss and progress of training to a weight: a table with linear interpolation.
 
-    Weight functions change while they are learned, with the losses that they see: what is right for the
-    small losses at the end of a training can be wrong for those at its start. The course of a function
-    is what another training can follow from start to end.
+    A weight function changes while it is learned, as the losses that it sees shrink. The function at the
+    end of training fits small losses and can be wrong for the large ones at the start. Another training
+    can follow the course of the function instead, from start to end.
+
+    Examples:
+        >>> course = Course(np.array([0, 1, 2]), np.array([[0.2, 0.4, 0.6], [0.8, 0.4, 0.0]]))
+        >>> at_the_end = tf.constant([[1.0]])
+        >>> course(tf.constant([[0.5]]), at_the_end).numpy()
+        array([[0.6]], dtype=float32)
 
     Args:
-        losses: P losses in nats, float32 ``[P]``, from 0 and equally far apart.
+        losses: P losses in nats, float32 ``[P]``, from 0 and equally spaced.
         weights: the function at the end of each of E epochs, float32 ``[E, P]``, or ``[E, P, G]`` for G
             groups of classes.
 
     Raises:
-        UserError: the shapes do not fit, or the losses are not as above.
+        UserError: the shapes do not match, or the losses do not start at 0 or are not equally spaced.
     """
 
     def __init__(self, losses: np.ndarray, weights: np.ndarray):
@@ -42,12 +48,12 @@ class Course(tf.Module):
         self.table = tf.Variable(table, trainable=False, name="course")
 
     def __call__(self, loss: tf.Tensor, progress: tf.Tensor) -> tf.Tensor:
-        """Weights ``[n, G]``, 0 to 1; those of the last row of the table above its largest loss.
+        """Returns weights ``[n, G]``, 0 to 1. Above the largest loss, those of the largest loss.
 
         Args:
-            loss: ``[n, 1]``.
-            progress: share of the training that is done, 0 to 1, ``[n, 1]``. The function of epoch e of
-                E stands at (e + 1) / E; before 1 / E there is that of the first.
+            loss: ``[n, 1]``, in nats.
+            progress: completed share of the training, 0 to 1, ``[n, 1]``. The table's epoch e of E is
+                the function at (e + 1) / E; below 1 / E the first epoch's function is used.
         """
         epochs, points, _ = self.table.shape
         early, late, mix = _between(progress[:, 0] * epochs - 1, epochs)
@@ -63,9 +69,9 @@ class Course(tf.Module):
 
 
 def _between(place: tf.Tensor, count: int) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """The two neighbours of each place in a list of ``count``, and the second one's part ``[n, 1]``.
+    """Returns both neighbours of each place in a list of ``count``, and the second's share, ``[n, 1]``.
 
-    A place that is no number has neighbours all the same, and a part that is none.
+    A place that is NaN gets valid neighbours and a share of NaN.
     """
     place = tf.clip_by_value(place, 0.0, float(count - 1))
     low = tf.floor(tf.where(tf.math.is_nan(place), 0.0, place))

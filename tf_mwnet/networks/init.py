@@ -1,4 +1,4 @@
-"""What the networks share: seeds, initialisers, and batch norm as the papers have it."""
+"""Seeds, initialisers and batch norm of all networks, as in the papers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,16 @@ from tf_mwnet.networks.batch_norm import BatchNorm
 
 
 class Seeds:
-    """Calls return a new int seed each; the sequence depends on ``seed`` alone."""
+    """Returns a new int seed at each call, and makes layers that use one.
+
+    Examples:
+        >>> seeds = Seeds(0)
+        >>> seeds() != seeds(), Seeds(0)() == Seeds(0)()
+        (True, True)
+
+    Args:
+        seed: determines the whole sequence.
+    """
 
     def __init__(self, seed: int):
         self._generator = np.random.default_rng(seed)
@@ -20,13 +29,21 @@ class Seeds:
         return int(self._generator.integers(2**31 - 1))
 
     def he_normal(self) -> keras.initializers.Initializer:
-        """He et al. (ICCV 2015), fan in."""
+        """Returns He initialisation with fan in (He et al., ICCV 2015)."""
         return keras.initializers.HeNormal(seed=self())
 
     def conv(
         self, filters: int, size: int, strides: int = 1, use_bias: bool = False, **kwargs: Any
     ) -> keras.layers.Conv2D:
-        """A same-padded convolution with He initialisation."""
+        """Makes a same-padded convolution with He initialisation.
+
+        Args:
+            filters: output channels.
+            size: height and width of the kernel.
+            strides: of both axes.
+            use_bias: whether to add a bias.
+            **kwargs: further arguments of `keras.layers.Conv2D`.
+        """
         return keras.layers.Conv2D(
             filters,
             size,
@@ -38,11 +55,12 @@ class Seeds:
         )
 
     def dense(self, units: int, **kwargs: Any) -> keras.layers.Dense:
+        """Makes a dense layer with He initialisation."""
         return keras.layers.Dense(units, kernel_initializer=self.he_normal(), **kwargs)
 
 
 def batch_norm(synchronized: bool = False) -> keras.layers.BatchNormalization:
-    """Batch norm with the papers' momentum 0.9 and epsilon 1e-5 (Keras: 0.99 and 1e-3).
+    """Makes batch norm with the papers' momentum 0.9 and epsilon 1e-5 (Keras's are 0.99 and 1e-3).
 
     Args:
         synchronized: whether replicas share their batch statistics.

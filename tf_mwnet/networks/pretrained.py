@@ -18,16 +18,21 @@ from tf_mwnet.networks.init import Seeds
 from tf_mwnet.types import DataSpec
 
 WEIGHTS = "resnet50_weights_tf_dim_ordering_tf_kernels_notop.h5"
-# What the ImageNet weights were trained on: BGR, 0 to 255, these means taken off.
+# The ImageNet weights were trained on BGR images, 0 to 255, less these means.
 IMAGENET_BGR = np.array([103.939, 116.779, 123.68], np.float32)
 
 
 @keras.saving.register_keras_serializable(package="tf_mwnet")
 class ImageNetInput(layers.Layer):
-    """Turns images normalised by ``(x - mean) / std`` in RGB into what the ImageNet weights expect.
+    """Converts RGB images normalised by ``(x - mean) / std`` to the input of the ImageNet weights.
+
+    Examples:
+        >>> layer = ImageNetInput(mean=[125, 123, 114], std=[63, 62, 67])
+        >>> layer(tf.zeros([1, 32, 32, 3]))[0, 0, 0].numpy().round(1)  # blue, green, red
+        array([10.1,  6.2,  1.3], dtype=float32)
 
     Args:
-        mean, std: three numbers each, in units of 0 to 255.
+        mean, std: three numbers each, for pixels of 0 to 255.
     """
 
     def __init__(self, mean: Iterable[float], std: Iterable[float], **kwargs: Any):
@@ -48,20 +53,20 @@ class ImageNetInput(layers.Layer):
 def resnet50(
     spec: DataSpec, seed: int = 0, weights: str = "auto", synchronized: bool = False
 ) -> keras.Model:
-    """ResNet-50 (`keras.applications.ResNet50`), batch norm momentum 0.9, a new top layer.
+    """Builds ResNet-50 (`keras.applications.ResNet50`) with batch norm momentum 0.9 and a new top layer.
 
-    Its epsilon stays Keras's 1.001e-5, which the ImageNet weights were converted for.
+    Batch norm's epsilon remains Keras's 1.001e-5, for which the ImageNet weights were converted.
 
     Args:
         spec: RGB images of at least 32x32 pixels, 0 to 255.
-        seed: seed of the top layer; of all layers where no weights are loaded.
-        weights: "auto" takes the ImageNet weights where Keras has them on disk (in
-            ``~/.keras/models``) and random ones elsewhere, and says which; "none" is random; or a
-            path to a weights file.
+        seed: seed of the top layer, and of all layers if no weights are loaded.
+        weights: "auto" loads the ImageNet weights if Keras has them on disk (in ``~/.keras/models``),
+            else starts from random ones, and logs which. "none" starts from random ones. Otherwise the
+            path of a weights file.
         synchronized: see `init.batch_norm`.
 
     Raises:
-        UserError: the images are smaller or not RGB, or the weights file is not there.
+        UserError: the images are smaller or not RGB, or the weights file does not exist.
     """
     if spec.shape[-1] != 3 or min(spec.shape[:2]) < 32:
         raise UserError(f"resnet50 got images of {spec.shape}; allowed: RGB, at least 32x32 pixels")

@@ -1,4 +1,4 @@
-"""Residual networks: for 32x32 images, and ResNet-18 for large ones."""
+"""Residual networks: ResNet-32 and WRN-28-10 for 32x32 images, and ResNet-18 for large ones."""
 
 from __future__ import annotations
 
@@ -15,12 +15,16 @@ from tf_mwnet.types import DataSpec
 
 @keras.saving.register_keras_serializable(package="tf_mwnet")
 class PaddedShortcut(layers.Layer):
-    """Every second pixel, and zero channels on both sides: a shortcut without parameters.
+    """A shortcut without parameters: subsamples the pixels and adds channels of zeros on both sides.
 
     He et al. (CVPR 2016), option A.
 
+    Examples:
+        >>> PaddedShortcut(filters=32, strides=2)(tf.ones([1, 8, 8, 16])).shape
+        TensorShape([1, 4, 4, 32])
+
     Args:
-        filters: channels of the output, at least those of the input.
+        filters: output channels, at least those of the input.
         strides: step between the pixels that are kept.
     """
 
@@ -44,16 +48,16 @@ class PaddedShortcut(layers.Layer):
 def resnet32(
     spec: DataSpec, seed: int = 0, blocks: int = 5, width: int = 16, synchronized: bool = False
 ) -> keras.Model:
-    """ResNet-32 for CIFAR (He et al., CVPR 2016, section 4.2): 0.46 M parameters.
+    """Builds ResNet-32 for CIFAR (He et al., CVPR 2016, section 4.2): 0.46 M parameters.
 
-    Three stages of ``blocks`` basic blocks (``6 blocks + 2`` layers); parameter-free shortcuts.
+    Three stages of ``blocks`` basic blocks, ``6 blocks + 2`` layers, with parameter-free shortcuts.
 
     Args:
-        spec: images.
+        spec: the images.
         seed: seed of the initial values.
-        blocks: per stage; 5 gives ResNet-32, 3 ResNet-20, 1 ResNet-8.
-        width: filters of the first stage, doubled in each.
-        synchronized: see `batch_norm`.
+        blocks: blocks of a stage; 5 for ResNet-32, 3 for ResNet-20, 1 for ResNet-8.
+        width: filters of the first stage; each stage doubles them.
+        synchronized: see `init.batch_norm`.
     """
     seeds = Seeds(seed)
 
@@ -82,15 +86,15 @@ def wrn28_10(
     dropout: float = 0.0,
     synchronized: bool = False,
 ) -> keras.Model:
-    """WRN-28-10 (Zagoruyko and Komodakis, BMVC 2016): pre-activation, 36.5 M parameters.
+    """Builds WRN-28-10 (Zagoruyko and Komodakis, BMVC 2016): pre-activation, 36.5 M parameters.
 
     Args:
-        spec: images.
+        spec: the images.
         seed: seed of the initial values and of dropout.
-        blocks: per stage; the depth is ``6 blocks + 4``.
-        widen: factor on the widths 16, 32, 64.
-        dropout: rate between the two convolutions of a block, 0 to 1.
-        synchronized: see `batch_norm`.
+        blocks: blocks of a stage; the depth is ``6 blocks + 4``.
+        widen: factor on the widths 16, 32 and 64.
+        dropout: dropout rate between the two convolutions of a block, 0 to 1.
+        synchronized: see `init.batch_norm`.
     """
     seeds = Seeds(seed)
 
@@ -115,15 +119,19 @@ def wrn28_10(
 
 
 def resnet18(spec: DataSpec, seed: int = 0, width: int = 64, synchronized: bool = False) -> keras.Model:
-    """ResNet-18 for large images (He et al., CVPR 2016, table 1): 11.2 M parameters, random start.
+    """Builds ResNet-18 for large images (He et al., CVPR 2016, table 1): 11.2 M parameters.
 
-    A 7x7 convolution and max-pooling, four stages of two basic blocks, 1x1 projections (option B).
+    A 7x7 convolution and max-pooling, four stages of two basic blocks, 1x1 projections (option B). The
+    initial values are random.
 
     Args:
         spec: images of at least 32x32 pixels.
         seed: seed of the initial values.
-        width: filters of the first stage, doubled in each.
-        synchronized: see `batch_norm`.
+        width: filters of the first stage; each stage doubles them.
+        synchronized: see `init.batch_norm`.
+
+    Raises:
+        UserError: the images are smaller.
     """
     if min(spec.shape[:2]) < 32:
         raise UserError(f"resnet18 got images of {spec.shape}; allowed: at least 32x32 pixels")

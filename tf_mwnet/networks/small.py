@@ -16,16 +16,16 @@ def small_cnn(
     filters: tuple[int, ...] = (16, 32, 32),
     synchronized: bool = False,
 ) -> keras.Model:
-    """3x3 convolutions with batch norm, global average pooling, one dense layer.
+    """Builds 3x3 convolutions with batch norm, global average pooling and one dense layer.
 
-    2x2 max-pooling follows each convolution as long as more than 4 pixels are left. Averaging at
-    the end keeps it from learning wrong labels by heart as fast as a dense layer would.
+    2x2 max-pooling follows each convolution while the image has more than 4 pixels a side. With global
+    pooling the network memorises wrong labels more slowly than with a large dense layer.
 
     Args:
-        spec: images.
+        spec: the images.
         seed: seed of the initial values.
-        filters: of each convolution.
-        synchronized: see `batch_norm`.
+        filters: filters of each convolution.
+        synchronized: see `init.batch_norm`.
     """
     seeds = Seeds(seed)
     layers = [keras.Input(spec.shape)]
@@ -40,11 +40,16 @@ def small_cnn(
 
 
 def lenet(spec: DataSpec, seed: int = 0) -> keras.Model:
-    """LeNet-5 (LeCun et al., 1998) with ReLU and max-pooling: 6 and 16 filters of 5x5, 120, 84.
+    """Builds LeNet-5 (LeCun et al., 1998) with ReLU and max-pooling.
+
+    Two 5x5 convolutions of 6 and 16 filters, and dense layers of 120 and 84.
 
     Args:
         spec: images of at least 12x12 pixels.
         seed: seed of the initial values.
+
+    Raises:
+        UserError: the images are smaller.
     """
     if min(spec.shape[:2]) < 12:
         raise UserError(f"lenet got images of {spec.shape}; allowed: at least 12x12 pixels")
@@ -64,7 +69,12 @@ def lenet(spec: DataSpec, seed: int = 0) -> keras.Model:
 
 @keras.saving.register_keras_serializable(package="tf_mwnet")
 class SigmoidLogits(keras.layers.Layer):
-    """One output z as the logits ``[0, z]`` of two classes: their softmax is sigmoid(z)."""
+    """Converts one output z to the logits ``[0, z]`` of two classes, whose softmax is sigmoid(z).
+
+    Examples:
+        >>> SigmoidLogits()(tf.constant([[2.0]])).numpy().tolist()
+        [[0.0, 2.0]]
+    """
 
     def call(self, z: tf.Tensor) -> tf.Tensor:
         return keras.ops.pad(z, [[0, 0], [1, 0]])
@@ -74,14 +84,17 @@ class SigmoidLogits(keras.layers.Layer):
 
 
 def lenet_sigmoid(spec: DataSpec, seed: int = 0) -> keras.Model:
-    """The LeNet of L2RW's released MNIST code, for two classes and with one sigmoid output.
+    """Builds the LeNet of L2RW's released MNIST code, for two classes, with one sigmoid output.
 
-    5x5 convolutions of 16, 32 and 64 filters, each with 3x3 max-pooling of stride 2, and a hidden
-    layer of 100 (Ren et al., ICML 2018, section 4.1).
+    5x5 convolutions of 16, 32 and 64 filters, each with 3x3 max-pooling of stride 2, and a dense layer
+    of 100 (Ren et al., ICML 2018, section 4.1).
 
     Args:
         spec: images of two classes.
         seed: seed of the initial values.
+
+    Raises:
+        UserError: there are more or fewer than two classes.
     """
     if spec.num_classes != 2:
         raise UserError(f"lenet_sigmoid got {spec.num_classes} classes; allowed: 2")
@@ -95,10 +108,10 @@ def lenet_sigmoid(spec: DataSpec, seed: int = 0) -> keras.Model:
 
 
 def mlp(spec: DataSpec, seed: int = 0, hidden: tuple[int, ...] = (256,)) -> keras.Model:
-    """A multi-layer perceptron with ReLU on the flattened input.
+    """Builds a multi-layer perceptron with ReLU on the flattened input.
 
     Args:
-        spec: any input shape.
+        spec: inputs of any shape.
         seed: seed of the initial values.
         hidden: sizes of the hidden layers.
     """

@@ -1,4 +1,4 @@
-"""A weight function loaded from a SavedModel."""
+"""Loads a weight function from a SavedModel."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ CARD = "model_card.json"
 
 
 def version_folder(path: str | pathlib.Path) -> pathlib.Path:
-    """``path`` itself if it is a SavedModel, else its highest numbered version.
+    """Returns ``path`` if it is a SavedModel, else its subfolder with the highest version number.
 
     Raises:
         UserError: there is neither.
@@ -31,16 +31,30 @@ def version_folder(path: str | pathlib.Path) -> pathlib.Path:
 
 
 class WeightFunction:
-    """Loss ``[n]`` float32 -> weight ``[n]`` float32, from a SavedModel's ``serving_default``.
+    """A weight function from a SavedModel: maps losses ``[n]`` to weights ``[n]``, both float32.
 
     With G > 1 groups of classes the weights are ``[n, G]``.
 
+    Examples:
+        From the root of the repository, which has some weight nets:
+
+        >>> function = WeightFunction("saved_models/digits_flip2")
+        >>> function(tf.constant([0.0, 1.0, 5.0])).shape, function.groups
+        (TensorShape([3]), 1)
+
+    Args:
+        path: a SavedModel, or a folder of numbered versions, of which the newest is loaded.
+
     Attributes:
-        path: the version folder.
+        path: the version's folder.
         groups: G.
-        has_course: whether the file has the function over its training, see `course.Course`.
-        card: the model card's content, empty without one.
-        normalised: whether training divided the weights by their batch sum.
+        has_course: whether the file has the function over the course of its training, see
+            `course.Course`.
+        card: the model card; empty if there is none.
+        normalised: whether training divided the weights by their sum over the batch.
+
+    Raises:
+        UserError: there is no SavedModel, it is damaged, or it has another signature.
     """
 
     def __init__(self, path: str | pathlib.Path):
@@ -49,7 +63,7 @@ class WeightFunction:
             loaded = tf.saved_model.load(str(self.path))
             card = self.path / CARD
             self.card = json.loads(card.read_text()) if card.is_file() else {}
-        except Exception as error:  # damaged files fail in many ways, all of which mean the same
+        except Exception as error:  # damaged files raise many types
             reason = str(error).splitlines()[0]
             raise UserError(f"weight net '{self.path}' can not be loaded: {reason}") from error
         self._keep = loaded
@@ -79,12 +93,13 @@ class WeightFunction:
         self.groups = int(signature[1][1].shape[1])
 
     def __call__(self, loss: tf.Tensor, progress: tf.Tensor | None = None) -> tf.Tensor:
-        """Weights of losses.
+        """Returns the weights of losses.
 
         Args:
-            loss: ``[n]``.
-            progress: share of a training that is done, 0 to 1, a scalar: the function as it was at that
-                point of its own, where the file has its course. None: as it was at the end.
+            loss: ``[n]``, in nats.
+            progress: completed share of the training, a scalar, 0 to 1: returns the weights of the same
+                point in the function's own training, if the file has its course. None, or without a
+                course: returns those of its end.
         """
         loss = loss[:, None]
         if progress is None or not self.has_course:

@@ -1,4 +1,4 @@
-"""The weight net: loss -> weight."""
+"""The weight net, which maps a loss to a weight."""
 
 from __future__ import annotations
 
@@ -13,20 +13,25 @@ from tf_mwnet.networks.init import Seeds
 def weight_net(
     hidden: Sequence[int] = (100,), seed: int = 0, dtype: str | None = None, outputs: int = 1
 ) -> keras.Sequential:
-    """An MLP ``[B, 1] -> [B, outputs]``: ReLU hidden layers, sigmoid output in (0, 1).
+    """Builds an MLP ``[B, 1] -> [B, outputs]`` with ReLU hidden layers and outputs in (0, 1).
 
-    Meta-Weight-Net, section 3.2 (one hidden layer of 100) and table 5 (other shapes). Kernels and
-    biases start uniform in +-1/sqrt(fan in), as in the authors' code: biases that differ place the
-    ReLUs' kinks along the loss axis, without which V could only be monotone at the start.
+    Meta-Weight-Net, section 3.2 (one hidden layer of 100) and table 5 (other shapes). Kernels and biases
+    are initialised uniformly in +-1/sqrt(fan in), as in the authors' code. Different biases spread the
+    ReLUs' kinks along the loss axis; without them the initial function could only be monotone.
+
+    Examples:
+        >>> net = weight_net(hidden=(100,), seed=0)
+        >>> net.count_params(), net.output_shape
+        (301, (None, 1))
 
     Args:
-        hidden: hidden layer sizes, each positive; may be empty.
+        hidden: sizes of the hidden layers, each at least 1; may be empty.
         seed: seed of the initial values.
-        dtype: "float32" or "float64"; by default Keras's floatx, also under mixed precision.
+        dtype: "float32" or "float64"; Keras's floatx by default, also under mixed precision.
         outputs: 1, or one for each group of classes.
 
     Raises:
-        UserError: a hidden size is not positive.
+        UserError: a hidden size is below 1.
     """
     if any(int(h) < 1 for h in hidden):
         raise UserError(f"weight net hidden sizes are {tuple(hidden)}; allowed: positive integers")
