@@ -11,6 +11,7 @@ from typing import Any
 from tf_mwnet import methods
 from tf_mwnet.data.cache import CACHES
 from tf_mwnet.errors import UserError, check_range, choose
+from tf_mwnet.files import read_json
 from tf_mwnet.losses import LOSSES
 from tf_mwnet.methods import METHODS, options
 from tf_mwnet.model.meta_scope import SCOPES, SPEEDS
@@ -279,18 +280,6 @@ def differences(config: Experiment, saved: Mapping[str, Any]) -> list[str]:
         for k, v in now.items()
         if k not in ABOUT_THE_FOLDER + ABOUT_THE_MACHINES and before[k] != v
     ]
-
-
-def read_json(path: pathlib.Path) -> dict[str, Any]:
-    """Reads a JSON object from a file.
-
-    Raises:
-        UserError: the file is damaged.
-    """
-    try:
-        return json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise UserError(f"'{path}' can not be read: {error}; allowed: the file a run wrote") from error
 
 
 def saved_experiment(path: pathlib.Path) -> Experiment:

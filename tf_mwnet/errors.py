@@ -1,4 +1,4 @@
-"""What ends a command: input that a person can put right, and what else stops a run."""
+"""Errors that end a command: bad input, and what else stops a run."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ T = TypeVar("T")
 
 
 class UserError(ValueError):
-    """A bad value from the user; the message names it and what is allowed.
+    """Bad input from the user; the message names the bad value and what is allowed.
 
     The command line prints the message as one line and exits with code 2.
     """
@@ -21,18 +21,19 @@ class NotANumber(RuntimeError):
 
 
 class Interrupted(KeyboardInterrupt):
-    """The run was asked to stop; ``signal`` says how."""
+    """The run was asked to stop; ``signal`` is the signal's number."""
 
-    def __init__(self, number: int, message: str):
+    def __init__(self, number: int, message: str) -> None:
         super().__init__(message)
         self.signal = number
 
 
 class WorkerLost(RuntimeError):
-    """Another worker ended or does not answer; the message says what can be done."""
+    """Another worker ended or does not answer; the message says how to go on."""
 
 
 def quoted(names: Iterable[object]) -> str:
+    """Joins names with commas, for a message."""
     return ", ".join(str(n) for n in names)
 
 
@@ -40,12 +41,12 @@ def choose(kind: str, name: str, table: Mapping[str, T]) -> T:
     """Returns ``table[name]``.
 
     Args:
-        kind: what is chosen, for the message ("method", "network").
-        name: the name asked for.
-        table: names and what they stand for.
+        kind: what the names are, for the message ("method", "network").
+        name: the requested name.
+        table: name -> value.
 
     Raises:
-        UserError: ``name`` is not in ``table``; the message lists the names that are.
+        UserError: ``name`` is not in ``table``; the message lists its names and suggests a close one.
     """
     if name in table:
         return table[name]
@@ -55,7 +56,7 @@ def choose(kind: str, name: str, table: Mapping[str, T]) -> T:
 
 
 def integers(name: str, texts: Sequence[str]) -> list[int]:
-    """Numbers from a list of texts; raises ``UserError`` where one is none."""
+    """Converts texts to integers; raises ``UserError`` if one is not an integer."""
     try:
         return [int(text) for text in texts]
     except ValueError:

@@ -1,10 +1,11 @@
-"""Files and folders that are whole or not there at all."""
+"""Files and folders that are complete or not there at all, and reading them."""
 
 from __future__ import annotations
 
 import contextlib
 import csv
 import fcntl
+import json
 import os
 import pathlib
 import shutil
@@ -17,12 +18,12 @@ import numpy as np
 from tf_mwnet.errors import UserError
 
 
-def write_atomically(path: pathlib.Path, write: Callable[[IO], None], mode: str = "wb") -> None:
-    """Writes a file beside ``path`` and renames it, so that a killed process leaves no half file.
+def write_atomically(path: pathlib.Path, write: Callable[[IO[Any]], object], mode: str = "wb") -> None:
+    """Writes a temporary file and renames it, so that a killed process leaves no partial file.
 
     Args:
-        path: the file to write or replace; its folder exists.
-        write: writes the content to the open file.
+        path: the file to write or replace, in an existing folder.
+        write: writes the content to the open file; what it returns is ignored.
         mode: "w" or "wb".
     """
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
@@ -38,11 +39,11 @@ def write_atomically(path: pathlib.Path, write: Callable[[IO], None], mode: str 
 
 @contextlib.contextmanager
 def new_folder(path: pathlib.Path, prefix: str = "") -> Iterator[pathlib.Path]:
-    """A folder to write into, beside ``path``; renamed to it at the end, or removed if that fails.
+    """Yields a temporary folder next to ``path``; renames it at the end, or removes it on an error.
 
     Args:
-        path: what it will be: not there yet, or an empty folder.
-        prefix: of its name until then; a killed process leaves it. By default of ``path``'s name.
+        path: its final place: nothing, or an empty folder.
+        prefix: of its temporary name, which a killed process leaves behind; by default from ``path``.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = pathlib.Path(tempfile.mkdtemp(dir=path.parent, prefix=prefix or f".{path.name}."))
@@ -57,14 +58,14 @@ def new_folder(path: pathlib.Path, prefix: str = "") -> Iterator[pathlib.Path]:
 
 @contextlib.contextmanager
 def locked(folder: pathlib.Path, wait: bool) -> Iterator[None]:
-    """Keeps other processes that ask for it out of a folder, which is made.
+    """Locks a folder against other processes that lock it; creates it if needed.
 
     Args:
-        folder: where the file ``.lock`` lies.
-        wait: until it is free.
+        folder: it gets the file ``.lock``.
+        wait: whether to wait until the lock is free.
 
     Raises:
-        BlockingIOError: it is not free, and ``wait`` is False.
+        BlockingIOError: the lock is taken, and ``wait`` is False.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with open(folder / ".lock", "w") as file:
@@ -75,7 +76,7 @@ def locked(folder: pathlib.Path, wait: bool) -> Iterator[None]:
 def write_csv(
     path: pathlib.Path, rows: Iterable[Mapping[str, Any]], columns: Sequence[str], digits: int = 6
 ) -> None:
-    """Writes rows as CSV, atomically; the folder is made.
+    """Writes rows as CSV, atomically; creates the folder if needed.
 
     Args:
         path: the file.
@@ -84,7 +85,7 @@ def write_csv(
         digits: significant digits of floats.
     """
 
-    def write(file):
+    def write(file: IO[str]) -> None:
         writer = csv.DictWriter(file, columns, extrasaction="ignore", lineterminator="\n")
         writer.writeheader()
         for row in rows:
@@ -96,11 +97,11 @@ def write_csv(
 
 
 def load_arrays(path: pathlib.Path, names: Sequence[str] | None = None) -> dict[str, np.ndarray]:
-    """The arrays of a ``.npz`` file that a run wrote.
+    """Reads arrays from a ``.npz`` file that a run wrote.
 
     Args:
         path: the file.
-        names: of those to read, as far as they are there; by default all.
+        names: of the arrays to read, if they are there; by default all.
 
     Raises:
         UserError: the file is missing or damaged.
@@ -110,3 +111,15 @@ def load_arrays(path: pathlib.Path, names: Sequence[str] | None = None) -> dict[
             return {k: arrays[k] for k in arrays.files if names is None or k in names}
     except Exception as error:  # zip and header errors of a damaged file
         raise UserError(f"'{path}' can not be read; allowed: as the run wrote it") from error
+
+
+def read_json(path: pathlib.Path) -> dict[str, Any]:
+    """Reads a JSON object from a file.
+
+    Raises:
+        UserError: the file is damaged.
+    """
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise UserError(f"'{path}' can not be read: {error}; allowed: the file a run wrote") from error

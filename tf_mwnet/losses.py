@@ -1,4 +1,4 @@
-"""Per-example losses: pure functions of logits ``[B, K]`` and labels, not reduced."""
+"""Losses per example: pure functions of logits ``[B, K]`` and labels, not reduced."""
 
 from __future__ import annotations
 
@@ -19,38 +19,43 @@ def claim_symmetric(loss: Loss) -> Loss:
     (RMNW-Net, Theorem 1). The claim is checked where the loss meets a classifier, see
     `check_symmetry`.
     """
-    loss.symmetric = True
+    loss.__dict__["symmetric"] = True
     return loss
 
 
 def check_symmetry(loss: Loss, num_classes: int) -> None:
-    """Raises ``UserError`` where a loss that claims to be symmetric is not, for K classes."""
+    """Raises ``UserError`` if a loss that claims to be symmetric is not, for K classes."""
     if not getattr(loss, "symmetric", False):
         return
     logits = np.random.default_rng(0).normal(0, 3, (16, num_classes))
     each = [loss(tf.constant(logits), tf.fill([16], k)) for k in range(num_classes)]
     sums = tf.add_n(each).numpy()
     if not np.ptp(sums) < 1e-6 * np.abs(sums).max():
+        name = getattr(loss, "__name__", loss)
         raise UserError(
-            f"meta_loss '{loss.__name__}' claims to be symmetric, but its sum over {num_classes} labels"
+            f"meta_loss '{name}' claims to be symmetric, but its sum over {num_classes} labels"
             f" goes from {sums.min():.4g} to {sums.max():.4g}; allowed: a constant sum, or no claim"
         )
 
 
 def full_precision(logits: tf.Tensor) -> tf.Tensor:
-    """float16 and bfloat16 become float32; float32 and float64 stay."""
+    """Converts float16 and bfloat16 to float32; keeps float32 and float64."""
     return tf.cast(logits, tf.float32) if logits.dtype.size < 4 else logits
 
 
 def cross_entropy(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
-    """``-sum_k y_k log softmax(z)_k``.
+    """Computes ``-sum_k y_k log softmax(z)_k``.
 
     Args:
         logits: float ``[B, K]``.
         labels: integer ``[B]`` or ``[B, 1]`` in 0..K-1, or class probabilities ``[B, K]``.
 
     Returns:
-        float ``[B]``, at least float32.
+        float ``[B]`` in nats, at least float32.
+
+    Example:
+        >>> float(cross_entropy(tf.zeros([1, 4]), tf.constant([2]))[0])  # log 4
+        1.3862943649291992
     """
     logits = full_precision(logits)
     if are_dense(labels, logits):
@@ -61,12 +66,12 @@ def cross_entropy(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
 
 
 def are_dense(labels: tf.Tensor, logits: tf.Tensor) -> bool:
-    """Whether labels are class probabilities ``[B, K]`` and not integers ``[B]`` or ``[B, 1]``."""
+    """Tells class probabilities ``[B, K]`` from integer labels ``[B]`` or ``[B, 1]``."""
     return labels.shape.rank == 2 and labels.shape[-1] == logits.shape[-1] and logits.shape[-1] != 1
 
 
 def one_hot(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
-    """Labels as ``[B, K]`` of the logits' type."""
+    """Converts labels to ``[B, K]`` of the logits' type."""
     if are_dense(labels, logits):
         return tf.cast(labels, logits.dtype)
     labels = tf.reshape(tf.cast(labels, tf.int32), [-1])
@@ -75,7 +80,7 @@ def one_hot(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
 
 @claim_symmetric
 def mean_absolute_error(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
-    """``sum_k |u_k - y_k|``, u = softmax(z); for an integer label ``2 (1 - u_y)``; 0 to 2.
+    """Computes ``sum_k |u_k - y_k|``, u = softmax(z): ``2 (1 - u_y)`` for an integer label; 0 to 2.
 
     Symmetric: summed over all labels it is 2 (K - 1). Ghosh et al. (AAAI 2017); RMNW-Net, section 4.
     """
@@ -84,16 +89,17 @@ def mean_absolute_error(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
 
 
 def generalised_cross_entropy(logits: tf.Tensor, labels: tf.Tensor, q: float = 0.7) -> tf.Tensor:
-    """``(1 - u_y^q) / q`` (Zhang and Sabuncu, NeurIPS 2018, eq. 6): cross-entropy for q -> 0."""
+    """Computes ``(1 - u_y^q) / q`` (Zhang and Sabuncu, NeurIPS 2018, eq. 6): cross-entropy as q -> 0."""
     return (1 - tf.exp(-q * cross_entropy(logits, labels))) / q
 
 
 def symmetric_cross_entropy(
     logits: tf.Tensor, labels: tf.Tensor, alpha: float = 0.1, beta: float = 1.0
 ) -> tf.Tensor:
-    """``alpha CE + beta RCE``, RCE = ``-sum_k u_k log y_k`` with log 0 = -4 (Wang et al., ICCV 2019).
+    """Computes ``alpha CE + beta RCE`` (Wang et al., ICCV 2019).
 
-    Only its second part is symmetric in the sense of `SYMMETRIC`.
+    RCE is the reverse cross-entropy ``-sum_k u_k log y_k`` with log 0 = -4. Only this part
+    is symmetric in the sense of `claim_symmetric`.
     """
     logits = full_precision(logits)
     reverse = 4 * (1 - tf.reduce_sum(tf.nn.softmax(logits) * one_hot(labels, logits), axis=-1))
@@ -102,23 +108,23 @@ def symmetric_cross_entropy(
 
 @claim_symmetric
 def normalised_cross_entropy(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
-    """``log u_y / sum_k log u_k`` (Ma et al., ICML 2020, eq. 5); 0 to 1, symmetric with sum 1."""
+    """Computes ``log u_y / sum_k log u_k``, 0 to 1 (Ma et al., ICML 2020, eq. 5). Symmetric: sum 1."""
     log = tf.nn.log_softmax(full_precision(logits))
     return tf.reduce_sum(one_hot(labels, log) * log, axis=-1) / tf.reduce_sum(log, axis=-1)
 
 
 def focal(logits: tf.Tensor, labels: tf.Tensor, gamma: float = 2.0) -> tf.Tensor:
-    """``-(1 - u_y)^gamma log u_y`` (Lin et al., ICCV 2017, eq. 4)."""
-    given = cross_entropy(logits, labels)
+    """Computes ``-(1 - u_y)^gamma log u_y`` (Lin et al., ICCV 2017, eq. 4)."""
+    loss = cross_entropy(logits, labels)
     # 1 - exp(-l) without cancellation; the tiny floor keeps the power's slope finite at l = 0.
-    wrong = tf.maximum(-tf.math.expm1(-given), 1e-12)
-    return wrong**gamma * given
+    rest = tf.maximum(-tf.math.expm1(-loss), 1e-12)
+    return rest**gamma * loss
 
 
 def bootstrap_soft(logits: tf.Tensor, labels: tf.Tensor, beta: float = 0.95) -> tf.Tensor:
-    """``-sum_k (beta y_k + (1 - beta) u_k) log u_k`` (Reed et al., 2015, eq. 6).
+    """Computes ``-sum_k (beta y_k + (1 - beta) u_k) log u_k`` (Reed et al., 2015, eq. 6).
 
-    The prediction u in the target is differentiated too: an entropy penalty beside cross-entropy.
+    The prediction u in the target is differentiated too, which adds an entropy penalty.
     """
     logits = full_precision(logits)
     log = tf.nn.log_softmax(logits)
@@ -126,14 +132,14 @@ def bootstrap_soft(logits: tf.Tensor, labels: tf.Tensor, beta: float = 0.95) -> 
 
 
 def bootstrap_hard(logits: tf.Tensor, labels: tf.Tensor, beta: float = 0.8) -> tf.Tensor:
-    """``-sum_k (beta y_k + (1 - beta) z_k) log u_k``, z the predicted class (Reed et al., eq. 7)."""
+    """Computes ``-sum_k (beta y_k + (1 - beta) z_k) log u_k``, z the prediction (Reed et al., eq. 7)."""
     logits = full_precision(logits)
-    predicted = cross_entropy(logits, tf.argmax(logits, axis=-1))
-    return beta * cross_entropy(logits, labels) + (1 - beta) * predicted
+    of_predicted = cross_entropy(logits, tf.argmax(logits, axis=-1))
+    return beta * cross_entropy(logits, labels) + (1 - beta) * of_predicted
 
 
 def forward_corrected(logits: tf.Tensor, labels: tf.Tensor, log_transition: tf.Tensor) -> tf.Tensor:
-    """``-log sum_k u_k T[k, y]``: cross-entropy of the noisy labels that T makes of the prediction.
+    """Computes ``-log sum_k u_k T[k, y]``, the cross-entropy of the prediction corrupted by T.
 
     Args:
         logits: ``[B, K]``.
@@ -145,7 +151,7 @@ def forward_corrected(logits: tf.Tensor, labels: tf.Tensor, log_transition: tf.T
     return -tf.reduce_sum(one_hot(labels, noisy) * noisy, axis=-1)
 
 
-# Losses of a meta example by name: logits [B, K], labels -> [B].
+# Meta losses by name: logits [B, K], labels -> [B].
 LOSSES: dict[str, Loss] = {
     "cross_entropy": cross_entropy,
     "mae": mean_absolute_error,
@@ -153,4 +159,3 @@ LOSSES: dict[str, Loss] = {
     "sce": symmetric_cross_entropy,
     "nce": normalised_cross_entropy,
 }
-SYMMETRIC = tuple(name for name, loss in LOSSES.items() if getattr(loss, "symmetric", False))

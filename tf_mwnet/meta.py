@@ -22,14 +22,14 @@ from tf_mwnet import replicas
 
 
 def dense(gradients: Sequence, variables: Sequence[tf.Variable]) -> list[tf.Tensor]:
-    """Gradients as dense tensors: zeros for None, sums for IndexedSlices."""
+    """Converts gradients to dense tensors: zeros for None, sums for IndexedSlices."""
     return [
         tf.zeros_like(v) if g is None else tf.convert_to_tensor(g)
         for g, v in zip(gradients, variables, strict=True)
     ]
 
 
-def _scalar(value: tf.Tensor | float, dtype) -> tf.Tensor:
+def _scalar(value: tf.Tensor | float, dtype: tf.DType) -> tf.Tensor:
     # tf.cast would round a Python float to single precision on its way to double.
     return tf.cast(value, dtype) if hasattr(value, "dtype") else tf.constant(value, dtype)
 
@@ -44,7 +44,7 @@ def weight_gradient(
     meta_scale: tf.Tensor | float = 1.0,
     virtual_step: bool = True,
 ) -> tuple[tf.Tensor, tf.Tensor, list[tf.Tensor], list[tf.Tensor]]:
-    """Gradient of the meta loss with respect to the example weights.
+    """Computes the gradient of the meta loss with respect to the example weights.
 
     On several replicas every argument is this replica's share; the virtual gradient and the
     gradient at the virtual parameters are summed over replicas.
@@ -58,12 +58,12 @@ def weight_gradient(
         meta_loss: maps virtual parameters to this replica's share of the mean meta loss, a scalar.
         loss_scale: factor that keeps half-precision training gradients in range.
         meta_scale: the same for the meta gradient; the result is multiplied by it.
-        virtual_step: if False, the meta gradient is taken at ``parameters``: right where the weights
-            are 0. The virtual gradient is then not needed, and a traced step leaves it out.
+        virtual_step: if False, the meta gradient is taken at ``parameters``, which is exact where the
+            weights are 0. The virtual gradient is then not needed, and a traced step leaves it out.
 
     Returns:
-        ``(meta_scale * G, L, w_hat, g)``: shape of ``weights``; a scalar, this replica's share; two
-        lists shaped like ``parameters``, the second what ``loss_gradient(weights)`` gave.
+        ``(meta_scale * G, L, w_hat, g)``: the shape of ``weights``; a scalar, this replica's share; and
+        two lists shaped like ``parameters``, g being ``loss_gradient(weights)``.
     """
     with tf.GradientTape(watch_accessed_variables=False) as outer:
         outer.watch(weights)

@@ -1,32 +1,38 @@
-"""The papers' optimizers: L2 that is added to the gradient, and momentum apart from the step size."""
+"""Optimizers as in PyTorch: L2 is added to the gradient, and the step size is outside the momentum."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import keras
 import tensorflow as tf
 
 
-class CoupledL2:
+class CoupledL2(keras.optimizers.Optimizer):
     """Adds ``l2 * w`` to the gradient before anything else (PyTorch's ``weight_decay``).
 
-    Keras's own ``weight_decay`` is decoupled: it bypasses momentum and preconditioning. Variables
-    named to ``exclude_from_weight_decay`` are left out; by default none is, batch norm and biases
-    included, as in the papers' code.
+    Keras's own ``weight_decay`` is decoupled: it bypasses momentum and preconditioning. By default all
+    variables decay, batch norm and biases included, as in the papers' code; pass others to
+    ``exclude_from_weight_decay``.
     """
 
     l2: float
 
-    def update_step(self, gradient, variable, learning_rate):
+    def update_step(
+        self, gradient: tf.Tensor, variable: keras.Variable, learning_rate: tf.Tensor
+    ) -> None:
         if self.l2 and self._use_weight_decay(variable):
             gradient = tf.convert_to_tensor(gradient) + self.l2 * tf.convert_to_tensor(variable)
         super().update_step(gradient, variable, learning_rate)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return super().get_config() | {"l2": self.l2}
 
 
 class _Momentum(keras.optimizers.SGD):
-    def update_step(self, gradient, variable, learning_rate):
+    def update_step(
+        self, gradient: tf.Tensor, variable: keras.Variable, learning_rate: tf.Tensor
+    ) -> None:
         learning_rate = tf.cast(learning_rate, variable.dtype)
         gradient = tf.cast(tf.convert_to_tensor(gradient), variable.dtype)
         if self.momentum == 0:
@@ -41,10 +47,10 @@ class _Momentum(keras.optimizers.SGD):
 
 @keras.saving.register_keras_serializable(package="tf_mwnet")
 class SGD(CoupledL2, _Momentum):
-    """``v <- m v + (g + l2 w)``; ``w <- w - lr v`` (with Nesterov: ``w - lr (g + l2 w + m v)``).
+    """SGD: ``v <- m v + (g + l2 w)``; ``w <- w - lr v`` (Nesterov: ``w <- w - lr (g + l2 w + m v)``).
 
-    The step size is applied outside the velocity, so that a drop of the learning rate acts at once;
-    Keras's SGD folds it into the velocity. This is the SGD of all the papers here.
+    The step size is applied outside the velocity, as in PyTorch, so that a drop of the learning rate
+    acts at once. Keras's SGD folds it into the velocity.
 
     Args:
         learning_rate: float or schedule.
@@ -52,9 +58,19 @@ class SGD(CoupledL2, _Momentum):
         nesterov: see above.
         l2: coupled L2 coefficient, not negative.
         **kwargs: as for `keras.optimizers.SGD`.
+
+    Example:
+        >>> tf_mwnet.optimizers.SGD(0.1, momentum=0.9, l2=5e-4)
     """
 
-    def __init__(self, learning_rate=0.1, momentum=0.0, nesterov=False, l2=0.0, **kwargs):
+    def __init__(
+        self,
+        learning_rate: float | keras.optimizers.schedules.LearningRateSchedule = 0.1,
+        momentum: float = 0.0,
+        nesterov: bool = False,
+        l2: float = 0.0,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(learning_rate, momentum=momentum, nesterov=nesterov, **kwargs)
         self.l2 = float(l2)
 
@@ -66,9 +82,16 @@ class Adam(CoupledL2, keras.optimizers.Adam):
     Args:
         learning_rate: float or schedule.
         l2: coupled L2 coefficient, not negative.
-        **kwargs: as for `keras.optimizers.Adam`; epsilon is 1e-8, as in the authors' code.
+        epsilon: added to the root of the second moment; 1e-8 as in PyTorch.
+        **kwargs: as for `keras.optimizers.Adam`.
     """
 
-    def __init__(self, learning_rate=1e-3, l2=0.0, epsilon=1e-8, **kwargs):
+    def __init__(
+        self,
+        learning_rate: float | keras.optimizers.schedules.LearningRateSchedule = 1e-3,
+        l2: float = 0.0,
+        epsilon: float = 1e-8,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(learning_rate, epsilon=epsilon, **kwargs)
         self.l2 = float(l2)

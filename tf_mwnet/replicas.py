@@ -1,17 +1,21 @@
-"""Sums over the global batch, whether it lies on one replica or on several."""
+"""Sums over the global batch, on one replica or several."""
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import tensorflow as tf
+
+Tensors = TypeVar("Tensors", tf.Tensor, list[tf.Tensor])
 
 
 def count() -> int:
-    """Replicas in sync (1 without a distribution strategy)."""
+    """Counts the replicas in sync (1 without a distribution strategy)."""
     return tf.distribute.get_strategy().num_replicas_in_sync
 
 
-def all_sum(value):
-    """Sum of ``value`` (a tensor or a list of tensors) over all replicas; differentiable."""
+def all_sum(value: Tensors) -> Tensors:
+    """Sums a tensor, or each of a list of tensors, over all replicas; differentiable."""
     context = tf.distribute.get_replica_context()
     if context is None or context.num_replicas_in_sync == 1:
         return value
@@ -19,11 +23,11 @@ def all_sum(value):
 
 
 def gather(value: tf.Tensor) -> tf.Tensor:
-    """``value`` ``[b, ...]`` of all replicas, ``[B, ...]``; not differentiable."""
+    """Concatenates the values ``[b, ...]`` of all replicas to ``[B, ...]``; not differentiable."""
     context = tf.distribute.get_replica_context()
     if context is None or context.num_replicas_in_sync == 1:
         return value
-    # By a sum of padded parts: TensorFlow's all_gather fails where a worker has one replica.
+    # As a sum of padded parts: TensorFlow's all_gather fails if a worker has one replica.
     number, size = context.replica_id_in_sync_group, tf.shape(value)[0]
     sizes = all_sum(size * tf.one_hot(number, context.num_replicas_in_sync, dtype=size.dtype))
     before = tf.reduce_sum(sizes[:number])
@@ -31,6 +35,6 @@ def gather(value: tf.Tensor) -> tf.Tensor:
     return all_sum(tf.pad(value, [[before, after]] + [[0, 0]] * (value.shape.rank - 1)))
 
 
-def batch_size(batch_tensor: tf.Tensor, dtype=tf.float32) -> tf.Tensor:
-    """Number of examples in the global batch, as a scalar of ``dtype``."""
+def batch_size(batch_tensor: tf.Tensor, dtype: tf.DType = tf.float32) -> tf.Tensor:
+    """Counts the examples of the global batch, as a scalar of ``dtype``."""
     return all_sum(tf.cast(tf.shape(batch_tensor)[0], dtype))

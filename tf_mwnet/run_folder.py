@@ -1,4 +1,4 @@
-"""A run's folder: what may be written where, and what a resumed run must find."""
+"""The folder of a run: what may be written into it, what a resumed run checks, how it is read."""
 
 from __future__ import annotations
 
@@ -7,17 +7,18 @@ import json
 import pathlib
 import shutil
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
-from tf_mwnet.config import CONFIG, Experiment, differences, read_json, saved_experiment
+from tf_mwnet.config import CONFIG, Experiment, differences, saved_experiment
 from tf_mwnet.data import realised_matrix
 from tf_mwnet.errors import UserError
-from tf_mwnet.files import load_arrays, write_atomically
+from tf_mwnet.files import load_arrays, read_json, write_atomically
 from tf_mwnet.networks.course import Course
 from tf_mwnet.types import Splits
 
-RESULT, SPLIT, FACTS = "result.json", "split.npz", "data.json"
+RESULT, SPLIT, DATA = "result.json", "split.npz", "data.json"
 
 
 def _free_folder(config: Experiment) -> pathlib.Path:
@@ -30,7 +31,7 @@ def _free_folder(config: Experiment) -> pathlib.Path:
 
 
 def check(config: Experiment) -> pathlib.Path:
-    """The run folder, nothing changed yet.
+    """Returns the run folder, without changing anything.
 
     Raises:
         UserError: it holds a run and neither overwrite nor resume is set; it holds something else;
@@ -59,15 +60,15 @@ def check(config: Experiment) -> pathlib.Path:
 
 
 def exported(run: pathlib.Path, method: str, what: str) -> pathlib.Path:
-    """Where a run's "classifier" or "weight_net" is, as a SavedModel."""
+    """Returns the path of a run's "classifier" or "weight_net" as a SavedModel."""
     return run / method / "saved_models" / what / "1"
 
 
 def finished(folder: pathlib.Path) -> tuple[Experiment, dict]:
-    """Configuration of a finished run, and the summary of each method it trained.
+    """Reads the configuration of a finished run, and the summary of each method it trained.
 
     Raises:
-        UserError: there is none, or its files are damaged.
+        UserError: there is no finished run, or its files are damaged.
     """
     if not (folder / RESULT).is_file():
         raise UserError(f"'{folder}' holds no finished run; allowed: the folder of one")
@@ -75,10 +76,10 @@ def finished(folder: pathlib.Path) -> tuple[Experiment, dict]:
 
 
 def prepare(folder: pathlib.Path, config: Experiment, splits: Splits) -> None:
-    """Makes the folder with configuration, labels and matrices; checks them in one to be resumed.
+    """Creates the folder with configuration, labels and matrices; checks them in a resumed run.
 
     Raises:
-        UserError: a run to be resumed had other flags or other data, or its files are damaged.
+        UserError: a resumed run had other flags or other data, or its files are damaged.
     """
     arrays = splits.labels()
     if config.resume:
@@ -91,16 +92,17 @@ def prepare(folder: pathlib.Path, config: Experiment, splits: Splits) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     text = config.to_json()  # first: it marks the folder as a run
     write_atomically(folder / CONFIG, lambda file: file.write(text), mode="w")
-    facts = {"classes": splits.spec.class_names, "truth_known": splits.truth_known}
-    text = json.dumps(facts, indent=2) + "\n"
-    write_atomically(folder / FACTS, lambda file: file.write(text), mode="w")
+    about = {"classes": splits.spec.class_names, "truth_known": splits.truth_known}
+    text = json.dumps(about, indent=2) + "\n"
+    write_atomically(folder / DATA, lambda file: file.write(text), mode="w")
     if splits.transition is not None:
         train = splits.train
         realised = realised_matrix(train.true_y, train.y, splits.spec.num_classes)
         np.savetxt(folder / "transition_matrix.csv", splits.transition, "%.6f", ",")
         np.savetxt(folder / "realised_matrix.csv", realised, "%.6f", ",")
     # Last: without it a resumed run begins here again.
-    write_atomically(folder / SPLIT, lambda file: np.savez_compressed(file, **arrays))
+    labels: dict[str, Any] = dict(arrays)
+    write_atomically(folder / SPLIT, lambda file: np.savez_compressed(file, **labels))
 
 
 def _check_config(folder: pathlib.Path, config: Experiment) -> None:
@@ -113,7 +115,7 @@ def _check_config(folder: pathlib.Path, config: Experiment) -> None:
 def check_labels(
     folder: pathlib.Path, arrays: dict[str, np.ndarray], saved: dict[str, np.ndarray]
 ) -> None:
-    """Raises ``UserError`` where data has other examples or labels than a run was trained on.
+    """Raises ``UserError`` if data has other examples or labels than a run was trained on.
 
     Args:
         folder: of the run.
@@ -126,16 +128,16 @@ def check_labels(
 
 
 def data_facts(folder: pathlib.Path, arrays: dict[str, np.ndarray]) -> tuple[tuple[str, ...], bool]:
-    """Class names of a run's data, and whether the true labels are known.
+    """Returns the class names of a run's data, and whether the true labels are known.
 
     Args:
         folder: of the run.
         arrays: of its ``split.npz``.
     """
-    if (folder / FACTS).is_file():
-        facts = read_json(folder / FACTS)
-        return tuple(facts["classes"]), facts["truth_known"]
-    # A run of a version that wrote no such file.
+    if (folder / DATA).is_file():
+        about = read_json(folder / DATA)
+        return tuple(about["classes"]), about["truth_known"]
+    # A run of an early version, which wrote no such file.
     known = bool((arrays["train_y"] != arrays["train_true_y"]).any())
     for card in sorted(folder.glob("*/saved_models/classifier/*/model_card.json")):
         return tuple(read_json(card)["classes"]), known
@@ -144,7 +146,7 @@ def data_facts(folder: pathlib.Path, arrays: dict[str, np.ndarray]) -> tuple[tup
 
 
 def read_metrics(path: pathlib.Path) -> list[dict[str, float]]:
-    """The rows of ``metrics.csv``, none if there is no file; ``epoch`` counts from 1.
+    """Reads the rows of ``metrics.csv``, none if there is no file; ``epoch`` counts from 1.
 
     Raises:
         UserError: the file is damaged.
@@ -162,21 +164,21 @@ def read_metrics(path: pathlib.Path) -> list[dict[str, float]]:
 
 
 def weight_course(folder: pathlib.Path) -> Course | None:
-    """The weight function at the end of each epoch of a run; None where some epoch has none.
+    """Reads the weight function at the end of each epoch of a run; None if an epoch has none.
 
     Args:
-        folder: with the files.
+        folder: with the files ``epoch_*.npz``, see `experiment.example_files`.
     """
-    found = weight_functions(sorted(folder.glob("epoch_*.npz")))
-    return None if found is None else Course(*found)
+    functions = weight_functions(sorted(folder.glob("epoch_*.npz")))
+    return None if functions is None else Course(*functions)
 
 
 def weight_functions(records: Sequence[pathlib.Path]) -> tuple[np.ndarray, np.ndarray] | None:
-    """Losses ``[P]`` and the weight function at them in each of E files, ``[E, P]`` or ``[E, P, G]``.
+    """Reads losses ``[P]`` and the weights there in each of E files, ``[E, P]`` or ``[E, P, G]``.
 
-    None where there is no file, or one has no function.
+    Returns None if there is no file, or a file without a function.
     """
-    found = [load_arrays(path, ("function_loss", "function_weight")) for path in records]
-    if not all(found) or not found:
+    files = [load_arrays(path, ("function_loss", "function_weight")) for path in records]
+    if not all(files) or not files:
         return None
-    return found[0]["function_loss"], np.stack([arrays["function_weight"] for arrays in found])
+    return files[0]["function_loss"], np.stack([arrays["function_weight"] for arrays in files])

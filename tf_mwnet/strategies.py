@@ -1,10 +1,11 @@
-"""Where a model is trained: on one device, on those of one machine, or on several machines."""
+"""Distribution strategies: one device, the devices of one machine, or several machines."""
 
 from __future__ import annotations
 
 import contextlib
 import json
 import os
+from collections.abc import Iterator
 
 import numpy as np
 import tensorflow as tf
@@ -24,17 +25,18 @@ LOST = (
 
 
 def make(name: str, replicas: int = 0) -> tf.distribute.Strategy:
-    """The strategy of a name.
+    """Makes a strategy.
 
     Args:
-        name: "none", the strategy in whose scope the caller is, by default none; "mirrored",
+        name: "none", the strategy in whose scope the caller is, if any; "mirrored",
             `tf.distribute.MirroredStrategy`; "multiworker",
-            `tf.distribute.MultiWorkerMirroredStrategy` as ``TF_CONFIG`` says, which waits for the
-            other workers, and must come before anything else of TensorFlow.
-        replicas: of "mirrored": GPUs, or without any logical CPU devices; 0 for all GPUs, or one CPU.
+            `tf.distribute.MultiWorkerMirroredStrategy` from ``TF_CONFIG``, which waits for the other
+            workers and must be made before anything else of TensorFlow is used.
+        replicas: of "mirrored": GPUs, or logical CPU devices without GPUs; 0 for all GPUs, or one CPU.
 
     Raises:
-        UserError: the name is unknown, there are too few GPUs, or ``TF_CONFIG`` is no cluster.
+        UserError: the name is unknown, there are too few GPUs, or ``TF_CONFIG`` does not describe a
+            cluster.
     """
     choose("strategy", name, dict.fromkeys(STRATEGIES))
     check_range("replicas", replicas, 0)
@@ -69,11 +71,11 @@ def _devices(replicas: int) -> list[str]:
 
 
 def _cluster() -> tuple[int, int]:
-    """Number of workers, and which one this is, from 0."""
+    """Returns the number of workers, and the number of this one, from 0."""
     text = os.environ.get(CLUSTER, "")
     try:
-        found = json.loads(text)
-        cluster, task = found["cluster"], found["task"]
+        config = json.loads(text)
+        cluster, task = config["cluster"], config["task"]
         names = [(kind, i) for kind in ("chief", "worker") for i in range(len(cluster.get(kind, [])))]
         return len(names), names.index((task["type"], int(task["index"])))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -84,14 +86,14 @@ def _cluster() -> tuple[int, int]:
 
 
 def several_workers(strategy: tf.distribute.Strategy) -> bool:
-    """Whether the strategy spans several processes."""
+    """Tells whether a strategy spans several processes."""
     resolver = strategy.cluster_resolver
     spec = None if resolver is None else resolver.cluster_spec()
     return spec is not None and sum(len(spec.job_tasks(job)) for job in spec.jobs) > 1
 
 
 def is_chief(strategy: tf.distribute.Strategy) -> bool:
-    """Whether this process is the one that writes; the only one is."""
+    """Tells whether this process writes the files: one of several workers, or the only process."""
     if not several_workers(strategy):
         return True
     resolver = strategy.cluster_resolver
@@ -101,8 +103,8 @@ def is_chief(strategy: tf.distribute.Strategy) -> bool:
 
 
 @contextlib.contextmanager
-def watched(strategy: tf.distribute.Strategy):
-    """Turns TensorFlow's many errors after the loss of a worker into `WorkerLost`."""
+def watched(strategy: tf.distribute.Strategy) -> Iterator[None]:
+    """Converts TensorFlow's various errors after the loss of a worker to `WorkerLost`."""
     try:
         yield
     except tf.errors.OpError as error:
@@ -112,22 +114,22 @@ def watched(strategy: tf.distribute.Strategy):
 
 
 def agree(strategy: tf.distribute.Strategy, what: str, number: int) -> None:
-    """Raises ``UserError`` where the workers do not have the same number."""
-    found = everyone(strategy, number)
-    if len(set(found.tolist())) > 1:
+    """Raises ``UserError`` if the workers do not have the same number."""
+    numbers = everyone(strategy, number).tolist()
+    if len(set(numbers)) > 1:
         raise UserError(
-            f"the workers found different {what} in run_dir: {found.tolist()}; allowed: the same, in one"
+            f"the workers found different {what} in run_dir: {numbers}; allowed: the same, in one"
             " folder that all see"
         )
 
 
 def everyone(strategy: tf.distribute.Strategy, number: int) -> np.ndarray:
-    """``number`` of each replica, int64 ``[R]``; all workers wait here for one another."""
+    """Returns the number of each replica, int64 ``[R]``; all workers wait here for each other."""
     if not several_workers(strategy):
         return np.full(strategy.num_replicas_in_sync, number)
 
     @tf.function
-    def gathered():
+    def gathered() -> tf.Tensor:
         context = tf.distribute.get_replica_context()
         number_of, size = context.replica_id_in_sync_group, context.num_replicas_in_sync
         own = tf.one_hot(number_of, size, dtype=tf.int64) * number

@@ -1,4 +1,4 @@
-"""What flows between the parts. Shapes: B examples in a batch, K classes, N examples in a set."""
+"""Types that flow between the parts. Shapes: B examples in a batch, K classes, N examples in a set."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class Batch(NamedTuple):
     Attributes:
         x: inputs, ``[B, ...]``.
         y: given labels, integer ``[B]`` or class probabilities ``[B, K]``.
-        index: int64 ``[B]``, the example's row in its set; -1 where it is unknown.
+        index: int64 ``[B]``, the example's row in its set; -1 if unknown.
     """
 
     x: Any
@@ -23,7 +23,7 @@ class Batch(NamedTuple):
 
 
 class Examples(NamedTuple):
-    """What a method may know of a training batch. All are constants: no gradient flows back.
+    """A training batch as a method sees it. All are constants: no gradient flows back.
 
     Attributes:
         losses: ``[B]``, or ``[B, K]`` for class-level methods, as ``example_losses`` gave them.
@@ -57,12 +57,12 @@ EACH_ONCE = Sampling()
 
 
 class Head(NamedTuple):
-    """What a method may know of the classifier before training.
+    """The end of the classifier, as a method sees it before training.
 
     Attributes:
         name: the classifier's name, for messages.
-        num_classes: K, or None where a subclassed model does not tell.
-        num_features: D, inputs of the last dense layer, or None where there is none.
+        num_classes: K, or None for a subclassed model that does not tell.
+        num_features: D, inputs of the last dense layer, or None without one.
         ending: "softmax" (logits included), "sigmoid", or the last layer's class.
         parameters: shape and dtype name of each trainable variable.
     """
@@ -75,7 +75,7 @@ class Head(NamedTuple):
 
 
 class Outputs(NamedTuple):
-    """What a classifier that was trained before says of the data, for methods that start from it.
+    """The predictions of a first stage's classifier, for methods that start from them.
 
     Attributes:
         train: class probabilities of the training examples, float ``[N, K]``.
@@ -94,7 +94,7 @@ class Outputs(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class DataSpec:
-    """What a classifier must know of the data.
+    """A description of the data, for building and exporting a classifier.
 
     Attributes:
         name: the data set's name.
@@ -146,7 +146,7 @@ class LabelledSet:
         x: raw inputs, ``[N, H, W, C]`` uint8 or float32: an array, or images that are read when they
             are needed.
         y: given labels, int64 ``[N]`` in 0..K-1.
-        true_y: true labels, int64 ``[N]``; equal to ``y`` where nothing better is known.
+        true_y: true labels, int64 ``[N]``; equal to ``y`` if nothing better is known.
         ids: N unique strings that stay with the examples through every split.
     """
 
@@ -159,14 +159,14 @@ class LabelledSet:
         return len(self.y)
 
     def take(self, rows: np.ndarray) -> LabelledSet:
-        """The examples at ``rows`` (integer or boolean ``[N]``)."""
+        """Returns the examples at ``rows`` (integer or boolean ``[N]``)."""
         return LabelledSet(self.x[rows], self.y[rows], self.true_y[rows], self.ids[rows])
 
     def with_labels(self, y: np.ndarray) -> LabelledSet:
         return dataclasses.replace(self, y=y)
 
     def joined(self, other: LabelledSet) -> LabelledSet:
-        """These examples and behind them others of the same shape; both in memory, or both on disk."""
+        """Appends other examples of the same shape; both in memory, or both on disk."""
         first, second = self.x, other.x
         x: np.ndarray | Images
         if not isinstance(first, np.ndarray):
@@ -181,13 +181,13 @@ class LabelledSet:
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-    """A data set as it was found, before any bias or split.
+    """A data set as it was loaded, before any bias or split.
 
     Attributes:
         name: the data set's name.
         train: the examples to train on.
-        test: held-out examples, or None where the source has none.
-        meta: trusted examples, or None where the source has none of its own.
+        test: held-out examples, or None.
+        meta: trusted examples, or None.
         class_names: K names.
         superclass: int ``[K]``, the coarse class of each class, or None.
         truth_known: whether ``train.true_y`` comes from a trusted label column.
@@ -215,12 +215,12 @@ class Splits:
 
     Attributes:
         train: what is trained on, labels possibly wrong.
-        meta: what the weights are learned from; None where none was asked for.
+        meta: the examples that the weights are learned from; None if not asked for.
         test: what is reported on.
         spec: see `DataSpec`; mean and deviation are those of ``train``.
         transition: ``[K, K]``, row = true class, the noise that was asked for; None without noise.
         truth_known: whether ``train.true_y`` is known apart from ``train.y``.
-        validation: held out of the biased training set to pick an epoch by; None where not asked for.
+        validation: held out of the biased training set to choose an epoch; None if not asked for.
     """
 
     train: LabelledSet
@@ -232,7 +232,7 @@ class Splits:
     validation: LabelledSet | None = None
 
     def labels(self) -> dict[str, np.ndarray]:
-        """``<set>_ids``, ``<set>_y`` and ``<set>_true_y`` of each set that is there."""
+        """Returns the arrays ``<set>_ids``, ``<set>_y`` and ``<set>_true_y`` of each set."""
         parts = {
             "train": self.train,
             "meta": self.meta,
@@ -247,7 +247,7 @@ class Splits:
         }
 
     def seen_by(self, trains_on: str) -> Splits:
-        """These splits with the training set of a method, see `Method.trains_on`."""
+        """Returns these splits with the training set of a method, see `Method.trains_on`."""
         if trains_on == "train" or self.meta is None:
             return self
         train = self.meta if trains_on == "meta" else self.train.joined(self.meta)
