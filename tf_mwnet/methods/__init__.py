@@ -1,6 +1,9 @@
-"""The methods and their names.
+"""The methods: each decides how much a training example counts, see `Method`.
 
-A method is found by name, by a dict ``{"name": ..., **arguments}``, or is an object already.
+A method is chosen by name, with options behind it ("gdw --eta=1000"), by a dict
+``{"name": ..., **arguments}``, or as an object. To add one, write its class in a file of this package,
+with its own options as `options.Option`, and name it in `METHODS`; the command line, the sweeps, the
+reports and the contract tests then know it. docs/add_a_method.md goes through an example.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The contract of a method: three small functions on top of the weight gradient."""
+"""The contract of a method: three small functions on top of the meta gradient."""
 
 from __future__ import annotations
 
@@ -20,56 +20,62 @@ T = TypeVar("T")
 
 
 class Method(keras.layers.Layer):
-    """How much each training example counts.
+    """Decides how much each training example counts.
 
-    The training objective is ``sum(example_weights * example_losses)``, two tensors of one shape,
-    ``[B]`` or ``[B, K]``. `tf_mwnet.ReweightedModel` owns the step; a method supplies
+    The training objective is ``sum(example_weights * example_losses)``, two tensors of the same shape,
+    ``[B]`` or ``[B, K]``. `tf_mwnet.ReweightedModel` owns the train step; a method supplies
 
     * `example_losses`: differentiable with respect to the logits;
-    * `example_weights`: from constants;
+    * `example_weights`: computed from constants;
     * `learn`: takes the gradient G of the meta loss with respect to the weights, updates what the
-      method has learned, and returns the weights of the real step. As it stands, the method's
-      trainable variables take one step of the meta optimizer along G, sent back through
-      `example_weights`.
+      method learns, and returns the weights of the real step. By default the method's trainable
+      variables take one step of the meta optimizer along G, sent back through `example_weights`.
 
-    A method that keeps something beside what it learns has `observe`, called once a step before
-    `example_weights`, and `begin_epoch`; its state is made by `add_state`. Trainable variables of a
-    method that does not learn from a meta set are trained by the classifier's optimizer with it.
+    A method with other state updates it in `observe`, called once a step before `example_weights`, and
+    in `begin_epoch`; `add_state` creates it. Trainable variables of a method that does not learn from a
+    meta set are trained together with the classifier, by its optimizer.
 
-    What a method must know of the data (class sizes, number of examples) it gets in its constructor,
-    what it must know of the classifier in `prepare`.
+    A method gets what it needs to know of the data (class sizes, number of examples) in its
+    constructor, and what it needs to know of the classifier in `prepare`.
 
-    It is a Keras layer so that its variables are tracked, saved and distributed with the model.
-    On several replicas each function sees its replica's share of the batch; sums over the batch go
-    through `tf_mwnet.replicas`.
+    It is a Keras layer so that its variables are tracked, saved and distributed with the model. On
+    several replicas each function sees its replica's share of the batch; sums over the batch go through
+    `tf_mwnet.replicas`.
 
     Args:
         meta_loss: the loss of a meta example: a name in `losses.LOSSES`, or a function of logits
-            ``[B, K]`` and labels to ``[B]``.
+            ``[B, K]`` and labels that returns ``[B]``.
 
     Attributes:
         learns: whether the method learns in each step, by `learn`.
         needs_meta: whether a run must have a meta set for it.
-        meta_gradient: where the gradient of the meta loss is taken that `learn` gets: "virtual", after
-            a virtual step; "current", at the parameters as they are, which is the same where
-            ``example_weights`` are 0, and cheaper; "none", for a method that learns otherwise.
-        meta_labels: "clean" or "noisy", what the method is made for; a run's default.
-        options: what is the method's alone and can be set for it, see `options.Option`.
+        meta_gradient: where the gradient of the meta loss that `learn` gets is taken: "virtual", after
+            a virtual step; "current", at the current parameters, which is cheaper and the same if
+            ``example_weights`` are 0; "none", for a method that learns in another way.
+        meta_labels: "clean" or "noisy": what the method is made for, and a run's default.
+        options: the method's own options, see `options.Option`.
         from_run: names of the constructor arguments that a run fills in, from its configuration
             (``hidden``, ``seed``) or its training set (``num_examples``, ``class_sizes``).
         meta_lr: the learning rate of the meta optimizer that a run uses by default.
         class_level: whether there is a weight for each class of each example, ``[B, K]``.
         uses_features: whether `Examples` carries the classifier's features.
-        num_examples: N, where the method has something of its own for each training example: it can
-            then only be trained on arrays, or on batches that carry their rows. Else None.
+        num_examples: N if the method keeps something for each training example, so that it can only be
+            trained on arrays or on batches that carry their rows; else None.
         trains_on: what a run trains on: "train", "meta", or "both", the meta set last.
         sampling: how the training batches are drawn.
-        peer: a second network that is trained beside the classifier, on the same batches. Losses and
-            weights are then ``[B, 2]``, the classifier first. Else None.
-        group_of_class: int64 ``[K]`` where there is a weight function per group of classes, else None.
+        peer: a second network that is trained on the same batches, or None. Losses and weights are
+            then ``[B, 2]``, the classifier first.
+        group_of_class: int64 ``[K]`` if there is a weight function per group of classes, else None.
 
     Raises:
         UserError: ``meta_loss`` is unknown.
+
+    Example:
+        >>> class Confident(tf_mwnet.methods.Method):
+        ...     def example_weights(self, examples):
+        ...         p = tf.exp(-examples.losses)  # the probability of the given label
+        ...         return p / tf_mwnet.replicas.all_sum(tf.reduce_sum(p))
+        >>> model = tf_mwnet.ReweightedModel(classifier, Confident())
     """
 
     learns = False
@@ -121,12 +127,12 @@ class Method(keras.layers.Layer):
 
     @property
     def takes_meta_batches(self) -> bool:
-        """Whether each step has a batch of the meta set beside the training batch."""
+        """Whether each step takes a meta batch next to the training batch."""
         return self.learns and self.meta_gradient != "none"
 
     @classmethod
     def first_stage(cls, arguments: dict) -> str:
-        """Name of a method that a run trains before, for half of its epochs; "" for none.
+        """Returns the name of a method that a run trains first, for half of its epochs; "" for none.
 
         Args:
             arguments: the method's options, as far as they are set.
@@ -134,8 +140,8 @@ class Method(keras.layers.Layer):
         return ""
 
     @classmethod
-    def estimate(cls, outputs: Outputs) -> dict:
-        """Constructor arguments from what the classifier of the first stage says of the data."""
+    def estimate(cls, outputs: Outputs) -> dict[str, Any]:
+        """Returns constructor arguments from the predictions of the first stage's classifier."""
         raise NotImplementedError
 
     def prepare(self, head: Head) -> None:
@@ -145,8 +151,8 @@ class Method(keras.layers.Layer):
             head: the classifier's last layers.
 
         Raises:
-            UserError: it does not fit: here, a meta loss that claims to be symmetric and is not, or
-                a classifier without features for a method that uses them.
+            UserError: it does not fit: a meta loss that claims to be symmetric and is not, or a
+                classifier without features for a method that uses them.
         """
         if self.uses_features and None in (head.num_features, head.num_classes):
             raise UserError(
@@ -157,7 +163,7 @@ class Method(keras.layers.Layer):
             losses.check_symmetry(self.meta_loss, head.num_classes)
 
     def add_state(self, shape: tuple[int, ...], dtype: str, name: str) -> keras.Variable:
-        """A variable of zeros that no optimizer touches; all replicas assign the same value."""
+        """Creates a variable of zeros that no optimizer updates; all replicas assign the same value."""
         return self.add_weight(
             shape=shape,
             dtype=dtype,
@@ -179,16 +185,16 @@ class Method(keras.layers.Layer):
         """Called once a step, before `example_weights`: updates the method's state."""
 
     def check_rows(self, num_examples: int | None) -> None:
-        """Raises ``UserError`` where the method was made for another number of training examples.
+        """Raises ``UserError`` if the method was made for another number of training examples.
 
         Args:
             num_examples: N, or None for batches that do not carry their rows.
         """
         if self.num_examples not in (None, num_examples):
-            found = "a dataset without rows" if num_examples is None else f"{num_examples} examples"
+            got = "a dataset without rows" if num_examples is None else f"{num_examples} examples"
             raise UserError(
                 f"{type(self).__name__} was made for {self.num_examples} training examples and got"
-                f" {found}; allowed: arrays of that size"
+                f" {got}; allowed: arrays of that size"
             )
 
     def example_losses(
@@ -209,20 +215,24 @@ class Method(keras.layers.Layer):
         return losses.cross_entropy(logits, labels)
 
     def example_weights(self, examples: Examples) -> tf.Tensor:
-        """Weights in the shape of ``examples.losses``; they sum over the global batch."""
+        """Computes weights in the shape of ``examples.losses``.
+
+        They include the division by the batch size: plain training has ``1 / B``, B that of the global
+        batch.
+        """
         raise NotImplementedError
 
     def further_gradient(self, examples: Examples, probe: Probe) -> list[tf.Tensor] | None:
-        """What is added to the gradient of the weighted losses; None for nothing.
+        """Computes a term to add to the gradient of the weighted losses; None for nothing.
 
-        For an objective that is no weighted sum of example losses.
+        For an objective that is not a weighted sum of example losses.
 
         Args:
             examples: the batch.
             probe: the classifier on it.
 
         Returns:
-            This replica's share, a tensor for each of ``probe.parameters``.
+            This replica's share, one tensor for each of ``probe.parameters``.
         """
         return None
 
@@ -235,13 +245,14 @@ class Method(keras.layers.Layer):
         """Learns from G and returns the new weights.
 
         Args:
-            gradient: G, shape of ``examples.losses``. Under mixed_float16 it is multiplied by
-                the loss scale of ``optimizer``, which divides by it. None where ``meta_gradient``
-                is "none".
+            gradient: G, in the shape of ``examples.losses``. Under mixed_float16 it is multiplied by
+                the loss scale of ``optimizer``, which divides by it. None if ``meta_gradient`` is
+                "none".
             examples: the batch that G belongs to.
-            optimizer: the user's ``meta_optimizer``, built on ``self.trainable_variables``; None where
+            optimizer: the user's ``meta_optimizer``, built on ``self.trainable_variables``; None if
                 there are none.
         """
+        assert optimizer is not None  # the model makes one for a method with variables
         variables = self.trainable_variables
         with tf.GradientTape() as tape:
             weights = self.example_weights(examples)
@@ -251,40 +262,44 @@ class Method(keras.layers.Layer):
         return self.example_weights(examples)
 
     def label_weight(self, weights: tf.Tensor, examples: Examples) -> tf.Tensor:
-        """What the weights come to for each example as it is labelled, ``[B]``; this is recorded.
+        """Reduces the weights to one per example, ``[B]``, for the record.
 
-        Class-level weights: their mean over the classes.
+        The mean over the classes for class-level weights.
         """
         return weights if weights.shape.rank == 1 else tf.reduce_mean(weights, axis=1)
 
     def class_changes(self, weights: tf.Tensor, examples: Examples) -> tf.Tensor | None:
-        """By how much this step has changed class-level weights, ``[B, K]``; None without such."""
+        """Returns this step's change of class-level weights, ``[B, K]``; None without them."""
         return None
 
     def weight_function(self, loss: tf.Tensor) -> tf.Tensor | None:
-        """Loss ``[n]`` -> unnormalised weight ``[n]``, or ``[n, G]`` for G groups of classes.
+        """Maps losses ``[n]`` to unnormalised weights ``[n]``, or ``[n, G]`` for G groups of classes.
 
-        None where the weight is no function of the loss.
+        None if the weight is not a function of the loss alone.
         """
         return None
 
 
 class EpochHook(keras.callbacks.Callback):
-    """Tells the model's method that an epoch begins."""
+    """Calls `Method.begin_epoch` of the model's method."""
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         self.model.method.begin_epoch(epoch, self.params["epochs"])
 
 
-def weight_curve(method: Method, top: float = 12.0, points: int = 121):
-    """``(losses [points], weights)`` of a method's weight function, or None without one.
-
-    The weights are ``[points]``, or ``[points, G]`` for a function with G groups of classes.
+def weight_curve(
+    method: Method, top: float = 12.0, points: int = 121
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """Evaluates a method's weight function on a grid of losses.
 
     Args:
         method: any method.
         top: largest loss, in nats.
         points: number of losses, from 0.
+
+    Returns:
+        Losses ``[points]`` and weights ``[points]``, or ``[points, G]`` for a function with G groups of
+        classes; None if the method has no weight function.
     """
     grid = np.linspace(0, top, points, dtype=np.float32)
     values = method.weight_function(tf.constant(grid))

@@ -1,4 +1,4 @@
-"""CMW-Net: a weight function for each group of classes of like size."""
+"""CMW-Net: a weight function for each group of classes of similar size."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from tf_mwnet.types import Examples
 
 @keras.saving.register_keras_serializable(package="tf_mwnet")
 class CMWNet(MWNet):
-    """Class-aware Meta-Weight-Net (Shu et al., TPAMI 2023): ``weight_i = V(loss_i)[group of y_i]``.
+    """Class-aware Meta-Weight-Net: ``weight_i = V(loss_i)[group of y_i]`` (Shu et al., TPAMI 2023).
 
-    Classes are clustered by the number of their training examples (as labelled) into scale groups;
-    the weight net has one output per group on a shared hidden layer. It can be used on other data,
-    whose classes are clustered anew. The meta set is a clean one, as in `MWNet`; the paper's soft
-    label variant and its meta set made by mixup are not part of this class.
+    Classes are clustered by the number of their training examples (as labelled) into scale groups; the
+    weight net has one output per group on a shared hidden layer. It can be used on other data, whose
+    classes are then clustered again. The meta set is clean, as in `MWNet`; the paper's soft-label
+    variant and its meta set made by mixup are not part of this class.
 
     Args:
         class_sizes: training examples of each class, ``[K]``.
@@ -33,7 +33,7 @@ class CMWNet(MWNet):
         UserError: more groups than distinct class sizes.
     """
 
-    from_run = ("hidden", "normalise", "seed", "class_sizes")
+    from_run = (*MWNet.from_run, "class_sizes")
     options = (Option("groups", "groups of classes of similar size", at_least=1),)
 
     def __init__(
@@ -53,6 +53,7 @@ class CMWNet(MWNet):
         self.group_of_class = group_of_class
 
     def weigh(self, examples: Examples) -> tf.Tensor:
+        assert self.group_of_class is not None  # set above
         return by_group(self.weight_function(examples.losses), examples, self.group_of_class)
 
     def get_config(self) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from tf_mwnet.types import Examples
 
 @keras.saving.register_keras_serializable(package="tf_mwnet")
 class ERM(Method):
-    """Empirical risk minimisation: every example has weight 1/B ("BaseModel" in the papers)."""
+    """Empirical risk minimisation, plain training: every example has weight 1/B ("BaseModel")."""
 
     def example_weights(self, examples: Examples) -> tf.Tensor:
         ones = tf.ones_like(examples.losses)

@@ -1,4 +1,4 @@
-"""A weight function learned elsewhere, used as it is (MW-Net section 4.4, "Transferred")."""
+"""A weight function that was learned elsewhere (MW-Net section 4.4, "Transferred")."""
 
 from __future__ import annotations
 
@@ -18,25 +18,29 @@ from tf_mwnet.types import Examples
 
 @keras.saving.register_keras_serializable(package="tf_mwnet")
 class FrozenWeights(Method):
-    """``weight_i = V(loss_i)`` with V from a SavedModel; no meta set, nothing is learned.
+    """Weights ``V(loss_i)`` with V from a SavedModel: no meta set is needed and nothing is learned.
 
-    A departure where the file has V's course: V then follows its own training, at the same share of the
-    epochs what it was there. The V of the end is right for the losses there and can starve a training of
-    its examples at the start, where all losses are large (docs/results.md, "Transfer").
+    Departure: if the file has the course of V over its own training, V follows it: at each share of
+    the epochs it is what it was there. The final V fits the losses of the end. At the start, when all
+    losses are large, it can give almost every example a weight of zero (docs/results.md, "Transfer").
 
     Args:
         path: a version folder written by `tf_mwnet.export.export_weight_net`, or any SavedModel
             whose ``serving_default`` maps ``loss [n, 1]`` float32 to ``weight [n, 1]`` float32, or to
-            ``[n, G]`` for G groups of classes; also the folder above it, whose highest version is taken.
-        normalise: as in `MWNet`; by default what the model card beside the SavedModel says, and
-            True where there is no card.
-        replay: follow V's own training, where the file has its course; else V is that of its end.
+            ``[n, G]`` for G groups of classes; or the folder above it, for its highest version.
+        normalise: as in `MWNet`; by default as the model card next to the SavedModel says, and True
+            without a card.
+        replay: follow the course of V, if the file has one; else use the final V.
         class_sizes: training examples of each class, ``[K]``, for a function with groups: the classes
-            of the new data are clustered as `CMWNet` does it. Else not used.
+            of the new data are clustered as in `CMWNet`. Unused otherwise.
 
     Raises:
         UserError: nothing can be loaded from ``path``, the signature differs, or the function has
             groups and ``class_sizes`` are missing or have fewer distinct values.
+
+    Example:
+        >>> frozen = tf_mwnet.methods.FrozenWeights("saved_models/mnist_uniform")
+        >>> tf_mwnet.ReweightedModel(classifier, frozen).fit(x, y)
     """
 
     def __init__(

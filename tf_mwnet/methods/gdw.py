@@ -1,6 +1,8 @@
-"""Generalized data weighting: a weight for each example and class."""
+"""Generalized Data Weighting: a weight for each example and class."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -17,7 +19,7 @@ LOWEST, HIGHEST = 1e-6, 1e6  # of class-level weights
 
 @keras.saving.register_keras_serializable(package="tf_mwnet")
 class GDW(MWNet):
-    """Generalized Data Weighting (Chen et al., NeurIPS 2021): class-level weights ``[B, K]``.
+    """Generalized Data Weighting: class-level weights ``[B, K]`` (Chen et al., NeurIPS 2021).
 
     The weights multiply the logit gradient ``p - y``: ``losses_ik = stop(p - y)_ik z_ik``. A step:
 
@@ -40,6 +42,9 @@ class GDW(MWNet):
 
     Raises:
         UserError: in `prepare`, the classifier does not end in a softmax.
+
+    Example:
+        >>> tf_mwnet.ReweightedModel(classifier, tf_mwnet.methods.GDW(eta=1000.0))
     """
 
     from_run = ("hidden", "seed")
@@ -51,7 +56,7 @@ class GDW(MWNet):
     class_level = True
 
     def __init__(
-        self, *args, eta: float = 100.0, clip: float = 0.2, zero_mean: bool = True, **kwargs
+        self, *args: Any, eta: float = 100.0, clip: float = 0.2, zero_mean: bool = True, **kwargs: Any
     ) -> None:
         super().__init__(*args, **(kwargs | {"normalise": False}))
         self.eta = self.option("eta", eta)
@@ -100,6 +105,8 @@ class GDW(MWNet):
         examples: Examples,
         optimizer: keras.optimizers.Optimizer | None,
     ) -> tf.Tensor:
+        assert gradient is not None
+        assert optimizer is not None
         variables = self.weight_net.trainable_variables
         slope = gradient / replicas.batch_size(gradient, gradient.dtype)
         with tf.GradientTape() as tape:
@@ -111,5 +118,5 @@ class GDW(MWNet):
         omega -= tf.clip_by_value(step, -self.clip, self.clip)
         return self._use(tf.clip_by_value(omega, LOWEST, HIGHEST), examples)
 
-    def class_changes(self, weights, examples):
-        return weights - self.example_weights(examples)  # those that V gives
+    def class_changes(self, weights: tf.Tensor, examples: Examples) -> tf.Tensor:
+        return weights - self.example_weights(examples)  # the second are V's

@@ -35,9 +35,9 @@ def scale_groups(class_sizes: Sequence[int], groups: int) -> np.ndarray:
         )
     from sklearn.cluster import KMeans
 
-    found = KMeans(groups, n_init=10, random_state=0).fit(sizes[:, None])
-    rank = np.argsort(np.argsort(found.cluster_centers_[:, 0]))
-    return rank[found.labels_].astype(np.int64)
+    clusters = KMeans(groups, n_init=10, random_state=0).fit(sizes[:, None])
+    rank = np.argsort(np.argsort(clusters.cluster_centers_[:, 0]))
+    return rank[clusters.labels_].astype(np.int64)
 
 
 def by_group(values: tf.Tensor, examples: Examples, group_of_class: np.ndarray) -> tf.Tensor:

@@ -1,4 +1,4 @@
-"""Instance weights: a free parameter for each training example."""
+"""Instance weights: one free parameter per training example."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from tf_mwnet.types import Examples
 
 @keras.saving.register_keras_serializable(package="tf_mwnet")
 class INSW(Method):
-    """Data weighting of Hu et al. (NeurIPS 2019, section 4.2): weights ``softmax(phi)`` over the batch.
+    """Learned instance weights: ``softmax(phi)`` over the batch (Hu et al., NeurIPS 2019, section 4.2).
 
-    ``phi`` has one entry for each training example, 0 at the start, and takes steps of the meta
-    optimizer along the meta gradient. Nothing is shared between examples, so an entry moves only
-    when its example is in the batch (and by the optimizer's momentum), and nothing can be transferred.
+    ``phi`` has one entry per training example, starts at 0, and takes steps of the meta optimizer along
+    the meta gradient. Nothing is shared between examples: an entry moves only when its example is in
+    the batch (and by the optimizer's momentum), and nothing can be transferred to other data.
 
     Args:
         num_examples: N, above every row that the training batches carry.
@@ -32,7 +32,7 @@ class INSW(Method):
     learns = True
     needs_meta = True
     from_run = ("num_examples",)
-    meta_lr = 0.1  # an entry takes one step an epoch: 1e-3 would leave the weights as they are
+    meta_lr = 0.1  # an entry takes one step per epoch: with 1e-3 the weights would hardly move
 
     def __init__(self, num_examples: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -42,7 +42,7 @@ class INSW(Method):
 
     def example_weights(self, examples: Examples) -> tf.Tensor:
         phi = tf.convert_to_tensor(self.phi)
-        # The largest of all entries is the same on every replica; it only keeps exp in range.
+        # The largest of all entries, the same on every replica, keeps exp in range.
         largest = tf.stop_gradient(tf.reduce_max(phi))
         values = tf.exp(tf.gather(phi, examples.index) - largest)
         total = replicas.all_sum(tf.reduce_sum(values))

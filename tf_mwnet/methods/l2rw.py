@@ -1,4 +1,4 @@
-"""Learning to reweight examples: weights straight from the meta gradient."""
+"""Learning to Reweight Examples: weights directly from the meta gradient."""
 
 from __future__ import annotations
 
@@ -12,11 +12,14 @@ from tf_mwnet.types import Examples
 
 @keras.saving.register_keras_serializable(package="tf_mwnet")
 class L2RW(Method):
-    """L2RW (Ren et al., ICML 2018, Algorithm 1): ``relu(-G)``, divided by its batch sum.
+    """L2RW: weights ``relu(-G)``, divided by their batch sum (Ren et al., ICML 2018, Algorithm 1).
 
-    G is taken at weights of zero (eq. 7), where the virtual parameters are the parameters, so that
-    the virtual step is left out. Weights that are all zero stay zero (eq. 9). Nothing is learned
-    beyond the step: ``optimizer`` is not used.
+    G is the meta gradient at weights of zero (eq. 7), where the virtual parameters equal the
+    parameters, so that no virtual step is needed. Weights that are all zero stay zero (eq. 9). Nothing
+    is kept from one step to the next, and the meta optimizer is unused.
+
+    Example:
+        >>> tf_mwnet.ReweightedModel(classifier, "l2rw").fit(x, y, meta_data=(x_meta, y_meta))
     """
 
     learns = True
@@ -32,4 +35,5 @@ class L2RW(Method):
         examples: Examples,
         optimizer: keras.optimizers.Optimizer | None,
     ) -> tf.Tensor:
+        assert gradient is not None
         return batch_weights(tf.nn.relu(-gradient), normalise=True)

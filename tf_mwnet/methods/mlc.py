@@ -1,4 +1,4 @@
-"""Meta label correction: soft labels from the classifier's features and the given label."""
+"""Meta Label Correction: soft labels from the classifier's features and the given label."""
 
 from __future__ import annotations
 
@@ -14,15 +14,16 @@ from tf_mwnet.types import Examples, Head
 
 
 def label_net(num_features: int, num_classes: int, width: int = 128, seed: int = 0) -> keras.Model:
-    """``(features [B, D], given label as [B, K]) -> soft label [B, K]``, rows that sum to 1.
+    """Builds the label correction network of Zheng et al.
 
-    The label correction network of Zheng et al.: an embedding of the label beside the features, two
-    tanh layers, a softmax; Glorot initial values, as in the authors' code.
+    It maps features ``[B, D]`` and given labels as ``[B, K]`` to soft labels ``[B, K]``, whose rows sum
+    to 1: an embedding of the label next to the features, two tanh layers, a softmax; Glorot initial
+    values, as in the authors' code.
     """
     seeds = Seeds(seed)
     dtype = keras.config.floatx()  # full precision also in mixed precision
 
-    def dense(units, **kwargs):
+    def dense(units: int, **kwargs: Any) -> keras.layers.Dense:
         start = keras.initializers.GlorotUniform(seed=seeds())
         return keras.layers.Dense(units, kernel_initializer=start, dtype=dtype, **kwargs)
 
@@ -35,20 +36,20 @@ def label_net(num_features: int, num_classes: int, width: int = 128, seed: int =
 
 @keras.saving.register_keras_serializable(package="tf_mwnet")
 class MLC(SoftTargets):
-    """Meta Label Correction (Zheng et al., AAAI 2021): soft labels ``[B, K]``, learned.
+    """Meta Label Correction: learned soft labels ``[B, K]`` (Zheng et al., AAAI 2021).
 
-    The objective is the cross-entropy with the soft label q that a small network makes of the
+    The objective is the cross-entropy with the soft label q that a small network computes from the
     classifier's features (constants) and the given label. The network takes steps along the meta
     gradient (Algorithm 1, with one look-ahead step). The real step uses the labels after that step.
 
     Args:
         width: of the label embedding and of both hidden layers; 128 in the paper.
         seed: of the network's initial values.
-        label_net: a Keras model ``([B, D], [B, K]) -> [B, K]`` in place of the one that is built.
+        label_net: a Keras model ``([B, D], [B, K]) -> [B, K]`` instead of the one that is built.
         **kwargs: as for `Method`.
 
     Raises:
-        UserError: in `prepare`, the classifier has no last dense layer to take features from.
+        UserError: in `prepare`, the classifier does not end in a dense layer, so has no features.
     """
 
     learns = True
@@ -67,13 +68,16 @@ class MLC(SoftTargets):
 
     def prepare(self, head: Head) -> None:
         super().prepare(head)
-        if self.label_net is None:
-            self.label_net = label_net(head.num_features, head.num_classes, self.width, self.seed)
+        features, classes = head.num_features, head.num_classes
+        if self.label_net is None and features is not None and classes is not None:
+            self.label_net = label_net(features, classes, self.width, self.seed)
 
     def targets(self, examples: Examples) -> tf.Tensor:
-        dtype = self.label_net.variables[0].dtype
+        net = self.label_net
+        assert net is not None  # built in `prepare`, which refuses a classifier without features
+        dtype = net.variables[0].dtype
         features = tf.cast(examples.features, dtype)
-        soft = self.label_net([features, tf.cast(given(examples), dtype)])
+        soft = net([features, tf.cast(given(examples), dtype)])
         return tf.cast(soft, examples.losses.dtype)
 
     def get_config(self) -> dict[str, Any]:

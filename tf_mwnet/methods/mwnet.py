@@ -1,8 +1,8 @@
-"""Meta-Weight-Net: the weight is a learned function of the loss."""
+"""Meta-Weight-Net and its variants: the weight is a learned function of the loss."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Self
 
 import keras
@@ -16,23 +16,31 @@ from tf_mwnet.types import Examples
 
 @keras.saving.register_keras_serializable(package="tf_mwnet")
 class MWNet(Method):
-    """Meta-Weight-Net (Shu et al., NeurIPS 2019, Algorithm 1).
+    """Meta-Weight-Net: a small network maps an example's loss to its weight.
 
-    ``weight_i = V(loss_i; theta)``, V a small network that ends in a sigmoid; theta takes one step
-    of the meta optimizer along ``sum_i G_i d weight_i / d theta`` (eq. 4), G from `tf_mwnet.meta`.
+    ``weight_i = V(loss_i; theta)``, V ending in a sigmoid. In each step theta takes one step of the
+    meta optimizer along ``sum_i G_i d weight_i / d theta``, G the meta gradient of `tf_mwnet.meta`
+    (Shu et al., NeurIPS 2019, Algorithm 1, eq. 4).
 
     Args:
         hidden: sizes of V's hidden layers (ReLU).
         normalise: divide the weights by their batch sum (the authors' first code and supplement C,
             the default here), or use the mean of weight times loss (eq. 3 and their second code).
-        seed: seed of V's initial values.
-        weight_net: a Keras model ``[B, 1] -> [B, 1]`` in place of the one that is built from
-            ``hidden`` and ``seed``.
+        seed: of V's initial values.
+        weight_net: a Keras model ``[B, 1] -> [B, 1]`` instead of the one built from ``hidden`` and
+            ``seed``.
+        **kwargs: as for `Method`.
+
+    Example:
+        >>> model = tf_mwnet.ReweightedModel(classifier, tf_mwnet.methods.MWNet(hidden=(100,)))
+        >>> model.compile(meta_optimizer=tf_mwnet.optimizers.Adam(1e-3))
+        >>> model.fit(x, y, meta_data=(x_meta, y_meta))
+        >>> model.method.weight_function(tf.constant([0.1, 5.0]))  # weights of these losses
     """
 
     learns = True
     needs_meta = True
-    from_run = ("hidden", "normalise", "seed")
+    from_run: tuple[str, ...] = ("hidden", "normalise", "seed")
 
     def __init__(
         self,
@@ -49,14 +57,14 @@ class MWNet(Method):
         self.weight_net = weight_net or build_weight_net(self.hidden, seed=self.seed)
 
     def weight_function(self, loss: tf.Tensor) -> tf.Tensor:
-        # Its variables' type, not a policy's: a weight net stays float32 in mixed precision.
+        # The type of its variables: a weight net stays float32 in mixed precision.
         dtype = self.weight_net.variables[0].dtype
         value = self.weight_net(tf.cast(loss, dtype)[:, None])
         value = value[:, 0] if value.shape[-1] == 1 else value
         return tf.cast(value, loss.dtype)
 
     def weigh(self, examples: Examples) -> tf.Tensor:
-        """Unnormalised weights ``[B]``, 0 to 1."""
+        """Computes unnormalised weights ``[B]``, 0 to 1."""
         return self.weight_function(examples.losses)
 
     def example_weights(self, examples: Examples) -> tf.Tensor:
@@ -79,24 +87,34 @@ class MWNet(Method):
 
 @keras.saving.register_keras_serializable(package="tf_mwnet")
 class MNW(MWNet):
-    """MW-Net on a noisy meta set (Ghosh and Lan, WACV 2021, "MNW-Net"): cross-entropy, as it is."""
+    """MW-Net with a noisy meta set and cross-entropy as meta loss (Ghosh and Lan, WACV 2021, MNW-Net)."""
 
     meta_labels = "noisy"
 
 
 @keras.saving.register_keras_serializable(package="tf_mwnet")
 class RMNW(MWNet):
-    """Robust MW-Net (Ghosh and Lan, WACV 2021): a noisy meta set and a symmetric meta loss.
+    """Robust MW-Net: a noisy meta set and a symmetric meta loss (Ghosh and Lan, WACV 2021).
 
-    With the mean absolute error ``2 (1 - u_y)`` the expected meta gradient under uniform noise of
-    the meta labels is that of clean ones, scaled (Theorem 1). Weights are divided by their sum.
+    With the mean absolute error ``2 (1 - u_y)`` as meta loss, the expected meta gradient under uniform
+    noise of the meta labels is that of clean labels times a constant (Theorem 1). The weights are
+    divided by their sum. Without a meta set `ReweightedModel.fit` holds out a class-balanced sample of
+    the training data.
 
     Args:
-        meta_loss: as in `Method`; "mae" by default.
+        meta_loss: as for `Method`; "mae" by default.
         **kwargs: as for `MWNet`.
+
+    Example:
+        >>> tf_mwnet.ReweightedModel(classifier, "rmnw").fit(x, y)
     """
 
     meta_labels = "noisy"
 
-    def __init__(self, *args: Any, meta_loss="mae", **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *args: Any,
+        meta_loss: str | Callable[[tf.Tensor, tf.Tensor], tf.Tensor] = "mae",
+        **kwargs: Any,
+    ) -> None:
         super().__init__(*args, meta_loss=meta_loss, **kwargs)

@@ -8,9 +8,9 @@ from tf_mwnet import replicas
 
 
 def batch_weights(values: tf.Tensor, normalise: bool) -> tf.Tensor:
-    """Turns unnormalised weights into the weights of a batch.
+    """Converts unnormalised weights to the weights of a batch.
 
-    ``normalise=True``: ``v_i / (sum_j v_j + delta)`` with delta = 1 where the sum is 0, else 0
+    ``normalise=True``: ``v_i / (sum_j v_j + delta)`` with delta = 1 if the sum is 0, else 0
     (MW-Net supplement, eq. 40; L2RW eq. 9), so that all-zero weights stay zero.
     ``normalise=False``: ``v_i / B``, the mean of weight times loss (MW-Net eq. 3).
 

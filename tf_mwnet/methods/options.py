@@ -6,12 +6,15 @@ import dataclasses
 import inspect
 import math
 import shlex
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
 from tf_mwnet.errors import UserError, choose, quoted
+
+if TYPE_CHECKING:
+    from tf_mwnet.methods.base import Method
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,22 +77,22 @@ class Option:
             raise UserError(f"{name} is {value:g}; allowed: {self.allowed or 'a finite number'}")
 
 
-def default_of(kind: type, name: str) -> Any:
-    """The default of a constructor argument, from the first class that names it.
+def default_of(kind: type[Method], name: str) -> Any:
+    """Returns the default of a constructor argument, from the first class that names it.
 
     Raises:
         TypeError: no constructor of the class or its bases names it, or it has no default.
     """
     for base in inspect.getmro(kind):
-        own = inspect.signature(base.__init__).parameters if "__init__" in vars(base) else {}
-        parameter = own.get(name)
-        if parameter is not None and parameter.default is not parameter.empty:
-            return parameter.default
+        if constructor := vars(base).get("__init__"):
+            parameter = inspect.signature(constructor).parameters.get(name)
+            if parameter is not None and parameter.default is not parameter.empty:
+                return parameter.default
     raise TypeError(f"{kind.__name__} declares the option '{name}' and takes no such argument")
 
 
 def converted(option: Option, value: Any, default: Any) -> Any:
-    """A value in the type of the option's default, checked.
+    """Converts a value to the type of the option's default, and checks it.
 
     Raises:
         UserError: it has another type, or is not allowed.
@@ -126,8 +129,8 @@ def _type_name(default: Any) -> str:
     return {bool: "true or false", int: "an integer", float: "a number"}.get(type(default), "a text")
 
 
-def checked(kind: type, values: Mapping[str, Any]) -> dict[str, Any]:
-    """Options of a method by name, each in its type.
+def checked(kind: type[Method], values: Mapping[str, Any]) -> dict[str, Any]:
+    """Converts and checks options of a method.
 
     Args:
         kind: the method's class.
@@ -144,17 +147,17 @@ def checked(kind: type, values: Mapping[str, Any]) -> dict[str, Any]:
     return {n: converted(known[n], v, default_of(kind, n)) for n, v in values.items()}
 
 
-def filled(kind: type, values: Mapping[str, Any]) -> dict[str, Any]:
-    """Options of a method with the defaults of those that are not named, in the order of the class.
+def filled(kind: type[Method], values: Mapping[str, Any]) -> dict[str, Any]:
+    """Completes options of a method by the defaults of the others, in the order of the class.
 
-    An option that a run has a value for (`Method.from_run`) is left out where it is not named.
+    An option that a run has a value for (`Method.from_run`) is left out unless it is given.
     """
     defaults = {o.name: default_of(kind, o.name) for o in kind.options if o.name not in kind.from_run}
     merged = defaults | dict(values)
     return {o.name: merged[o.name] for o in kind.options if o.name in merged}
 
 
-def parse(text: str, table: Mapping[str, type]) -> tuple[str, dict[str, Any]]:
+def parse(text: str, table: Mapping[str, type[Method]]) -> tuple[str, dict[str, Any]]:
     """Reads ``"gdw --eta=1000 --nozero_mean"``: the name of a method and its options.
 
     Args:
@@ -193,12 +196,16 @@ def define(option: Option, default: Any, values: flags.FlagValues) -> None:
     if isinstance(default, tuple):
         flags.DEFINE_list(option.name, [str(v) for v in default], option.help, flag_values=values)
         return
-    kinds = {bool: flags.DEFINE_bool, int: flags.DEFINE_integer, float: flags.DEFINE_float}
+    kinds: dict[type, Callable[..., Any]] = {
+        bool: flags.DEFINE_bool,
+        int: flags.DEFINE_integer,
+        float: flags.DEFINE_float,
+    }
     of_kind = kinds.get(type(default), flags.DEFINE_string)
     of_kind(option.name, default, option.help, flag_values=values)
 
 
-def with_own(name: str, arguments: Sequence[str], kind: type) -> tuple[str, list[str]]:
+def with_own(name: str, arguments: Sequence[str], kind: type[Method]) -> tuple[str, list[str]]:
     """Puts the flags that are a method's own options behind its name, as `parse` reads them.
 
     Args:
@@ -215,8 +222,8 @@ def with_own(name: str, arguments: Sequence[str], kind: type) -> tuple[str, list
     return shlex.join([name, *own]), [a for a in arguments if a not in own]
 
 
-def spelled(name: str, values: Mapping[str, Any], table: Mapping[str, type]) -> str:
-    """The inverse of `parse`: a method and those of its options that are not at their defaults."""
+def spelled(name: str, values: Mapping[str, Any], table: Mapping[str, type[Method]]) -> str:
+    """Writes a method and its options as `parse` reads them, without those at their defaults."""
     words = [name]
     for option, value in values.items():
         default = default_of(table[name], option)
@@ -236,8 +243,8 @@ def _text(value: Any) -> str:
     return str(value)
 
 
-def help_lines(table: Mapping[str, type]) -> Sequence[str]:
-    """What ``--help`` says of the options of all methods."""
+def help_lines(table: Mapping[str, type[Method]]) -> Sequence[str]:
+    """Lists the options of all methods for ``--help``."""
     lines = []
     for name, kind in table.items():
         for option in kind.options:

@@ -1,4 +1,4 @@
-"""The classifier on a training batch, at other parameters than its own."""
+"""The classifier on a training batch, at its own parameters and at others."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from tf_mwnet.meta import dense
 
 @dataclasses.dataclass(frozen=True)
 class Probe:
-    """What a method may ask of the classifier within a step, beside its losses.
+    """Lets a method evaluate the classifier within a step.
 
     Attributes:
-        classifier: whose parameters these are.
+        classifier: the classifier.
         x: inputs of this replica's part of the batch, ``[b, ...]``.
         parameters: P tensors, the classifier's trainable parameters before the step.
         learning_rate: of the classifier's optimizer, a scalar.
         scale: factor that keeps half-precision gradients in range; 1 in other precisions.
-        to_logits: outputs of the classifier -> logits ``[b, K]``.
-        weighted_gradient: weights, shaped like the example losses -> gradient of
+        to_logits: maps outputs of the classifier to logits ``[b, K]``.
+        weighted_gradient: maps weights in the shape of the example losses to the gradient of
             ``scale * sum(weights * losses)``, P tensors.
     """
 
@@ -31,29 +31,31 @@ class Probe:
     parameters: list[tf.Tensor]
     learning_rate: tf.Tensor
     scale: tf.Tensor
-    to_logits: Callable
-    weighted_gradient: Callable
+    to_logits: Callable[[tf.Tensor], tf.Tensor]
+    weighted_gradient: Callable[[tf.Tensor], list[tf.Tensor]]
 
     def gradient(self, weights: tf.Tensor) -> list[tf.Tensor]:
-        """Gradient of ``sum(weights * losses)`` over this replica's examples, P tensors."""
+        """Computes the gradient of ``sum(weights * losses)`` over this replica's examples, P tensors."""
         return [g / tf.cast(self.scale, g.dtype) for g in self.weighted_gradient(weights)]
 
     def logits(self, parameters: list[tf.Tensor], x: tf.Tensor | None = None) -> tf.Tensor:
-        """Logits ``[b, K]`` of ``x``, by default the batch, in training mode.
+        """Computes logits ``[b, K]`` of ``x``, by default the batch, in training mode.
 
-        Batch norm statistics and dropout seeds that this pass would move are dropped.
+        The pass leaves batch norm statistics and dropout seeds unchanged.
         """
         x = self.x if x is None else x
         state = [v.value for v in self.classifier.non_trainable_variables]
         outputs, _ = self.classifier.stateless_call(parameters, state, x, training=True)
         return self.to_logits(outputs)
 
-    def gradient_at(self, parameters: list[tf.Tensor], loss: Callable) -> list[tf.Tensor]:
-        """Gradient of ``loss(logits)``, a scalar, at ``parameters``, P tensors."""
+    def gradient_at(
+        self, parameters: list[tf.Tensor], loss: Callable[[tf.Tensor], tf.Tensor]
+    ) -> list[tf.Tensor]:
+        """Computes the gradient of ``loss(logits)``, a scalar, at ``parameters``, P tensors."""
         parameters = [tf.convert_to_tensor(p) for p in parameters]
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(parameters)
             value = loss(self.logits(parameters))
             scaled = value * tf.cast(self.scale, value.dtype)
-        found = dense(tape.gradient(scaled, parameters), parameters)
-        return [g / tf.cast(self.scale, g.dtype) for g in found]
+        gradients = dense(tape.gradient(scaled, parameters), parameters)
+        return [g / tf.cast(self.scale, g.dtype) for g in gradients]
