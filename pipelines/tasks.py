@@ -20,7 +20,7 @@ from pipelines.store import Store
 from pipelines.work import OUTPUTS, WORK
 from tf_mwnet.cli import console
 from tf_mwnet.errors import Interrupted, NotANumber, UserError
-from tf_mwnet.export.saved_models import versions
+from tf_mwnet.export.saved_models import library_versions
 
 LAUNCHER = "TF_MWNET_LAUNCHER"  # id of the process that started the component, which ends with it
 FAILED = "failed: "  # start of the last line of a component that has failed
@@ -53,7 +53,7 @@ def perform(name: str, arguments: Mapping[str, Any]) -> None:
     try:
         if arguments["home"]:
             store = Store(arguments["home"])
-            task = store.begin(name, parameters, versions(), inputs)
+            task = store.begin(name, parameters, library_versions(), inputs)
         for output in outputs.values():
             pathlib.Path(output.path).parent.mkdir(parents=True, exist_ok=True)
         with interruptible():

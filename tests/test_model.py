@@ -1,5 +1,7 @@
 """`ReweightedModel` as a Keras user uses it."""
 
+import re
+
 import keras
 import numpy as np
 import pytest
@@ -260,7 +262,7 @@ def test_bad_use(blobs):
 
 
 def test_public_names_exist():
-    assert tf_mwnet.__version__ == "0.1.0"
+    assert re.fullmatch(r"\d+\.\d+\.\d+(\.dev\d+)?", tf_mwnet.__version__)
     for name in tf_mwnet.__all__:
         assert getattr(tf_mwnet, name) is not None
     with pytest.raises(AttributeError):

@@ -158,7 +158,7 @@ def label_audit(
     with new_folder(pathlib.Path(issues.path)) as out:
         outputs.write(audit, outputs.picture(audit, 64), out)
     keep_page(page, lambda out: pages.of_labels(out, audit))
-    return outputs.facts(audit)
+    return outputs.summary(audit)
 
 
 def infra_validator(

@@ -1,9 +1,9 @@
-"""``python -m tf_mwnet.audit``: which labels are wrong.
+"""``python -m tf_mwnet.audit``: finds wrong labels.
 
-Of a finished run, --run_dir=<its folder> (and --data_dir, if its data has moved). Or of data: with
---dataset and any other flags of ``python -m tf_mwnet.main``, it trains first. What is not set is then
-chosen for the size of the data, no label is taken to be right (method gce, a loss that stands noise;
---method=rmnw learns weights from noisy labels), and only a tenth of the data is held out.
+Audits a finished run, --run_dir=<its folder> (with --data_dir if its data has moved). Or audits data:
+with --dataset and any other flags of ``python -m tf_mwnet.main``, it trains first. Settings that are
+not given are chosen by the size of the data; no label is trusted (method gce, a loss that is robust to
+noise; --method=rmnw learns weights from noisy labels), and only a tenth of the data is held out.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import pathlib
 import sys
 import time
 from collections.abc import Sequence
+from typing import Any
 
 from tf_mwnet.cli import console
 
@@ -31,19 +32,23 @@ OWN = ("write_cleaned", "cleaned", "worst")
 
 
 def define_flags() -> flags.FlagValues:
-    """The flags of a run, and the command's own."""
+    """Defines the flags of a run, and the command's own."""
     values = run_flags()
-    define = {"flag_values": values}
     flags.DEFINE_string(
-        "write_cleaned", "", "write the data without its issues: a new folder, or a .npz file", **define
+        "write_cleaned",
+        "",
+        "write the data without its issues: a new folder, or a .npz file",
+        flag_values=values,
     )
-    flags.DEFINE_string("cleaned", "drop", "drop the issues, or relabel them as suggested", **define)
-    flags.DEFINE_integer("worst", 64, "images in the picture of the worst labels", **define)
+    flags.DEFINE_string(
+        "cleaned", "drop", "drop the issues, or relabel them as suggested", flag_values=values
+    )
+    flags.DEFINE_integer("worst", 64, "images in the picture of the worst labels", flag_values=values)
     return values
 
 
 def help_text() -> str:
-    """The command's own flags; those of a run are shown by ``python -m tf_mwnet.main --help``."""
+    """Lists the command's own flags; ``python -m tf_mwnet.main --help`` shows those of a run."""
     values = define_flags()
     lines = [__doc__, "Flags, beside those of python -m tf_mwnet.main:", ""]
     for name in OWN:
@@ -52,7 +57,7 @@ def help_text() -> str:
 
 
 def run(values: flags.FlagValues) -> str:
-    """Does what the flags ask for; returns what to print.
+    """Audits as the flags ask for; returns the text to print.
 
     Raises:
         UserError: a flag is not allowed, or the data or the run is not usable.
@@ -63,26 +68,25 @@ def run(values: flags.FlagValues) -> str:
     if target:
         cleaned.check(target, values.cleaned)
     fields = given(values)
-    found_run = fields.get("run_dir") and not set(fields) - {"run_dir", "method", "data_dir"}
-    if found_run:
-        about = fields.get("method", ""), None, fields.get("data_dir")
-        found = examine(fields["run_dir"], *about)
+    if fields.get("run_dir") and not set(fields) - {"run_dir", "method", "data_dir"}:
+        method, data_dir = fields.get("method", ""), fields.get("data_dir")
+        audit = examine(fields["run_dir"], method, data_dir=data_dir)
     elif set(fields) - {"run_dir", "method"}:
-        found = examine(_train(fields, target, values.cleaned))
+        audit = examine(_train(fields, target, values.cleaned))
     else:
         raise UserError(
             "neither run_dir nor dataset is set; allowed: the folder of a finished run, or data to"
             " train on"
         )
-    paths = outputs.write(found, outputs.picture(found, values.worst))
+    paths = outputs.write(audit, outputs.picture(audit, values.worst))
     if target:
-        size = cleaned.write(found, target, values.cleaned)
+        size = cleaned.write(audit, target, values.cleaned)
         paths.append(("cleaned data", f"{target} ({size} training examples)"))
     paths.append(("time", f"{time.perf_counter() - start:.0f} s"))
-    return outputs.text(found, paths)
+    return outputs.text(audit, paths)
 
 
-def _train(fields, target, mode):
+def _train(fields: dict[str, Any], target: pathlib.Path | None, mode: str) -> runner.Result:
     config = Experiment(**fields)
     config, source = defaults.fill(config, fields)
     if target:

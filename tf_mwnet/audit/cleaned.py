@@ -1,9 +1,10 @@
-"""Data sets without their label issues."""
+"""Writes data sets without their label issues."""
 
 from __future__ import annotations
 
 import pathlib
 import shutil
+from typing import Any
 
 import numpy as np
 
@@ -11,17 +12,18 @@ from tf_mwnet.audit.examine import Audit
 from tf_mwnet.data.images import rows_of
 from tf_mwnet.errors import UserError, choose
 from tf_mwnet.files import new_folder, write_atomically
+from tf_mwnet.types import LabelledSet, Source
 
 MODES = ("drop", "relabel")
 
 
 def check(path: pathlib.Path, mode: str, folder: bool | None = None) -> None:
-    """Raises ``UserError`` where a data set can not be written to ``path``.
+    """Raises ``UserError`` if a cleaned data set cannot be written to ``path``.
 
     Args:
-        path: a new folder, for a data set that is a folder of images; or a new ``.npz`` file.
+        path: a new folder, for a folder of images; or a new ``.npz`` file.
         mode: "drop" leaves the flagged examples out, "relabel" gives them the suggested labels.
-        folder: whether the data is a folder of images; None where that is not known yet.
+        folder: whether the data is a folder of images; None if not known yet.
     """
     choose("cleaned", mode, dict.fromkeys(MODES))
     if path.is_file() or (path.is_dir() and any(path.iterdir())):
@@ -36,8 +38,8 @@ def check(path: pathlib.Path, mode: str, folder: bool | None = None) -> None:
 def write(audit: Audit, path: pathlib.Path, mode: str = "drop") -> int:
     """Writes the audited data set without its issues; returns the number of examples in training.
 
-    What was held out of the training set for testing or learning is back in it; sets that the data
-    has of its own are written as they are.
+    Examples that the run held out of the training set for testing or learning are part of it again. The
+    data's own test and meta sets are written unchanged.
 
     Args:
         audit: with its data.
@@ -47,9 +49,9 @@ def write(audit: Audit, path: pathlib.Path, mode: str = "drop") -> int:
         UserError: see `check`; or the data of the run could not be loaded.
     """
     path = pathlib.Path(path)
-    if audit.source is None:
+    if audit.source is None or audit.examples is None:
         raise UserError("write_cleaned is set, and the run's data can not be loaded; allowed: with data")
-    root = None if audit.config.dataset != "folder" else pathlib.Path(audit.config.data_dir)
+    root = pathlib.Path(audit.config.data_dir or "") if audit.config.dataset == "folder" else None
     check(path, mode, root is not None)
     table = audit.table.sort_index()  # back to the order of the data
     names = np.array(audit.source.class_names)
@@ -59,33 +61,36 @@ def write(audit: Audit, path: pathlib.Path, mode: str = "drop") -> int:
     else:
         kept = table
         labels = table.given_label.where(~table.is_label_issue, table.predicted_label)
-    if path.suffix == ".npz":
+    if root is None or path.suffix == ".npz":
         numbers = {name: k for k, name in enumerate(names)}
         y = labels.map(numbers).to_numpy(np.int64)
-        _write_arrays(audit, path, kept.index.to_numpy(), y)
+        rows = kept.index.to_numpy()
+        _write_arrays(audit.source, path, rows_of(audit.examples.x, rows), y)
     else:
-        _write_folder(audit, root, path, list(zip(kept.id, labels, strict=True)))
+        _write_folder(audit.source, root, path, list(zip(kept.id, labels, strict=True)))
     return len(kept)
 
 
-def _own(audit: Audit) -> dict:
-    """The sets that the data has of its own, apart from the training set."""
-    found = {"test": audit.source.test, "meta": audit.source.meta}
-    return {name: part for name, part in found.items() if part is not None}
+def _further_sets(source: Source) -> dict[str, LabelledSet]:
+    """Returns the sets that the data comes with, apart from the training set."""
+    sets = {"test": source.test, "meta": source.meta}
+    return {name: part for name, part in sets.items() if part is not None}
 
 
-def _write_arrays(audit, path, rows, y) -> None:
-    arrays = {"x_train": rows_of(audit.examples.x, rows), "y_train": y}
-    for name, part in _own(audit).items():
+def _write_arrays(source: Source, path: pathlib.Path, x: np.ndarray, y: np.ndarray) -> None:
+    arrays: dict[str, Any] = {"x_train": x, "y_train": y}
+    for name, part in _further_sets(source).items():
         arrays |= {f"x_{name}": rows_of(part.x, np.arange(len(part))), f"y_{name}": part.y}
-    arrays["class_names"] = np.array(audit.source.class_names)
+    arrays["class_names"] = np.array(source.class_names)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, lambda file: np.savez_compressed(file, **arrays))
 
 
-def _write_folder(audit, root, path, pairs) -> None:
-    names = audit.source.class_names
-    for part in _own(audit).values():
+def _write_folder(
+    source: Source, root: pathlib.Path, path: pathlib.Path, pairs: list[tuple[str, str]]
+) -> None:
+    names = source.class_names
+    for part in _further_sets(source).values():
         pairs = [*pairs, *((i, names[k]) for i, k in zip(part.ids, part.y, strict=True))]
     with new_folder(path) as beside:
         for name in names:

@@ -11,6 +11,7 @@ import tensorflow as tf
 from tf_mwnet.data.images import rows_of
 from tf_mwnet.errors import UserError
 from tf_mwnet.files import load_arrays
+from tf_mwnet.types import Images
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,8 +103,8 @@ def recorded(folder: pathlib.Path, labels: np.ndarray, num_classes: int) -> Evid
     return Evidence(labels, votes=votes, **means)
 
 
-def predicted(probabilities: np.ndarray, labels: np.ndarray) -> Evidence:
-    """A single look: class probabilities ``[N, K]`` of a classifier that has not trained on these."""
+def held_out(probabilities: np.ndarray, labels: np.ndarray) -> Evidence:
+    """Makes evidence of one pass: class probabilities ``[N, K]`` of a classifier on held-out data."""
     rows = np.arange(len(labels))
     given = probabilities[rows, labels].astype(float)
     votes = np.zeros(probabilities.shape, np.float32)
@@ -112,8 +113,8 @@ def predicted(probabilities: np.ndarray, labels: np.ndarray) -> Evidence:
     return Evidence(labels, given, votes, np.full(len(labels), np.nan), loss)
 
 
-def classify(folder: pathlib.Path, x, batch: int = 500) -> np.ndarray:
-    """Class probabilities ``[N, K]`` of raw inputs, by a classifier that a run has exported.
+def classify(folder: pathlib.Path, x: np.ndarray | Images, batch: int = 500) -> np.ndarray:
+    """Computes class probabilities ``[N, K]`` of raw inputs by a classifier that a run has exported.
 
     Raises:
         UserError: the export is missing or damaged.

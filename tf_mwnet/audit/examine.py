@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import pathlib
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -17,7 +18,10 @@ from tf_mwnet.experiment import resolve
 from tf_mwnet.experiment.runner import Result
 from tf_mwnet.files import load_arrays
 from tf_mwnet.methods import METHODS
-from tf_mwnet.types import LabelledSet, Source
+from tf_mwnet.types import LabelledSet, Source, Splits
+
+# Set -> evidence, ids and true labels of its examples.
+Sets = dict[str, tuple[evidence.Evidence, np.ndarray, np.ndarray]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,10 +69,10 @@ def examine(
         UserError: there is no finished run, it has no such method, its files are damaged, or the data
             is not what it was trained on.
     """
-    result = run if isinstance(run, Result) else None
-    folder = result.run_dir if result else pathlib.Path(run)
+    folder = run.run_dir if isinstance(run, Result) else pathlib.Path(run)
     config, trained = run_folder.finished(folder)
-    config = result.config if result else config
+    if isinstance(run, Result):
+        config = run.config
     if data_dir is not None:
         config = dataclasses.replace(config, data_dir=data_dir)
     method = method or config.method
@@ -76,24 +80,27 @@ def examine(
     if METHODS[method].trains_on == "meta":
         raise UserError(f"method '{method}' has seen the meta set alone; allowed: another of the run")
     arrays = load_arrays(folder / run_folder.SPLIT)
-    if result:
-        source, splits = result.source, result.splits
+    splits: Splits | None
+    if isinstance(run, Result):
+        source, splits = run.source, run.splits
     else:
         source, splits = _data(folder, config, source, arrays)
     names, truth = run_folder.data_facts(folder, arrays)
-    found = evidence.recorded(folder / method / "examples", arrays["train_y"], len(names))
-    sets = {"train": (found, arrays["train_ids"], arrays["train_true_y"])}
+    seen = evidence.recorded(folder / method / "examples", arrays["train_y"], len(names))
+    sets: Sets = {"train": (seen, arrays["train_ids"], arrays["train_true_y"])}
     for name, part in _held_out(source, splits, config).items():
-        x = evidence.classify(run_folder.exported(folder, method, "classifier"), part.x)
-        sets[name] = (evidence.predicted(x, part.y), part.ids, part.true_y)
+        outputs = evidence.classify(run_folder.exported(folder, method, "classifier"), part.x)
+        sets[name] = (evidence.held_out(outputs, part.y), part.ids, part.true_y)
     table, estimate = _table(sets, names, truth)
     examples = None if splits is None else _joined(splits, list(sets))
     precision = _precision(table) if truth else None
     return Audit(table, estimate, precision, folder, method, config, examples, source)
 
 
-def _data(folder, config, source, arrays):
-    """The run's data, or Nones where it can not be loaded; a warning says why."""
+def _data(
+    folder: pathlib.Path, config: Experiment, source: Source | None, arrays: dict[str, np.ndarray]
+) -> tuple[Source | None, Splits | None]:
+    """Loads the run's data; returns Nones with a warning if it cannot be loaded."""
     try:
         _, source, splits = resolve.load(config, source)
     except UserError as error:
@@ -103,41 +110,43 @@ def _data(folder, config, source, arrays):
     return source, splits
 
 
-def _held_out(source, splits, config) -> dict[str, LabelledSet]:
-    """What was taken out of the training set with the labels as they are."""
-    if splits is None:
+def _held_out(
+    source: Source | None, splits: Splits | None, config: Experiment
+) -> dict[str, LabelledSet]:
+    """Returns the sets that were held out of the training set with their given labels."""
+    if source is None or splits is None:
         return {}
     parts = {"validation": splits.validation}
     if config.meta_labels == "noisy":
         parts["meta"] = splits.meta
     if not splits.truth_known:  # else its labels are the true ones
         parts["test"] = splits.test
-    out = {k: v for k, v in parts.items() if v is not None}
-    return {k: v for k, v in out.items() if np.isin(v.ids, source.train.ids).all()}
+    ids = source.train.ids
+    return {k: v for k, v in parts.items() if v is not None and np.isin(v.ids, ids).all()}
 
 
-def _joined(splits, names) -> LabelledSet:
-    found = getattr(splits, names[0])
+def _joined(splits: Splits, names: Sequence[str]) -> LabelledSet:
+    examples: LabelledSet = getattr(splits, names[0])
     for name in names[1:]:
-        found = found.joined(getattr(splits, name))
-    return found
+        examples = examples.joined(getattr(splits, name))
+    return examples
 
 
-def _table(sets, names, truth) -> tuple[pd.DataFrame, scoring.Estimate]:
-    # Of an example that was never drawn nothing is known: it counts as neither right nor wrong.
+def _table(sets: Sets, class_names: Sequence[str], truth: bool) -> tuple[pd.DataFrame, scoring.Estimate]:
+    # Nothing is known of an example that was never drawn: it counts as neither right nor wrong.
     train = sets["train"][0]
     estimate = scoring.estimate(train)
-    every = evidence.join([found for found, *_ in sets.values()])
+    every = evidence.join([part for part, *_ in sets.values()])
     quality = scoring.label_quality(every, estimate.transition)
     best = scoring.suggested(every)
     count = len(train)
     issues, threshold = scoring.flag(quality[:count], train.labels, best[:count], estimate)
     held = (quality[count:] <= threshold) & (best[count:] != every.labels[count:])
-    names = np.array(names)
+    names = np.array(class_names)
     table = pd.DataFrame(
         {
             "id": np.concatenate([ids for _, ids, _ in sets.values()]),
-            "set": np.repeat(list(sets), [len(found) for found, *_ in sets.values()]),
+            "set": np.repeat(list(sets), [len(part) for part, *_ in sets.values()]),
             "given_label": names[every.labels],
             "predicted_label": names[best],
             "label_quality": quality,

@@ -1,9 +1,10 @@
-"""The files of an audit, and what the command prints."""
+"""Writes the files of an audit, and formats it for the terminal."""
 
 from __future__ import annotations
 
 import json
 import pathlib
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -13,19 +14,19 @@ from tf_mwnet.data.images import rows_of
 from tf_mwnet.figures import galleries, plots, tables
 from tf_mwnet.files import write_atomically
 
-ISSUES, PICTURE, MATRIX, FACTS = "label_issues.csv", "worst.png", "estimated_matrix.csv", "audit.json"
+ISSUES, PICTURE, MATRIX, SUMMARY = "label_issues.csv", "worst.png", "estimated_matrix.csv", "audit.json"
 SHOWN = 10
 
 
 def folder_of(run: pathlib.Path, method: str) -> pathlib.Path:
-    """Where the audit of a run by one of its methods lies."""
+    """Returns the folder of the audit of a run by one of its methods."""
     return run / method / "audit"
 
 
-def facts(audit: Audit) -> dict:
-    """What is found about the whole: numbers for people and for reports."""
+def summary(audit: Audit) -> dict[str, Any]:
+    """Summarises an audit in numbers, for people and for reports."""
     table, train = audit.table, audit.table[audit.table.set == "train"]
-    found = {
+    numbers = {
         "method": audit.method,
         "examples": len(table),
         "issues": int(table.is_label_issue.sum()),
@@ -33,20 +34,20 @@ def facts(audit: Audit) -> dict:
         "estimated_noise_rate": audit.estimate.noise_rate,
     }
     if "is_correct" in table:
-        found["true_noise_rate"] = float((~train.is_correct).mean())
-        found["precision_at_true_number_of_errors"] = audit.precision
-    return found
+        numbers["true_noise_rate"] = float((~train.is_correct).mean())
+        numbers["precision_at_true_number_of_errors"] = audit.precision
+    return numbers
 
 
 def write(
     audit: Audit, figure: Figure | None, folder: pathlib.Path | None = None
 ) -> list[tuple[str, object]]:
-    """Writes the audit's files, with `picture`'s figure; returns what they are and where.
+    """Writes the audit's files; returns a name and a path for each.
 
     Args:
-        audit: what was found.
-        figure: `picture`'s.
-        folder: where; in the run's folder by default.
+        audit: the audit.
+        figure: made by `picture`, or None.
+        folder: to write into; by default in the run's folder.
     """
     folder = folder or folder_of(audit.folder, audit.method)
     folder.mkdir(parents=True, exist_ok=True)
@@ -54,8 +55,8 @@ def write(
     write_atomically(folder / ISSUES, lambda file: file.write(text), mode="w")
     matrix = audit.estimate.transition
     write_atomically(folder / MATRIX, lambda file: np.savetxt(file, matrix, "%.6f", ","))
-    content = json.dumps(facts(audit), indent=2) + "\n"
-    write_atomically(folder / FACTS, lambda file: file.write(content), mode="w")
+    content = json.dumps(summary(audit), indent=2) + "\n"
+    write_atomically(folder / SUMMARY, lambda file: file.write(content), mode="w")
     paths: list[tuple[str, object]] = [("all labels, worst first", folder / ISSUES)]
     if figure is not None:
         plots.save(figure, folder / PICTURE)
@@ -64,40 +65,46 @@ def write(
 
 
 def picture(audit: Audit, worst: int) -> Figure | None:
-    """See `galleries.worst_labels`; None for data that is no images, or is not there."""
+    """Draws the worst labels, see `galleries.worst_labels`; None without images."""
     if audit.examples is None or audit.examples.x.ndim != 4 or audit.examples.x.shape[-1] not in (1, 3):
         return None
     shown = audit.table.head(worst)
     images = rows_of(audit.examples.x, shown.index.to_numpy())
     count = int(shown.is_label_issue.sum())
     title = f"The {len(shown)} labels of lowest quality; {count} are taken to be wrong (framed)"
-    columns = (shown.given_label, shown.predicted_label, shown.label_quality, shown.is_label_issue)
-    return galleries.worst_labels(images, *(c.to_list() for c in columns), title)
+    return galleries.worst_labels(
+        images,
+        shown.given_label.to_list(),
+        shown.predicted_label.to_list(),
+        shown.label_quality.to_list(),
+        shown.is_label_issue.to_list(),
+        title,
+    )
 
 
 def lines(audit: Audit) -> list[tuple[str, str]]:
-    """What is found about the whole, as names and values for people."""
-    found = facts(audit)
+    """Formats the summary as names and values for people."""
+    numbers = summary(audit)
 
-    def percent(name, what=" of the training set"):
-        return f"{100 * found[name]:.1f} %{what}"
+    def percent(name: str, what: str = " of the training set") -> str:
+        return f"{100 * numbers[name]:.1f} %{what}"
 
     out = [
         (
             "estimated wrong labels",
-            f"{found['estimated_wrong_labels']}, {percent('estimated_noise_rate')}",
+            f"{numbers['estimated_wrong_labels']}, {percent('estimated_noise_rate')}",
         ),
-        ("label issues", f"{found['issues']} of {found['examples']} examples"),
+        ("label issues", f"{numbers['issues']} of {numbers['examples']} examples"),
     ]
-    if "true_noise_rate" in found:
+    if "true_noise_rate" in numbers:
         out.append(("truly wrong labels", percent("true_noise_rate")))
-    if found.get("precision_at_true_number_of_errors") is not None:
+    if numbers.get("precision_at_true_number_of_errors") is not None:
         out.append(("precision at that number", percent("precision_at_true_number_of_errors", "")))
     return out
 
 
 def text(audit: Audit, paths: list[tuple[str, object]]) -> str:
-    """The worst labels, the estimates, and where the files are."""
+    """Formats the worst labels, the estimates, and the places of the files."""
     rows = []
     for row in audit.table.head(SHOWN).itertuples():
         names = [str(row.id), str(row.given_label), str(row.predicted_label)]

@@ -111,13 +111,22 @@ def estimate(evidence: Evidence) -> Estimate:
     return Estimate(round(wrong), float(rate), transition)
 
 
-def flag(quality: np.ndarray, labels: np.ndarray, best: np.ndarray, found: Estimate):
-    """Which labels are issues, bool ``[N]``, and the highest quality among them (-1 without any).
+def flag(
+    quality: np.ndarray, labels: np.ndarray, best: np.ndarray, estimate: Estimate
+) -> tuple[np.ndarray, float]:
+    """Flags labels as issues: the ``num_issues`` of lowest quality for which another class is suggested.
 
-    The ``num_issues`` labels of lowest quality among those for which another class is suggested.
+    Args:
+        quality: of each label, 0 to 1, ``[N]``; NaN for labels that are not judged.
+        labels: given labels, int ``[N]``.
+        best: suggested labels, int ``[N]``.
+        estimate: of the training set.
+
+    Returns:
+        bool ``[N]``, and the highest quality among the issues (-1 without any).
     """
     candidates = np.flatnonzero((best != labels) & np.isfinite(quality))
-    order = candidates[np.argsort(quality[candidates], kind="stable")][: found.num_issues]
+    order = candidates[np.argsort(quality[candidates], kind="stable")][: estimate.num_issues]
     issues = np.zeros(len(labels), bool)
     issues[order] = True
     return issues, float(quality[order].max()) if len(order) else -1.0

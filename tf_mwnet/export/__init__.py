@@ -5,9 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tf_mwnet.export.saved_models import export_classifier, export_weight_net, model_card, versions
+    from tf_mwnet.export.saved_models import (
+        export_classifier,
+        export_weight_net,
+        library_versions,
+        model_card,
+    )
 
-__all__ = ["export_classifier", "export_weight_net", "model_card", "versions"]
+__all__ = ["export_classifier", "export_weight_net", "library_versions", "model_card"]
 
 
 def __getattr__(name: str) -> Any:

@@ -1,10 +1,11 @@
-"""SavedModels: the weight function and the classifier, each with a model card."""
+"""Exports the weight function and the classifier as SavedModels with model cards."""
 
 from __future__ import annotations
 
 import json
 import pathlib
 import platform
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -19,8 +20,8 @@ from tf_mwnet.networks.weight_function import CARD
 from tf_mwnet.types import DataSpec
 
 
-def versions() -> dict[str, str]:
-    """Versions of the libraries that a result depends on."""
+def library_versions() -> dict[str, str]:
+    """Returns the versions of the libraries that a result depends on."""
     from tf_mwnet import __version__
 
     return {
@@ -32,13 +33,15 @@ def versions() -> dict[str, str]:
     }
 
 
-def _save(module: tf.Module, path: pathlib.Path, card: dict[str, Any], **signatures) -> pathlib.Path:
+def _save(
+    module: tf.Module, path: str | pathlib.Path, card: dict[str, Any], **signatures: Callable[..., Any]
+) -> pathlib.Path:
     path = pathlib.Path(path)
     if path.exists():
         raise UserError(f"'{path}' is there already; allowed: a version that is not")
     if not path.name.isdigit():
         raise UserError(f"'{path}' does not end in a version; allowed: <name>/<version number>")
-    # Renamed when it is whole: a server that watches the folder never sees half a version.
+    # Renamed at the end: a server that watches the folder never sees a partial version.
     with new_folder(path) as beside:
         tf.saved_model.save(module, str(beside), signatures=signatures)
         (beside / CARD).write_text(json.dumps(card, indent=2) + "\n")
@@ -53,26 +56,30 @@ def export_weight_net(
 ) -> pathlib.Path:
     """Writes a weight function as a SavedModel that plain TensorFlow can load and serve.
 
-    ``serving_default`` maps ``loss`` float32 ``[batch, 1]`` to ``weight`` float32 ``[batch, 1]``:
-    the unnormalised weight, 0 to 1. A net with G groups of classes gives ``[batch, G]``, the group of
-    the smallest classes first. With a course there is the signature ``at_progress`` too, which takes
-    ``progress`` float32 ``[batch, 1]``, 0 to 1, beside the loss.
+    ``serving_default`` maps ``loss`` float32 ``[batch, 1]`` to ``weight`` float32 ``[batch, 1]``,
+    the unnormalised weight, 0 to 1. A net with G groups of classes returns ``[batch, G]``, the group of
+    the smallest classes first. With a course there is also the signature ``at_progress``, which takes
+    ``progress`` float32 ``[batch, 1]``, 0 to 1, and the loss.
 
     Args:
         weight_net: Keras model ``[B, 1] -> [B, 1]``, or ``[B, G]``.
-        path: ``<name>/<version number>``, the layout that TensorFlow Serving mounts.
-        card: content of ``model_card.json`` beside it; "normalised" says how the weights are used.
-        course: of the function over its training, which another one can follow.
+        path: ``<name>/<version number>``, the layout of TensorFlow Serving.
+        card: content of ``model_card.json``; "normalised" says how the weights are used.
+        course: of the function over its training, which another training can follow.
 
     Raises:
         UserError: ``path`` exists, or does not end in a number.
+
+    Example:
+        >>> net = model.method.weight_net  # of a trained `ReweightedModel`
+        >>> tf_mwnet.export.export_weight_net(net, "saved_models/mine/1", {"normalised": True})
     """
     module = tf.Module()
     module.parameters = [v.value for v in weight_net.variables]
     dtype = weight_net.variables[0].dtype
 
     @tf.function(input_signature=[tf.TensorSpec([None, 1], tf.float32, name="loss")])
-    def weigh(loss):
+    def weigh(loss: tf.Tensor) -> dict[str, tf.Tensor]:
         return {"weight": tf.cast(weight_net(tf.cast(loss, dtype)), tf.float32)}
 
     if course is None:
@@ -81,7 +88,7 @@ def export_weight_net(
     column = tf.TensorSpec([None, 1], tf.float32)
 
     @tf.function
-    def weigh_at(loss, progress):
+    def weigh_at(loss: tf.Tensor, progress: tf.Tensor) -> dict[str, tf.Tensor]:
         return {"weight": course(loss, progress)}
 
     at_progress = weigh_at.get_concrete_function(loss=column, progress=column)
@@ -93,8 +100,8 @@ def export_classifier(
 ) -> pathlib.Path:
     """Writes a classifier with its preprocessing as a SavedModel.
 
-    ``serving_default`` maps ``image`` ``[batch, H, W, C]``, raw pixels in the data's own type and
-    range, to ``probabilities`` float32 ``[batch, K]``.
+    ``serving_default`` maps ``image`` ``[batch, H, W, C]``, raw pixels in the type and range of the
+    data, to ``probabilities`` float32 ``[batch, K]``.
 
     Args:
         classifier: Keras model from normalised images to logits.
@@ -109,7 +116,7 @@ def export_classifier(
     signature = tf.TensorSpec([None, *spec.shape], tf.dtypes.as_dtype(spec.dtype), name="image")
 
     @tf.function(input_signature=[signature])
-    def classify(image):
+    def classify(image: tf.Tensor) -> dict[str, tf.Tensor]:
         logits = classifier(normalise(image, spec), training=False)
         return {"probabilities": tf.nn.softmax(tf.cast(logits, tf.float32))}
 
@@ -124,10 +131,10 @@ def model_card(
     what: str,
     group_of_class: np.ndarray | None = None,
 ) -> dict[str, Any]:
-    """What a user of the exported file must know.
+    """Describes an exported file for its users.
 
     Args:
-        config: the resolved configuration; "normalise" is None where the method has no such choice.
+        config: the resolved configuration; "normalise" is None if the method has no such choice.
         spec: the data.
         summary: of the run's test accuracy, see `figures.tables.summary`.
         losses: losses of the training examples in the last epoch, ``[N]``.
@@ -161,5 +168,5 @@ def model_card(
             "max": float(seen.max()),
         },
         "test_accuracy": {k: summary[k] for k in ("last", "mean_last_5", "best", "best_epoch")},
-        "versions": versions(),
+        "versions": library_versions(),
     }

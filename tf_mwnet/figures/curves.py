@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from tf_mwnet.figures.plots import BLUE, GREEN, GREY, ORANGE, coloured, new_axes
@@ -14,7 +16,8 @@ Rows = Sequence[Mapping[str, float]]
 FOLLOWED = 10
 
 
-def _line(axes, rows: Rows, name: str, factor: float = 1.0, **style) -> bool:
+def _line(axes: Axes, rows: Rows, name: str, factor: float = 1.0, **style: Any) -> bool:
+    """Draws a metric over epochs; tells whether there was anything to draw."""
     pairs = [(r["epoch"], factor * r[name]) for r in rows if np.isfinite(r.get(name, np.nan))]
     if pairs:
         axes.plot(*zip(*pairs, strict=True), **style)
@@ -49,8 +52,8 @@ def aucs(histories: Mapping[str, Rows]) -> Figure | None:
     for name, rows, colour in coloured(histories):
         for score, shown in SCORES.items():
             label = f"{name}, by {shown}"
-            style = {"color": colour, "ls": styles[score], "lw": 1.8, "label": label}
-            drawn |= _line(axes, rows, f"auc_{score}", **style)
+            line_style = styles[score]
+            drawn |= _line(axes, rows, f"auc_{score}", color=colour, ls=line_style, lw=1.8, label=label)
     if not drawn:
         return None
     axes.axhline(0.5, color=GREY, lw=1, zorder=0)
@@ -87,8 +90,8 @@ def weight_change(weights: np.ndarray, corrupted: np.ndarray | None, name: str, 
         change = np.diff(weights[:, picked].astype(float), axis=0)
         mean, spread = change.mean(axis=1), change.std(axis=1)
         axes.plot(epochs, mean, color=colour, lw=1.8, label=f"{len(picked)} {label}, mean")
-        band = {"color": colour, "alpha": 0.2, "lw": 0, "label": "± standard deviation"}
-        axes.fill_between(epochs, mean - spread, mean + spread, **band)
+        low, high, label = mean - spread, mean + spread, "± standard deviation"
+        axes.fill_between(epochs, low, high, color=colour, alpha=0.2, lw=0, label=label)
     axes.axhline(0, color=GREY, lw=1, zorder=0)
     axes.legend(fontsize=8, frameon=False, ncols=2)
     return figure

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 NAMED, NUMBERED = 20, 12  # at most so many classes are named, and have numbers in their cells
@@ -46,7 +47,7 @@ def draw(
     return figure
 
 
-def _numbers(axes, share) -> None:
+def _numbers(axes: Axes, share: np.ndarray) -> None:
     for i, j in zip(*np.nonzero(share >= 0.5), strict=True):
         colour = "white" if share[i, j] > 55 else "black"
         axes.text(j, i, f"{share[i, j]:.0f}", ha="center", va="center", fontsize=7, color=colour)

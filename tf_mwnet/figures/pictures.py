@@ -66,8 +66,8 @@ def _of_weights(run: RunData, method: str) -> Iterator[Picture]:
     weights, losses = last["weight"].astype(float), last["loss"].astype(float)
     if np.nanmax(weights) - np.nanmin(weights) < 1e-3:  # plain training: all are 1
         return
-    if found := weight_curves(records):
-        grid, by_epoch = found
+    if curves_by_epoch := weight_curves(records):
+        grid, by_epoch = curves_by_epoch
         group = last["function_group"][labels] if "function_group" in last else None
         figure = plots.weight_function(grid, by_epoch, losses, corrupted, group)
         caption = "Weight against loss, and the losses behind it (MW-Net figure 1 d-f)"
@@ -96,14 +96,16 @@ def draw_run(run: RunData) -> dict[str, bytes]:
     return {p.name: plots.save(p.figure, folder / f"{p.name}.png") for p in of_run(run)}
 
 
-def weight_curves(records: Sequence[pathlib.Path], count: int = CURVES):
-    """``(losses, {epoch: weights})`` at up to ``count`` epochs from first to last.
+def weight_curves(
+    records: Sequence[pathlib.Path], count: int = CURVES
+) -> tuple[np.ndarray, dict[int, np.ndarray]] | None:
+    """Reads ``(losses, {epoch: weights})`` at up to ``count`` epochs from first to last.
 
-    None where the method has no weight function.
+    Returns None if the method has no weight function.
     """
     picked = sorted({int(i) for i in np.linspace(0, len(records) - 1, count).round()})
     paths = [records[i] for i in picked]
-    if (found := run_folder.weight_functions(paths)) is None:
+    if (functions := run_folder.weight_functions(paths)) is None:
         return None
     epochs = (int(path.stem.split("_")[1]) for path in paths)
-    return found[0], dict(zip(epochs, found[1], strict=True))
+    return functions[0], dict(zip(epochs, functions[1], strict=True))

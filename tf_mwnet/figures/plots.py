@@ -6,10 +6,11 @@ import io
 import itertools
 import pathlib
 from collections.abc import Mapping, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from matplotlib import colormaps
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from tf_mwnet.files import write_atomically
@@ -28,8 +29,8 @@ def coloured(lines: Mapping[str, T]) -> list[tuple[str, T, str]]:
     return [(k, v, GREY if k == "erm" else next(others)) for k, v in lines.items()]
 
 
-def new_axes(xlabel: str, ylabel: str, title: str):
-    """``(figure, axes)`` in the style of all pictures."""
+def new_axes(xlabel: str, ylabel: str, title: str) -> tuple[Figure, Axes]:
+    """Creates a figure and axes in the style of all pictures."""
     figure = Figure(figsize=(6.0, 4.0), layout="constrained")
     axes = figure.add_subplot()
     axes.set(xlabel=xlabel, ylabel=ylabel)
@@ -38,8 +39,8 @@ def new_axes(xlabel: str, ylabel: str, title: str):
     return figure, axes
 
 
-def _groups(known: np.ndarray, corrupted: np.ndarray | None):
-    """``(name, rows, colour)`` of the examples to show apart."""
+def _groups(known: np.ndarray, corrupted: np.ndarray | None) -> list[tuple[str, np.ndarray, str]]:
+    """Returns ``(name, rows, colour)`` of each group of examples that is shown separately."""
     if corrupted is None or not corrupted.any():
         return [("all examples", known, GREY)]
     return [
@@ -91,9 +92,11 @@ def weight_function(
     return figure
 
 
-def _loss_density(axes, losses, rows, corrupted, right):
+def _loss_density(
+    axes: Axes, losses: np.ndarray, rows: np.ndarray, corrupted: np.ndarray | None, right: float
+) -> Axes:
     density = axes.twinx()
-    bins = np.linspace(0, right, 41)
+    bins = np.linspace(0, right, 41).tolist()
     for name, part, colour in _groups(rows, corrupted):
         density.hist(losses[part], bins, color=colour, alpha=0.3, label=name)
     density.set_yscale("symlog")
@@ -104,7 +107,7 @@ def _loss_density(axes, losses, rows, corrupted, right):
     return density
 
 
-def _weight_lines(axes, losses, curves):
+def _weight_lines(axes: Axes, losses: np.ndarray, curves: Mapping[int, np.ndarray]) -> None:
     epochs = sorted(curves)
     for place, epoch in enumerate(epochs):
         share = place / max(len(epochs) - 1, 1)
@@ -125,7 +128,7 @@ def example_weights(weights: np.ndarray, corrupted: np.ndarray | None, title: st
     figure, axes = new_axes(xlabel, "share of examples", title)
     known = np.isfinite(weights)
     top = max(1.5, float(np.quantile(weights[known], 0.995))) if known.any() else 1.5
-    bins = np.linspace(0, top, 41)
+    bins = np.linspace(0, top, 41).tolist()
     for name, rows, colour in _groups(known, corrupted):
         values = np.clip(weights[rows], 0, top)
         share = np.full(len(values), 1 / max(len(values), 1))
@@ -169,8 +172,8 @@ def errors(lines: Mapping[str, Mapping[float, Sequence[float]]], xlabel: str) ->
     for name, line, colour in coloured(lines):
         marker = next(markers)
         x = sorted(line)
-        means = [np.mean(line[v]) for v in x]
-        spread = [np.std(line[v], ddof=1) if len(line[v]) > 1 else 0 for v in x]
+        means = [float(np.mean(line[v])) for v in x]
+        spread = [float(np.std(line[v], ddof=1)) if len(line[v]) > 1 else 0.0 for v in x]
         axes.errorbar(x, means, spread, color=colour, marker=marker, capsize=4, lw=2, label=name)
     if levels[0] > 0 and levels[-1] >= 10 * levels[0]:
         axes.set_xscale("log")
@@ -217,7 +220,7 @@ def methods(
     return figure
 
 
-def step_times(rows: Sequence[Mapping[str, float]], title: str) -> Figure:
+def step_times(rows: Sequence[Mapping[str, Any]], title: str) -> Figure:
     """Bars of the time of a step as a ratio to plain training, with quartiles.
 
     Args:
@@ -230,7 +233,7 @@ def step_times(rows: Sequence[Mapping[str, float]], title: str) -> Figure:
         spread = [[middle - row["ratio_low"]], [row["ratio_high"] - middle]]
         axes.barh(place, middle, xerr=spread, color=GREY if place == 0 else BLUE, capsize=3, height=0.6)
         axes.text(row["ratio_high"] + 0.03, place, f" {middle:.2f}", va="center", fontsize=9)
-    axes.set_yticks(range(len(rows)), [row["mode"] for row in rows])
+    axes.set_yticks(range(len(rows)), [str(row["mode"]) for row in rows])
     axes.invert_yaxis()
     axes.axvline(1, color=GREY, lw=1, ls="--", zorder=0)
     return figure

@@ -91,7 +91,7 @@ def auc_table(methods: Mapping[str, Mapping[str, float]]) -> str | None:
         return None
     header = ["AUC of wrong labels by", *(f"{n}: last, best (epoch)" for n in SCORES.values())]
 
-    def cell(m, name):
+    def cell(m: Mapping[str, float], name: str) -> str:
         if name not in m or not np.isfinite(m[name]):
             return "-"
         return f"{m[name]:.3f}, {m[f'{name}_best']:.3f} ({m[f'{name}_best_epoch']})"

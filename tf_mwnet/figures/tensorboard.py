@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pathlib
 from collections.abc import Mapping
+from typing import Any
 
 import keras
 import numpy as np
@@ -47,26 +48,26 @@ class TensorBoard(keras.callbacks.Callback):
 
     def __init__(
         self, folder: pathlib.Path, epochs: int, labels: np.ndarray, corrupted: np.ndarray | None
-    ):
+    ) -> None:
         super().__init__()
         self.writer = tf.summary.create_file_writer(str(folder))
         self.every = max(1, epochs // IMAGES)
         self.epochs, self.labels, self.corrupted = epochs, labels, corrupted
         self.curves: dict[int, np.ndarray] = {}
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         columns = example_record.columns(self.model.record)
         step = epoch + 1
         with self.writer.as_default(step=step):
             for key, name in SCALARS.items():
-                if key in logs:
+                if logs and key in logs:
                     tf.summary.scalar(name, logs[key])
             self._histograms(columns["weight"])
             if epoch % self.every == 0 or step == self.epochs:
                 self._weight_function(step, columns["loss"])
         self.writer.flush()
 
-    def _histograms(self, weights):
+    def _histograms(self, weights: np.ndarray) -> None:
         seen = np.isfinite(weights)
         groups = {"all": seen}
         if self.corrupted is not None:
@@ -75,7 +76,7 @@ class TensorBoard(keras.callbacks.Callback):
             if rows.any():
                 tf.summary.histogram(f"example_weights/{name}", weights[rows])
 
-    def _weight_function(self, step, losses):
+    def _weight_function(self, step: int, losses: np.ndarray) -> None:
         curve = weight_curve(self.model.method)
         if curve is None:
             return
@@ -85,7 +86,7 @@ class TensorBoard(keras.callbacks.Callback):
         figure = plots.weight_function(curve[0], self.curves, losses, self.corrupted, group)
         tf.summary.image("weight_function", tf.io.decode_png(plots.png(figure, 80))[None])
 
-    def on_train_end(self, logs=None):
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         self.writer.close()
 
 
@@ -108,12 +109,12 @@ def write_end(
         for name, content in images.items():
             tf.summary.image(name, tf.io.decode_png(content, channels=3)[None])
     writer.close()
-    for method, found in summaries.items():
+    for method, summary in summaries.items():
         writer = tf.summary.create_file_writer(str(folder / method))
         with writer.as_default(step=0):
             settings = {name: getattr(config, name) for name in SETTINGS}
             hparams.hparams(settings | {"method": method}, trial_id=f"{folder.parent.name}-{method}")
             for name in ("last", "mean_last_5", "best", "auc_weight", "auc_loss"):
-                if name in found:
-                    tf.summary.scalar(f"result/{name}", found[name])
+                if name in summary:
+                    tf.summary.scalar(f"result/{name}", summary[name])
         writer.close()

@@ -9,7 +9,7 @@ import keras
 import tensorflow as tf
 
 from tf_mwnet import losses
-from tf_mwnet.errors import check_range
+from tf_mwnet.errors import UserError, check_range
 from tf_mwnet.methods.erm import ERM
 from tf_mwnet.methods.transition import Forward, mean_prediction
 from tf_mwnet.types import Outputs
@@ -46,7 +46,9 @@ class GLC(Forward):
         self.num_untrusted = int(num_untrusted)
 
     @classmethod
-    def estimate(cls, outputs: Outputs) -> dict:
+    def estimate(cls, outputs: Outputs) -> dict[str, Any]:
+        if outputs.meta is None or outputs.meta_labels is None:
+            raise UserError("method glc has no meta set; allowed: with one")
         return {"transition": mean_prediction(outputs.meta, outputs.meta_labels)}
 
     def example_losses(

@@ -90,11 +90,11 @@ class JointOptimization(SoftTargets):
         self.history = self.add_state((slots * shape[0], shape[1]), floatx, "history")
 
     @classmethod
-    def first_stage(cls, arguments: dict) -> str:
+    def first_stage(cls, arguments: dict[str, Any]) -> str:
         return "joint_optimization"
 
     @classmethod
-    def estimate(cls, outputs: Outputs) -> dict:
+    def estimate(cls, outputs: Outputs) -> dict[str, Any]:
         return {"labels": outputs.method.averaged(), "updating": False}
 
     def prepare(self, head: Head) -> None:

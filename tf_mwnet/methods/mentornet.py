@@ -29,7 +29,7 @@ def mentor_net(num_classes: int, seed: int = 0) -> keras.Model:
     """
     seeds, dtype = Seeds(seed), keras.config.floatx()
 
-    def start():
+    def start() -> keras.initializers.Initializer:
         return keras.initializers.GlorotUniform(seed=seeds())
 
     pair = keras.Input((2,), dtype=dtype)
@@ -73,7 +73,7 @@ def self_paced(num_classes: int, seed: int = 0, size: int = 20000) -> tuple[np.n
         rng.integers(100, size=size),
     ]
 
-    def fit():
+    def fit() -> tuple[np.ndarray, ...]:
         net = mentor_net(num_classes, seed)
         entropy = keras.losses.BinaryCrossentropy(from_logits=True)
         net.compile(keras.optimizers.Adam(0.01), entropy)
@@ -105,6 +105,7 @@ class MentorNet(Method):
         seed: of draws and network.
     """
 
+    num_examples: int
     from_run: tuple[str, ...] = ("num_examples", "seed")
     options: tuple[Option, ...] = (
         Option("percentile", "share of the batch at or below the age", at_least=0, at_most=1),
@@ -134,7 +135,7 @@ class MentorNet(Method):
         self.burning = self.add_state((), "int32", "burning")
         self.age = self.add_state((), keras.config.floatx(), "age")
         self.age.assign(-1)  # no batch seen yet
-        self.mentor = None
+        self.mentor: keras.Model | None = None
 
     def prepare(self, head: Head) -> None:
         super().prepare(head)
@@ -142,9 +143,10 @@ class MentorNet(Method):
             return
         if head.num_classes is None:
             raise UserError(f"MentorNet got classifier '{head.name}'; allowed: a functional model")
-        self.mentor = mentor_net(head.num_classes, self.seed)
-        self.mentor.set_weights(self_paced(head.num_classes, self.seed))
-        self.mentor.trainable = self.learns
+        mentor = mentor_net(head.num_classes, self.seed)
+        mentor.set_weights(self_paced(head.num_classes, self.seed))
+        mentor.trainable = self.learns
+        self.mentor = mentor
 
     def begin_epoch(self, epoch: int, epochs: int) -> None:
         self.percent.assign(min(99, 100 * epoch // epochs))
@@ -164,6 +166,7 @@ class MentorNet(Method):
 
     def score(self, examples: Examples) -> tf.Tensor:
         """Logits of v, ``[B]``."""
+        assert self.mentor is not None  # made in `prepare`
         label, dtype = self.labels(examples), self.mentor.variables[0].dtype
         loss = tf.cast(self._loss(examples, label), dtype)
         pair = tf.stack([loss, loss - tf.cast(self.age, dtype)], axis=1)
@@ -254,6 +257,7 @@ class MentorNetDD(MentorNet):
         examples: Examples,
         optimizer: keras.optimizers.Optimizer | None,
     ) -> tf.Tensor:
+        assert optimizer is not None
         variables = self.trainable_variables
         with tf.GradientTape() as tape:
             score = self.score(examples)

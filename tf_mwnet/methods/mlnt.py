@@ -61,6 +61,7 @@ class MLNT(SoftTargets):
     """
 
     uses_features = True
+    num_examples: int
     from_run = ("num_examples", "seed")
     options = (
         Option("copies", "batches with synthetic labels per step", at_least=1),
@@ -165,11 +166,11 @@ class MLNT(SoftTargets):
         teacher = [tf.convert_to_tensor(v) for v in self.teacher]
         log_teacher = tf.nn.log_softmax(losses.full_precision(probe.logits(teacher)))
 
-        def divergence(logits):
+        def divergence(logits: tf.Tensor) -> tf.Tensor:
             apart = log_teacher - tf.nn.log_softmax(losses.full_precision(logits))
             return tf.reduce_sum(tf.exp(log_teacher) * apart) / tf.cast(size, apart.dtype)
 
-        def at_virtual(slope):
+        def at_virtual(slope: list[tf.Tensor]) -> list[tf.Tensor]:
             pairs = zip(probe.parameters, slope, strict=True)
             virtual = [p - tf.cast(probe.learning_rate, p.dtype) * s for p, s in pairs]
             return probe.gradient_at(virtual, divergence)

@@ -87,7 +87,7 @@ class MWNet(Method):
 
 @keras.saving.register_keras_serializable(package="tf_mwnet")
 class MNW(MWNet):
-    """MW-Net with a noisy meta set and cross-entropy as meta loss (Ghosh and Lan, WACV 2021, MNW-Net)."""
+    """MNW-Net: MW-Net with a noisy meta set and cross-entropy as meta loss (Ghosh and Lan, 2021)."""
 
     meta_labels = "noisy"
 

@@ -37,6 +37,7 @@ class LCCN(SoftTargets):
         seed: of the draws.
     """
 
+    num_examples: int
     from_run = ("num_examples", "class_sizes", "seed")
     options = (
         Option("alpha", "of the Dirichlet prior", above=0),

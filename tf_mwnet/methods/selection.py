@@ -30,6 +30,7 @@ class RandomWeights(Method):
         seed: of the draws.
     """
 
+    num_examples: int
     from_run = ("num_examples", "seed")
 
     def __init__(self, num_examples: int, seed: int = 0, **kwargs: Any) -> None:

@@ -95,11 +95,11 @@ class Forward(ERM):
         self.transition = checked(transition)
 
     @classmethod
-    def first_stage(cls, arguments: dict) -> str:
+    def first_stage(cls, arguments: dict[str, Any]) -> str:
         return "erm"
 
     @classmethod
-    def estimate(cls, outputs: Outputs) -> dict:
+    def estimate(cls, outputs: Outputs) -> dict[str, Any]:
         return {"transition": anchors(outputs.train)}
 
     def prepare(self, head: Head) -> None:
@@ -155,14 +155,14 @@ class SModel(ERM):
             raise UserError("s_model_init is 'confusion' without initial; allowed: with the matrix")
         self.initial = None if initial is None else checked(initial)
         self.smoothing = self.option("smoothing", smoothing)
-        self.scores = None
+        self.scores: keras.Variable | None = None
 
     @classmethod
-    def first_stage(cls, arguments: dict) -> str:
+    def first_stage(cls, arguments: dict[str, Any]) -> str:
         return "erm" if arguments.get("s_model_init") == "confusion" else ""
 
     @classmethod
-    def estimate(cls, outputs: Outputs) -> dict:
+    def estimate(cls, outputs: Outputs) -> dict[str, Any]:
         return {"initial": confusion(outputs.train, outputs.labels)}
 
     def prepare(self, head: Head) -> None:
@@ -174,8 +174,9 @@ class SModel(ERM):
         start = self.initial
         if start is None:
             start = smoothed_identity(head.num_classes, self.smoothing)
-        self.scores = self.add_weight(shape=start.shape, initializer="zeros", name="scores")
-        self.scores.assign(np.log(np.maximum(start, SMALLEST)))
+        scores = self.add_weight(shape=start.shape, initializer="zeros", name="scores")
+        scores.assign(np.log(np.maximum(start, SMALLEST)))
+        self.scores = scores
 
     def transition(self) -> tf.Tensor:
         """T as it is now, ``[K, K]``."""

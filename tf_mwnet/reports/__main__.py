@@ -15,7 +15,9 @@ from tf_mwnet.cli import console
 
 console.start()
 
+import pandas as pd  # noqa: E402
 from absl import flags, logging  # noqa: E402
+from matplotlib.figure import Figure  # noqa: E402
 
 from tf_mwnet.audit import outputs  # noqa: E402
 from tf_mwnet.audit.examine import examine  # noqa: E402
@@ -32,23 +34,23 @@ WORST = 64
 def define_flags() -> flags.FlagValues:
     """The command's flags, apart from absl's global ones."""
     values = console.new_flags()
-    define = {"flag_values": values}
-    flags.DEFINE_string("runs", "runs/*", "run folders, as patterns between commas", **define)
-    flags.DEFINE_string("out", "report", "folder of the page and its parts", **define)
-    flags.DEFINE_boolean("compare", False, "put the runs side by side", **define)
-    flags.DEFINE_boolean("audit", True, "audit the labels of each run", **define)
+    flags.DEFINE_string("runs", "runs/*", "run folders, as patterns between commas", flag_values=values)
+    flags.DEFINE_string("out", "report", "folder of the page and its parts", flag_values=values)
+    flags.DEFINE_boolean("compare", False, "put the runs side by side", flag_values=values)
+    flags.DEFINE_boolean("audit", True, "audit the labels of each run", flag_values=values)
     return values
 
 
-def _audited(run: run_data.RunData):
+def _audited(run: run_data.RunData) -> tuple[list[str], pd.DataFrame, Figure | None] | None:
+    """Audits a run; returns lines for the page, the table of labels, and a picture of the worst."""
     method = run.methods[-1]
     if METHODS[method].trains_on == "meta":
         return None
-    found = examine(run.folder, method)
-    worst = outputs.picture(found, WORST)
-    outputs.write(found, worst)
-    lines = [f"{name}: {value}" for name, value in outputs.lines(found)]
-    return lines, found.table, worst
+    audit = examine(run.folder, method)
+    worst = outputs.picture(audit, WORST)
+    outputs.write(audit, worst)
+    lines = [f"{name}: {value}" for name, value in outputs.lines(audit)]
+    return lines, audit.table, worst
 
 
 def run(values: flags.FlagValues) -> str:
@@ -57,15 +59,15 @@ def run(values: flags.FlagValues) -> str:
     Raises:
         UserError: no run matches, or a run's files are damaged.
     """
-    found, out = run_data.finished(values.runs), pathlib.Path(values.out)
+    folders, out = run_data.finished(values.runs), pathlib.Path(values.out)
     if out.is_dir() and any(out.iterdir()) and not (out / page.PAGE).is_file():
         raise UserError(f"out '{out}' holds files that are no report; allowed: a new folder")
-    title = f"Report of {len(found)} runs" if len(found) > 1 else f"Report of {found[0].name}"
+    title = f"Report of {len(folders)} runs" if len(folders) > 1 else f"Report of {folders[0].name}"
     if not (out / page.PAGE).is_file():
         page.write(out, f"{title} (not finished)", [])  # marks the folder as a report's
     runs, sections = [], []
-    for place, folder in enumerate(found, 1):
-        logging.info("%d of %d: %s", place, len(found), folder)
+    for place, folder in enumerate(folders, 1):
+        logging.info("%d of %d: %s", place, len(folders), folder)
         data = run_data.read(folder)
         audit = _audited(data) if values.audit else None
         summaries = read_json(folder / RESULT)["methods"]

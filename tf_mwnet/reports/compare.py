@@ -18,6 +18,7 @@ console.start()
 
 import numpy as np  # noqa: E402
 from absl import flags  # noqa: E402
+from matplotlib.figure import Figure  # noqa: E402
 
 from tf_mwnet import files  # noqa: E402
 from tf_mwnet.config import CONFIG, DEFAULTS, read_json, with_options  # noqa: E402
@@ -114,13 +115,13 @@ def write_csv(path: pathlib.Path, rows: Sequence[Mapping[str, Any]], by: Sequenc
     files.write_csv(path, rows, columns)
 
 
-def draw(rows: Iterable[Mapping[str, Any]], x: str):
-    """Test error at the last epoch against a numeric field, a line per method, see `plots.errors`."""
+def draw(rows: Iterable[Mapping[str, Any]], x: str) -> Figure:
+    """Draws the last test error against a numeric field, a line per method, see `plots.errors`."""
     lines: dict[str, dict[float, list[float]]] = {}
-    for (level, method), found in group(rows, [x]).items():
+    for (level, method), members in group(rows, [x]).items():
         if isinstance(level, (str, bool)):
             raise UserError(f"'{x}' is {level!r} in a run; allowed for x: a field of numbers")
-        lines.setdefault(method, {})[level] = [100 * (1 - r["last"]) for r in found]
+        lines.setdefault(method, {})[level] = [100 * (1 - r["last"]) for r in members]
     return plots.errors(lines, x.replace("_", " "))
 
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import base64
 import dataclasses
+import functools
 import importlib.resources
 import pathlib
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import IO, Any
 
 import jinja2
 import pandas as pd
+from matplotlib.figure import Figure
 
 from tf_mwnet import __version__
 from tf_mwnet.config import DEFAULTS
@@ -71,7 +73,7 @@ class Section:
     side_by_side: int = 0
 
 
-def image(folder: pathlib.Path, place: str, name: str, caption: str, figure) -> Image:
+def image(folder: pathlib.Path, place: str, name: str, caption: str, figure: Figure) -> Image:
     """Writes a figure as ``folder/place/name.png`` and returns it for the page."""
     content = plots.save(figure, folder / place / f"{name}.png")
     source = "data:image/png;base64," + base64.b64encode(content).decode()
@@ -140,8 +142,8 @@ def of_run(
     tables = [table(folder, f"{place}/results.csv", "Results", frame)]
     for method, rows in run.histories.items():
         path = folder / place / f"metrics_{method}.csv"
-        text = pd.DataFrame(rows).to_csv(index=False, lineterminator="\n")
-        write_atomically(path, lambda file, text=text: file.write(text), mode="w")
+        content = pd.DataFrame(rows).to_csv(index=False, lineterminator="\n").encode()
+        write_atomically(path, functools.partial(_write, content))
     images = [image(folder, place, p.name, p.caption, p.figure) for p in pictures.of_run(run)]
     lines = ["Settings that are not at their defaults: " + ", ".join(changed_settings(run.config))]
     if audit is not None:
@@ -152,6 +154,10 @@ def of_run(
         if worst is not None:
             images.append(image(folder, place, "worst", "The labels of lowest quality", worst))
     return Section(place, lines, tables, images)
+
+
+def _write(content: bytes, file: IO[bytes]) -> None:
+    file.write(content)
 
 
 def write(folder: pathlib.Path, title: str, sections: Sequence[Section]) -> pathlib.Path:

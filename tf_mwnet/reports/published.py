@@ -134,12 +134,11 @@ def _figure(rows: Sequence[Mapping[str, Any]], metric: str) -> str:
 def define_flags() -> flags.FlagValues:
     """The command's flags, apart from absl's global ones."""
     values = console.new_flags()
-    define = {"flag_values": values}
-    flags.DEFINE_boolean("list", False, "print every number with its command", **define)
-    flags.DEFINE_string("source", "", f"only of one paper: {quoted(PAPERS)}", **define)
-    flags.DEFINE_string("table", "", "only of the table of this number", **define)
-    flags.DEFINE_string("runs", "runs/*", "run folders to take our figures from", **define)
-    flags.DEFINE_string("csv", "", "file to write the list to", **define)
+    flags.DEFINE_boolean("list", False, "print every number with its command", flag_values=values)
+    flags.DEFINE_string("source", "", f"only of one paper: {quoted(PAPERS)}", flag_values=values)
+    flags.DEFINE_string("table", "", "only of the table of this number", flag_values=values)
+    flags.DEFINE_string("runs", "runs/*", "run folders to take our figures from", flag_values=values)
+    flags.DEFINE_string("csv", "", "file to write the list to", flag_values=values)
     return values
 
 
@@ -151,28 +150,29 @@ def run(values: flags.FlagValues) -> str:
     """
     if not (values.list or values.csv):
         return f"{__doc__}\n{values.get_help()}"
-    found = [e for e in entries() if values.source in ("", e.source) and values.table in ("", e.table)]
-    if not found:
+    listed = [e for e in entries() if values.source in ("", e.source) and values.table in ("", e.table)]
+    if not listed:
         allowed = quoted(sorted({f"{e.source} {e.table}" for e in entries()}))
         raise UserError(
             f"nothing is known of source '{values.source}', table '{values.table}'; allowed: {allowed}"
         )
     folders = [pathlib.Path(p) for p in sorted(glob.glob(values.runs))]
     finished = [f for f in folders if (f / RESULT).is_file()]
-    ours = figures(found, finished, pathlib.Path())
+    ours = figures(listed, finished, pathlib.Path())
     header = ["table", "data", "bias", "method", "published", "ours", "command", "note"]
     lines = [
         [
             f"{PAPERS[e.source]} {e.table}", e.dataset, f"{e.bias} {e.level}".strip(), e.method,
             e.published + " (AUC)" * (e.metric == "noise_auc"), figure or "-", e.command, e.note,
         ]
-        for e, figure in zip(found, ours, strict=True)
+        for e, figure in zip(listed, ours, strict=True)
     ]  # fmt: skip
     if values.csv:
-        found = [dict(zip(header, line, strict=True)) for line in lines]
-        write_csv(pathlib.Path(values.csv), found, header)
+        write_csv(
+            pathlib.Path(values.csv), [dict(zip(header, line, strict=True)) for line in lines], header
+        )
     done = sum(figure != "" for figure in ours)
-    end = f"{len(found)} published numbers, each with a command; {done} with a run of ours"
+    end = f"{len(listed)} published numbers, each with a command; {done} with a run of ours"
     return "\n".join([tables.text(header, lines, numbers=(4, 5)), "", end])
 
 

@@ -44,27 +44,29 @@ from tf_mwnet.sweep.results import markdown, picture, rows  # noqa: E402
 def define_flags() -> flags.FlagValues:
     """The command's flags, apart from absl's global ones."""
     values = console.new_flags()
-    define = {"flag_values": values}
     flags.DEFINE_string(
         "methods",
         "",
         "names between commas; all: each; flags may follow one; by default the runs' --method and"
         " --compare, or all",
-        **define,
+        flag_values=values,
     )
-    flags.DEFINE_string("seeds", "0,1,2", "of data and training, between commas", **define)
+    flags.DEFINE_string("seeds", "0,1,2", "of data and training, between commas", flag_values=values)
     flags.DEFINE_multi_string(
-        "setting", [], "<name>: <flags of tf_mwnet.main>; several times for several", **define
+        "setting", [], "<name>: <flags of tf_mwnet.main>; several times for several", flag_values=values
     )
     flags.DEFINE_multi_string(
-        "set", [], "<flag>=<values between commas>; several times for all combinations", **define
+        "set",
+        [],
+        "<flag>=<values between commas>; several times for all combinations",
+        flag_values=values,
     )
-    flags.DEFINE_string("flags", "", "more flags of tf_mwnet.main for all runs", **define)
-    flags.DEFINE_string("out", "runs/sweep", "folder of the runs", **define)
-    flags.DEFINE_integer("jobs", 1, "runs at a time", **define)
-    flags.DEFINE_string("csv", "", "file for the numbers of each run", **define)
-    flags.DEFINE_string("png", "", "file for a picture of the accuracies", **define)
-    flags.DEFINE_string("md", "", "file for the table, as Markdown", **define)
+    flags.DEFINE_string("flags", "", "more flags of tf_mwnet.main for all runs", flag_values=values)
+    flags.DEFINE_string("out", "runs/sweep", "folder of the runs", flag_values=values)
+    flags.DEFINE_integer("jobs", 1, "runs at a time", flag_values=values)
+    flags.DEFINE_string("csv", "", "file for the numbers of each run", flag_values=values)
+    flags.DEFINE_string("png", "", "file for a picture of the accuracies", flag_values=values)
+    flags.DEFINE_string("md", "", "file for the table, as Markdown", flag_values=values)
     return values
 
 

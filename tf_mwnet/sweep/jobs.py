@@ -1,4 +1,4 @@
-"""Runs in processes of their own, several at a time."""
+"""Runs the jobs of a sweep in separate processes, several at a time."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import multiprocessing
 import os
 import pathlib
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 
 from absl import logging
@@ -19,8 +19,8 @@ from tf_mwnet.config import Experiment
 from tf_mwnet.errors import Interrupted, NotANumber, UserError
 from tf_mwnet.run_folder import RESULT
 
-# TensorFlow keeps some memory of each run. Pools are made anew for it: one whose processes end after a
-# number of tasks stops for good in Python 3.11 (CPython issue 115634).
+# TensorFlow keeps some memory after each run, so pools are replaced now and then. A pool whose processes
+# end after a number of tasks can deadlock in Python 3.11 (CPython issue 115634).
 RUNS_PER_PROCESS = 20
 
 
@@ -32,7 +32,7 @@ class Job:
         folder: of the run.
         setting: its name.
         method: its name.
-        label: its name with what distinguishes it here: "s_model (confusion)".
+        label: its name with its options: "s_model (confusion)".
         flags: of `tf_mwnet.main`, without ``run_dir``.
     """
 
@@ -43,14 +43,14 @@ class Job:
     flags: tuple[str, ...]
 
     def config(self) -> Experiment:
-        """The run's configuration; raises ``UserError`` for a bad flag."""
+        """Returns the run's configuration; raises ``UserError`` for a bad flag."""
         started = (self.folder / "config.json").is_file()
         more = [f"--run_dir={self.folder}"] + (["--resume"] if started else [])
         return parse([*self.flags, *more])
 
 
 def _work(job: Job) -> tuple[Job, str, float]:
-    """Does one run, in a process of the pool; returns what kept it from ending, or "", and seconds."""
+    """Does one run in a process of the pool; returns the job, what went wrong or "", and seconds."""
     import keras
 
     from tf_mwnet.experiment.runner import run
@@ -72,11 +72,11 @@ def _work(job: Job) -> tuple[Job, str, float]:
 
 
 def execute(jobs: Sequence[Job], processes: int = 1) -> dict[Job, str]:
-    """Does the runs that are not finished; returns the ones without a result and why.
+    """Does the runs that are not finished; returns those without a result, and why.
 
     Args:
-        jobs: see `plan`.
-        processes: runs at a time. The processor's cores are shared among them.
+        jobs: see `plan.plan`.
+        processes: runs at a time, which share the processor's cores.
     """
     todo = [job for job in jobs if not (job.folder / RESULT).is_file()]
     if done := len(jobs) - len(todo):
@@ -102,8 +102,8 @@ def execute(jobs: Sequence[Job], processes: int = 1) -> dict[Job, str]:
 
 
 @contextlib.contextmanager
-def _environment(threads: int):
-    """What the processes of a pool inherit: their share of the cores, and no progress bars."""
+def _environment(threads: int) -> Iterator[None]:
+    """Sets what the processes of a pool inherit: their share of the cores, and no progress bars."""
     before = dict(os.environ)
     for name in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):
         os.environ.setdefault(name, str(threads))
@@ -116,7 +116,8 @@ def _environment(threads: int):
 
 
 @contextlib.contextmanager
-def _ended(pool: ProcessPoolExecutor):
+def _ended(pool: ProcessPoolExecutor) -> Iterator[ProcessPoolExecutor]:
+    """Ends the pool's processes at once on an error."""
     try:
         yield pool
     except BaseException:

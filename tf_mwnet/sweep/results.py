@@ -6,6 +6,8 @@ import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from matplotlib.figure import Figure
+
 from tf_mwnet.figures import plots
 from tf_mwnet.methods import METHODS
 from tf_mwnet.reports import compare
@@ -48,8 +50,8 @@ def markdown(found: Sequence[Mapping[str, Any]], settings: Sequence[str]) -> str
     return "".join("| " + " | ".join(row) + " |\n" for row in out)
 
 
-def picture(found: Sequence[Mapping[str, Any]], settings: Sequence[str]):
-    """See `plots.methods`."""
+def picture(found: Sequence[Mapping[str, Any]], settings: Sequence[str]) -> Figure:
+    """Draws the accuracies of all methods, see `plots.methods`."""
     panels: dict[str, dict[str, list[float]]] = {s: {} for s in settings}
     for row in sorted(found, key=lambda r: place_of(r["method"])):
         panels[row["setting"]].setdefault(row["method"], []).append(100 * row["last"])
