@@ -87,3 +87,16 @@ def test_bad_input(runs, arguments, message, capsys):
 def test_help(capsys):
     assert compare.main(["--help"]) == 0
     assert "--runs" in capsys.readouterr().out
+
+
+def test_options_of_a_method_are_fields(runs):
+    """Also in a run of version 0.1, which had them among its own settings."""
+    for seed, own in ((0, {"method_options": {"gdw": {"eta": 1000.0}}}), (1, {"eta": 10.0})):
+        path = runs / f"run_0.2_{seed}" / "config.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"method": "gdw"} | own))
+        result = {"methods": {"gdw+FT": {"last": 0.5, "mean_last_5": 0.5, "best": 0.5, "best_epoch": 1}}}
+        (path.parent / "result.json").write_text(json.dumps(result))
+    rows = [row for seed in (0, 1) for row in compare.read_run(runs / f"run_0.2_{seed}")]
+    assert [row["eta"] for row in rows] == [1000, 10]
+    assert [row["clip"] for row in rows] == [0.2, 0.2]
+    assert list(compare.group(rows, ["eta"])) == [(10, "gdw+FT"), (1000, "gdw+FT")]

@@ -15,6 +15,7 @@ from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 from tf_mwnet.figures import curves, matrices, pictures, run_data
 from tf_mwnet.main import main as train
 from tf_mwnet.reports import __main__ as command
+from tf_mwnet.reports import page
 
 NAMES = {"accuracy", "losses", "auc", "noise_matrix", "weight_function_mwnet", "example_weights_mwnet",
          "weight_change_mwnet", "confusion_erm", "confusion_mwnet"}  # fmt: skip
@@ -182,3 +183,12 @@ def test_tensorboard_has_the_pictures_and_hyperparameters(finished):
     assert info.hparams["method"].string_value == "mwnet"
     assert info.hparams["noise_rate"].number_value == 0.4
     assert {"result/last", "result/auc_weight"} <= set(found)
+
+
+def test_changed_settings_show_methods_as_they_are_written():
+    options = {"gdw": {"eta": 1000.0, "clip": 0.2, "zero_mean": False}, "focal": {"gamma": 2.0}}
+    config = {"method": "gdw", "compare": "focal", "method_options": options, "epochs": 9, "lr": 0.1}
+    config["hidden"] = [50, 20]
+    assert page.changed_settings(config) == [
+        "method=gdw --eta=1000 --zero_mean=false", "compare=focal", "epochs=9", "hidden=50,20",
+    ]  # fmt: skip

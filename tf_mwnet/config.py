@@ -227,7 +227,7 @@ class Experiment:
         object.__setattr__(self, "method_options", own)
 
     def options_of(self, name: str) -> dict[str, Any]:
-        """The options that are set for a method, see `methods.options.Option`."""
+        """Returns the options that are set for a method, see `methods.options.Option`."""
         return dict(self.method_options.get(name, {}))
 
     @property

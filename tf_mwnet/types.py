@@ -45,7 +45,7 @@ class Sampling(NamedTuple):
     """How training batches are drawn.
 
     Attributes:
-        balanced: each class equally often, with replacement, in place of each example once a pass.
+        balanced: each class equally often, with replacement, instead of each example once per pass.
         batch_factor: batches are this many times as large as asked for.
     """
 
@@ -255,5 +255,5 @@ class Splits:
 
     @property
     def corrupted(self) -> np.ndarray:
-        """bool ``[N]``: which training labels differ from the true ones."""
+        """Tells which training labels differ from the true ones, bool ``[N]``."""
         return self.train.y != self.train.true_y

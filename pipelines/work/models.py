@@ -17,11 +17,10 @@ from pipelines.work.evaluation import evaluate
 from pipelines.work.shared import FACTS_JSON, experiment_of, keep_page, records_of, write_json
 from tf_mwnet import data
 from tf_mwnet.cli.flags import axes_of
-from tf_mwnet.config import read_json
 from tf_mwnet.data.images import rows_of
 from tf_mwnet.errors import UserError
 from tf_mwnet.export import serving
-from tf_mwnet.files import new_folder
+from tf_mwnet.files import new_folder, read_json
 from tf_mwnet.run_folder import RESULT, finished
 from tf_mwnet.types import LabelledSet, Source
 

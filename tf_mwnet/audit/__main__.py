@@ -23,7 +23,7 @@ from absl import flags, logging  # noqa: E402
 from tf_mwnet.audit import cleaned, defaults, outputs  # noqa: E402
 from tf_mwnet.audit.examine import examine  # noqa: E402
 from tf_mwnet.cli.flags import define_flags as run_flags  # noqa: E402
-from tf_mwnet.cli.flags import given  # noqa: E402
+from tf_mwnet.cli.flags import fields_of  # noqa: E402
 from tf_mwnet.config import Experiment  # noqa: E402
 from tf_mwnet.errors import UserError, check_range  # noqa: E402
 from tf_mwnet.experiment import runner  # noqa: E402
@@ -67,7 +67,7 @@ def run(values: flags.FlagValues) -> str:
     target = pathlib.Path(values.write_cleaned) if values.write_cleaned else None
     if target:
         cleaned.check(target, values.cleaned)
-    fields = given(values)
+    fields = fields_of(values)
     if fields.get("run_dir") and not set(fields) - {"run_dir", "method", "data_dir"}:
         method, data_dir = fields.get("method", ""), fields.get("data_dir")
         audit = examine(fields["run_dir"], method, data_dir=data_dir)

@@ -1,4 +1,4 @@
-"""What a training has shown of each example's label."""
+"""Evidence about each label, from the record of a training or from one pass."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from tf_mwnet.types import Images
 
 @dataclasses.dataclass(frozen=True)
 class Evidence:
-    """N examples, K classes; NaN for an example that was not looked at.
+    """Evidence about the labels of N examples with K classes; NaN for an example that was not seen.
 
     Attributes:
         labels: given labels, int ``[N]``.
-        probability: of the given label, ``[N]``, 0 to 1; this and what follows: means over looks.
-        votes: share of looks in which each class was predicted, ``[N, K]``.
+        probability: of the given label, ``[N]``, 0 to 1; this and the following are means over passes.
+        votes: share of passes in which each class was predicted, ``[N, K]``.
         weight: example weight times batch size (1 is plain training), ``[N]``.
         loss: cross-entropy of the given label in nats, ``[N]``.
     """
@@ -37,38 +37,38 @@ class Evidence:
 
     @property
     def known(self) -> np.ndarray:
-        """bool ``[N]``: which examples were looked at."""
+        """Tells which examples were seen, bool ``[N]``."""
         return np.isfinite(self.probability)
 
     def take(self, rows: np.ndarray) -> Evidence:
-        """The evidence of the examples at ``rows``."""
+        """Returns the evidence of the examples at ``rows``."""
         return Evidence(*(getattr(self, f.name)[rows] for f in dataclasses.fields(self)))
 
 
 def join(parts: list[Evidence]) -> Evidence:
-    """Evidence of several sets, one behind the other."""
+    """Concatenates the evidence of several sets."""
     names = [f.name for f in dataclasses.fields(Evidence)]
     return Evidence(*(np.concatenate([getattr(p, name) for p in parts]) for name in names))
 
 
 def epoch_weight(share: float, agreement: float) -> float:
-    """How much an epoch counts: the more the later, the less the more it has learned by heart.
+    """Computes the weight of an epoch: later epochs count more, those that have memorised labels less.
 
-    ``share**2 * (1 - agreement)**3``: smooth, so that no single epoch decides; docs/results.md has the
+    ``share**2 * (1 - agreement)**3`` is smooth, so that no single epoch decides; docs/results.md has the
     measurements.
 
     Args:
-        share: of the training that is done in its middle, 0 to 1.
-        agreement: share of examples whose given label was predicted: where it nears 1, wrong labels
-            have been learned too.
+        share: of the training that is done in the middle of the epoch, 0 to 1.
+        agreement: share of examples whose given label was predicted; near 1, wrong labels have been
+            memorised.
     """
     return share**2 * (1 - agreement) ** 3 + 1e-9
 
 
 def recorded(folder: pathlib.Path, labels: np.ndarray, num_classes: int) -> Evidence:
-    """Means over the epochs of what a run has recorded, see `tf_mwnet.experiment.example_files`.
+    """Averages a run's record over its epochs, see `tf_mwnet.experiment.example_files`.
 
-    An example's look comes before the step of that epoch that trains on it.
+    The record of an example comes from the forward pass of the step that trains on it.
 
     Args:
         folder: ``examples`` of a trained method.
@@ -76,7 +76,7 @@ def recorded(folder: pathlib.Path, labels: np.ndarray, num_classes: int) -> Evid
         num_classes: K.
 
     Raises:
-        UserError: the folder has no record, or one of other examples.
+        UserError: the folder has no record, or the record of other examples.
     """
     paths = sorted(folder.glob("epoch_*.npz"))
     if not paths:
@@ -93,12 +93,12 @@ def recorded(folder: pathlib.Path, labels: np.ndarray, num_classes: int) -> Evid
         predicted = arrays["predicted"][:size]
         agreement = float((predicted == labels)[seen].mean()) if seen.any() else 0.0
         counts = seen * epoch_weight((place + 0.5) / len(paths), agreement)
-        for name, found in sums.items():
-            found += counts * np.where(seen, arrays[name][:size].astype(float), 0)
+        for name, total_of in sums.items():
+            total_of += counts * np.where(seen, arrays[name][:size].astype(float), 0)
         votes[rows[seen], predicted[seen]] += counts[seen].astype(np.float32)
         total += counts
     with np.errstate(invalid="ignore", divide="ignore"):
-        means = {name: found / total for name, found in sums.items()}
+        means = {name: total_of / total for name, total_of in sums.items()}
         votes /= total[:, None].astype(np.float32)
     return Evidence(labels, votes=votes, **means)
 

@@ -26,19 +26,19 @@ Sets = dict[str, tuple[evidence.Evidence, np.ndarray, np.ndarray]]
 
 @dataclasses.dataclass(frozen=True)
 class Audit:
-    """What was found about the labels of a run's data.
+    """The result of an audit of a run's labels.
 
     Attributes:
         table: a row per example, worst label first; see `audit`.
         estimate: of the training set.
         precision: share of wrong labels among the E of lowest quality, where E is the true number
-            of wrong labels in the training set, as far as it was looked at; None where the truth is
-            unknown or nothing is wrong.
+            of wrong labels in the training set, as far as it was seen; None if the truth is unknown or
+            nothing is wrong.
         folder: of the run.
-        method: whose training it is.
+        method: the method whose training was used.
         config: the run's.
-        examples: those in ``table``, whose index has their rows here; None without the data.
-        source: the data as it was found; None where it could not be loaded.
+        examples: the audited examples; the index of ``table`` has their rows. None without the data.
+        source: the data as it was loaded; None if it could not be loaded.
     """
 
     table: pd.DataFrame
@@ -60,14 +60,18 @@ def examine(
     """Audits the labels that a finished run was trained on.
 
     Args:
-        run: its folder, or what `tf_mwnet.run` gave back.
-        method: the method of the run to go by; that of the run by default.
+        run: its folder, or the result of `tf_mwnet.run`.
+        method: the trained method whose record is used; by default the run's method.
         source: the data, for the folder of a run on data in memory.
         data_dir: where the data is now, if it has moved.
 
     Raises:
         UserError: there is no finished run, it has no such method, its files are damaged, or the data
-            is not what it was trained on.
+            is not the data that it was trained on.
+
+    Example:
+        >>> audit = examine("runs/mine")
+        >>> audit.estimate.num_issues, audit.table.head()
     """
     folder = run.run_dir if isinstance(run, Result) else pathlib.Path(run)
     config, trained = run_folder.finished(folder)

@@ -1,20 +1,20 @@
-"""From evidence to a quality for each label, and to an estimate of how many are wrong.
+"""Computes the quality of each label, and estimates how many are wrong.
 
-With p the probability that the classifier gave to the label, and v_k how often it predicted class k,
-means over the epochs of a training (see `evidence.epoch_weight`), agreement is s = (p + v_given) / 2.
-The second part holds where a classifier learns wrong labels by heart in the end. A label that the
-classifier contradicts may still be right, if the labels are not wrong in that way: by Bayes' rule the
-posterior of the given label i is
+Let p be the probability that the classifier gave to the label, and v_k how often it predicted class k,
+both averaged over the epochs of a training (see `evidence.epoch_weight`). The agreement with the given
+label is s = (p + v_given) / 2; the votes remain useful if the classifier memorises wrong labels in the
+end. A label that the classifier contradicts may still be right if labels are rarely wrong in that
+direction. By Bayes' rule the posterior of the given label i is
 
     b = s T_ii / (s T_ii + sum_{k != i} (1 - s) v_k / (1 - v_i) T_ki)
 
 with T the noise transition matrix, row = true class. The quality of a label is the mean of s and b.
-docs/results.md has the measurements, also of what was tried beside it.
+docs/results.md has the measurements, also of the alternatives that were tried.
 
-T, and how many labels are wrong, is estimated where the classifier is most certain: of the examples
-that it predicted as class j, those with the most votes for j are taken to be of class j, and the labels
-given to them are a sample of row j (anchor points, Patrini et al., CVPR 2017, section 4.2, who take one
-point a class and probabilities; here it is a fifth of them, and labels).
+T and the number of wrong labels are estimated where the classifier is most certain. Among the examples
+predicted as class j, those with the most votes for j are taken to be of class j, and their given labels
+are a sample of row j. These are anchor points (Patrini et al., CVPR 2017, section 4.2), who take one
+point per class and its probabilities; here it is a fifth of the examples, and their labels.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ SMOOTHING = 0.3
 
 @dataclasses.dataclass(frozen=True)
 class Estimate:
-    """What is wrong with the labels of a training set.
+    """An estimate of the label noise of a training set.
 
     Attributes:
         num_issues: estimated number of wrong labels.
@@ -47,13 +47,13 @@ class Estimate:
 
 
 def agreement(evidence: Evidence) -> np.ndarray:
-    """s, ``[N]``, 0 (contradicted) to 1 (confirmed); NaN where nothing is known."""
+    """Computes s, ``[N]``, 0 (contradicted) to 1 (confirmed); NaN if nothing is known."""
     rows = np.arange(len(evidence))
     return (evidence.probability + evidence.votes[rows, evidence.labels]) / 2
 
 
 def class_shares(evidence: Evidence) -> np.ndarray:
-    """What the classifier says of each class, ``[N, K]``: s for the given one, the rest by votes."""
+    """Computes a share per class, ``[N, K]``: s for the given one, the rest by votes."""
     rows, s = np.arange(len(evidence)), agreement(evidence)
     others = evidence.votes.astype(float)
     others[rows, evidence.labels] = 0
@@ -65,12 +65,12 @@ def class_shares(evidence: Evidence) -> np.ndarray:
 
 
 def label_quality(evidence: Evidence, transition: np.ndarray) -> np.ndarray:
-    """(s + b) / 2, ``[N]``, 0 (wrong) to 1 (right); NaN where nothing is known.
+    """Computes (s + b) / 2, ``[N]``, 0 (wrong) to 1 (right); NaN if nothing is known.
 
     Args:
         evidence: of N examples.
-        transition: ``[K, K]``, row = true class; three tenths of it are replaced by equal shares,
-            since a classifier's own errors look like noise in it.
+        transition: ``[K, K]``, row = true class; it is mixed with three tenths of equal shares, since
+            the classifier's own errors look like noise in it.
     """
     count = len(transition)
     smooth = (1 - SMOOTHING) * transition + SMOOTHING / count
@@ -81,16 +81,16 @@ def label_quality(evidence: Evidence, transition: np.ndarray) -> np.ndarray:
 
 
 def suggested(evidence: Evidence) -> np.ndarray:
-    """The class that the classifier says is most likely, int ``[N]``; the given one if unknown."""
+    """Returns the most likely class by the classifier, int ``[N]``; the given one if unknown."""
     best = np.nan_to_num(class_shares(evidence)).argmax(axis=1)
     return np.where(evidence.known, best, evidence.labels)
 
 
 def estimate(evidence: Evidence) -> Estimate:
-    """Number of wrong labels and transition matrix, from the examples that were looked at.
+    """Estimates the number of wrong labels and the transition matrix from the examples seen.
 
-    A weak classifier is often wrong where it is certain, so that the number is then too large; one that
-    has learned the labels by heart from the start hides wrong ones.
+    A weak classifier is often wrong where it is certain, which makes the number too large. A classifier
+    that has memorised the labels from the start hides wrong ones.
     """
     evidence = evidence.take(evidence.known)
     count = evidence.votes.shape[1]
@@ -102,7 +102,7 @@ def estimate(evidence: Evidence) -> Estimate:
             continue
         votes = evidence.votes[members, k]
         wanted = min(len(members), max(FEWEST, int(np.ceil(ANCHORS * len(members)))))
-        # All that tie with the last one: the order of the examples may be that of their labels.
+        # All ties with the last one, since the order of the examples may be that of their labels.
         least = np.sort(votes)[-wanted]
         given = np.bincount(evidence.labels[members[votes >= least]], minlength=count)
         transition[k] = given / given.sum()

@@ -32,7 +32,7 @@ from sklearn.model_selection import StratifiedKFold  # noqa: E402
 from tf_mwnet.audit.defaults import METHOD  # noqa: E402
 from tf_mwnet.audit.examine import examine  # noqa: E402
 from tf_mwnet.cli.flags import define_flags as run_flags  # noqa: E402
-from tf_mwnet.cli.flags import given  # noqa: E402
+from tf_mwnet.cli.flags import fields_of  # noqa: E402
 from tf_mwnet.config import Experiment  # noqa: E402
 from tf_mwnet.data.streams import evaluation_stream  # noqa: E402
 from tf_mwnet.errors import UserError, check_range, choose  # noqa: E402
@@ -169,7 +169,7 @@ def run(values: flags.FlagValues) -> str:
     Raises:
         UserError: the value of a flag is not allowed, or cleanlab is not installed.
     """
-    fields, noises = given(values), _noises(values.noises)
+    fields, noises = fields_of(values), _noises(values.noises)
     check_range("folds", values.folds, 0)
     check_range("longer", values.longer, 1)
     for name in values.methods:

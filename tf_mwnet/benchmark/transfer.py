@@ -24,13 +24,12 @@ from absl import flags  # noqa: E402
 from matplotlib.figure import Figure  # noqa: E402
 
 from tf_mwnet.cli.flags import parse  # noqa: E402
-from tf_mwnet.config import read_json  # noqa: E402
 from tf_mwnet.data import biased_source, records  # noqa: E402
 from tf_mwnet.data.bias import long_tail_counts  # noqa: E402
 from tf_mwnet.errors import UserError, check_range, choose, integers  # noqa: E402
 from tf_mwnet.experiment import resolve  # noqa: E402
 from tf_mwnet.figures import plots, tables  # noqa: E402
-from tf_mwnet.files import write_csv  # noqa: E402
+from tf_mwnet.files import read_json, write_csv  # noqa: E402
 from tf_mwnet.reports import compare  # noqa: E402
 from tf_mwnet.run_folder import RESULT, exported  # noqa: E402
 from tf_mwnet.sweep.jobs import Job, execute  # noqa: E402

@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from tf_mwnet.cli import console
+from tf_mwnet.files import read_json
 
 console.start()
 
@@ -24,7 +25,6 @@ import pandas as pd  # noqa: E402
 from absl import flags  # noqa: E402
 
 from tf_mwnet.benchmark import transfer  # noqa: E402
-from tf_mwnet.config import read_json  # noqa: E402
 from tf_mwnet.errors import UserError, choose, integers  # noqa: E402
 from tf_mwnet.export import serving  # noqa: E402
 from tf_mwnet.networks.weight_function import CARD  # noqa: E402

@@ -74,7 +74,7 @@ def help_text(about: str) -> str:
     return "\n".join([*lines, *options.help_lines(METHODS)])
 
 
-def given(values: flags.FlagValues) -> dict[str, Any]:
+def fields_of(values: flags.FlagValues) -> dict[str, Any]:
     """Returns the fields of an `Experiment` that flags set, on top of those of a run they resume."""
     if values.auto_resume and (pathlib.Path(values.run_dir) / CONFIG).is_file():
         values["resume"].value = True
@@ -120,7 +120,7 @@ def _former(values: flags.FlagValues) -> dict[str, dict[str, Any]]:
 
 def experiment_of(values: flags.FlagValues) -> Experiment:
     """Returns the experiment that flags ask for; without any, the default method next to erm."""
-    return Experiment(**given(values) or BARE)
+    return Experiment(**fields_of(values) or BARE)
 
 
 def parse(arguments: Sequence[str]) -> Experiment:

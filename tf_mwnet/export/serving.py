@@ -1,4 +1,4 @@
-"""Exported models on their way to a server: tried in a process of their own, and put in place."""
+"""Brings exported models to a server: tries them in a clean process, and copies them to a version."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tf_mwnet.files import locked, new_folder, write_atomically
 TIMEOUT = 300  # seconds for a model to load and answer
 VERSION = re.compile(r"[1-9]\d*")
 PUSHED = "pushed.json"
-UNFINISHED = ".pushing."  # begins the name of a version that is not whole
+UNFINISHED = ".pushing."  # prefix of the name of an incomplete version
 
 # Runs without this package and without Keras, as a server does.
 CLIENT = """
@@ -41,8 +41,8 @@ for size in (1, len(whole)):
         start = time.perf_counter()
         answer = {k: v.numpy() for k, v in serve(**{name: part}).items()}
         seconds.append(time.perf_counter() - start)
-    found = 1000 * np.array(seconds[1:])
-    out["latency_ms"][str(size)] = {"median": np.median(found), "p99": np.quantile(found, 0.99)}
+    times = 1000 * np.array(seconds[1:])
+    out["latency_ms"][str(size)] = {"median": np.median(times), "p99": np.quantile(times, 0.99)}
 (key, value), = answer.items()
 out |= {"output": key, "shape": value.shape, "finite": bool(np.isfinite(value).all()),
         "low": float(value.min()), "high": float(value.max()),
@@ -52,7 +52,7 @@ print("ANSWER" + json.dumps(out))
 
 
 def ask(model: pathlib.Path, request: np.ndarray, repeats: int = 20) -> dict[str, Any]:
-    """Loads a SavedModel in a clean process, which has TensorFlow alone, and sends it requests.
+    """Loads a SavedModel in a clean process with TensorFlow only, and sends it requests.
 
     Args:
         model: folder of the SavedModel.
@@ -84,7 +84,7 @@ def ask(model: pathlib.Path, request: np.ndarray, repeats: int = 20) -> dict[str
 
 
 def check(model: pathlib.Path, request: np.ndarray, max_latency_ms: float = 0.0) -> dict[str, Any]:
-    """What `ask` says of a classifier or a weight function, and "problems", empty if it can be served.
+    """Checks whether a classifier or weight function can be served: `ask`'s answers and "problems".
 
     Args:
         model: folder of the SavedModel.
@@ -93,58 +93,59 @@ def check(model: pathlib.Path, request: np.ndarray, max_latency_ms: float = 0.0)
     """
     check_range("max_latency_ms", max_latency_ms, 0)
     try:
-        found = ask(model, request)
+        answer = ask(model, request)
     except UserError as error:
         return {"problems": [str(error)]}
     problems = []
-    if not found["finite"] or found["low"] < 0 or found["high"] > 1:
-        problems.append(f"answers are {found['low']:g} to {found['high']:g}; allowed: 0 to 1")
-    elif found["output"] == "probabilities" and found["row_sum"] > 1e-3:
-        problems.append(f"probabilities add up to 1 +- {found['row_sum']:g}; allowed: 0.001")
-    median = found["latency_ms"]["1"]["median"]
+    if not answer["finite"] or answer["low"] < 0 or answer["high"] > 1:
+        problems.append(f"answers are {answer['low']:g} to {answer['high']:g}; allowed: 0 to 1")
+    elif answer["output"] == "probabilities" and answer["row_sum"] > 1e-3:
+        problems.append(f"probabilities add up to 1 +- {answer['row_sum']:g}; allowed: 0.001")
+    median = answer["latency_ms"]["1"]["median"]
     if max_latency_ms and median > max_latency_ms:
         problems.append(f"an answer takes {median:.1f} ms; allowed: {max_latency_ms:g}")
-    return found | {"problems": problems}
+    return answer | {"problems": problems}
 
 
 # -------------------------------------------------------------------- pushing
 
 
 def digest(path: pathlib.Path) -> str:
-    """SHA-256 of a file."""
+    """Computes the SHA-256 of a file."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def digests(folder: pathlib.Path) -> dict[str, str]:
-    """SHA-256 of each file in a folder, by its path from there, sorted."""
+    """Computes the SHA-256 of each file in a folder, by relative path, sorted."""
     paths = sorted(path for path in folder.rglob("*") if path.is_file())
     return {path.relative_to(folder).as_posix(): digest(path) for path in paths}
 
 
 def model_digest(folder: pathlib.Path) -> str:
-    """One SHA-256 for a SavedModel, wherever it lies; what pushing adds is left out."""
+    """Computes one SHA-256 for a SavedModel, without the file that pushing adds."""
     files = {k: v for k, v in digests(folder).items() if k != PUSHED}
     return hashlib.sha256(json.dumps(files).encode()).hexdigest()
 
 
 def versions(base: pathlib.Path) -> dict[int, pathlib.Path]:
-    """The versions of a model that are there, rising."""
+    """Lists the versions of a model in a folder, ascending."""
     if not base.is_dir():
         return {}
-    found = [p for p in base.iterdir() if p.is_dir() and VERSION.fullmatch(p.name)]
-    return {int(p.name): p for p in sorted(found, key=lambda p: int(p.name))}
+    folders = [p for p in base.iterdir() if p.is_dir() and VERSION.fullmatch(p.name)]
+    return {int(p.name): p for p in sorted(folders, key=lambda p: int(p.name))}
 
 
 def push(model: pathlib.Path, base: pathlib.Path, facts: dict[str, Any]) -> pathlib.Path:
-    """Copies a SavedModel to the next version, which appears whole; never over one that is there.
+    """Copies a SavedModel to the next version, which appears complete; never replaces a version.
 
-    What is the newest version already is not pushed again, so that a push cut off can be repeated.
+    A model that is the newest version already is not pushed again, so that an interrupted push can be
+    repeated.
 
     Args:
         model: folder of the SavedModel.
         base: ``saved_models/<name>``.
-        facts: what ``pushed.json`` says beside the digest.
+        facts: further content of ``pushed.json``, next to the digest.
 
     Returns:
         ``saved_models/<name>/<version>``.

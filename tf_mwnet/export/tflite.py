@@ -25,14 +25,14 @@ TOLERANCE = 1e-6
 
 
 def convert(path: str | pathlib.Path) -> bytes:
-    """A weight function as TensorFlow Lite has it, with the same signature, float32.
+    """Converts a weight function to TensorFlow Lite, with the same signature, float32.
 
     Args:
         path: SavedModel folder, or a folder of numbered versions.
 
     Raises:
-        UserError: there is no weight function, or what was made of it differs by more than 1e-6
-            somewhere on a loss of 0 to 20.
+        UserError: there is no weight function, or the converted one differs by more than 1e-6 at a
+            loss of 0 to 20.
     """
     function = WeightFunction(path)
     converter = tf.lite.TFLiteConverter.from_saved_model(
@@ -41,8 +41,8 @@ def convert(path: str | pathlib.Path) -> bytes:
     content = converter.convert()
     losses = np.linspace(0, 20, 2001, dtype=np.float32)
     expected = np.asarray(function(tf.constant(losses))).reshape(len(losses), -1)
-    found = tf.lite.Interpreter(model_content=content).get_signature_runner()(loss=losses[:, None])
-    apart = float(np.abs(found["weight"] - expected).max())
+    outputs = tf.lite.Interpreter(model_content=content).get_signature_runner()(loss=losses[:, None])
+    apart = float(np.abs(outputs["weight"] - expected).max())
     if apart > TOLERANCE:
         raise UserError(f"'{path}' differs by {apart:g} when converted; allowed: {TOLERANCE:g}")
     return content

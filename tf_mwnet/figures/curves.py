@@ -1,4 +1,4 @@
-"""Pictures of what changes from epoch to epoch, and of class-level weights."""
+"""Pictures of changes from epoch to epoch, and of class-level weights."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def _line(axes: Axes, rows: Rows, name: str, factor: float = 1.0, **style: Any) 
 
 
 def losses(histories: Mapping[str, Rows]) -> Figure:
-    """Training loss and meta loss over epochs (MW-Net figures 11-13).
+    """Draws training loss and meta loss over epochs (MW-Net figures 11-13).
 
     Args:
         histories: method -> rows of ``metrics.csv``.
@@ -41,10 +41,7 @@ def losses(histories: Mapping[str, Rows]) -> Figure:
 
 
 def aucs(histories: Mapping[str, Rows]) -> Figure | None:
-    """AUC of telling wrong labels from right ones, over epochs (RMNW-Net table 3).
-
-    None where it was not measured.
-    """
+    """Draws the AUC of finding wrong labels over epochs (RMNW-Net table 3); None if not measured."""
     title = "How well wrong labels are told from right ones"
     figure, axes = new_axes("epoch", "AUC (0.5 = chance)", title)
     styles = {"weight": "-", "mean_weight": ":", "loss": "--"}
@@ -63,7 +60,7 @@ def aucs(histories: Mapping[str, Rows]) -> Figure | None:
 
 
 def weight_change(weights: np.ndarray, corrupted: np.ndarray | None, name: str, seed: int = 0) -> Figure:
-    """Change of weights from one epoch to the next, mean and deviation (MW-Net figure 6).
+    """Draws the change of weights from epoch to epoch, mean and deviation (MW-Net figure 6).
 
     Of ten examples with wrong labels, and ten with right ones; of ten examples where the truth is not
     known.
@@ -100,7 +97,7 @@ def weight_change(weights: np.ndarray, corrupted: np.ndarray | None, name: str, 
 def increased_shares(
     change: np.ndarray, labels: np.ndarray, true_labels: np.ndarray
 ) -> dict[str, np.ndarray]:
-    """Share of class-level weights omega_i that grew, per class i (GDW table 6).
+    """Computes the share of class-level weights omega_i that grew, per class i (GDW table 6).
 
     Args:
         change: ``[N, K]``, see `Method.class_changes`; NaN rows are left out.
@@ -129,7 +126,7 @@ def increased_shares(
 
 
 def class_weights(shares: Mapping[str, np.ndarray], class_names: Sequence[str], name: str) -> Figure:
-    """`increased_shares` as bars, a group for each class."""
+    """Draws `increased_shares` as bars, a group for each class."""
     count = len(class_names)
     figure = Figure(figsize=(max(6.0, 0.75 * count + 1.5), 4.0), layout="constrained")
     axes = figure.add_subplot()

@@ -13,9 +13,9 @@ NAMED, NUMBERED = 20, 12  # at most so many classes are named, and have numbers 
 
 def confusion(true: np.ndarray, predicted: np.ndarray, num_classes: int) -> np.ndarray:
     """Counts ``[K, K]``, row = true class, column = predicted class."""
-    found = np.zeros((num_classes, num_classes), np.int64)
-    np.add.at(found, (true, predicted), 1)
-    return found
+    counts = np.zeros((num_classes, num_classes), np.int64)
+    np.add.at(counts, (true, predicted), 1)
+    return counts
 
 
 def draw(

@@ -33,7 +33,7 @@ class Picture:
 
 
 def of_run(run: RunData) -> Iterator[Picture]:
-    """The pictures that a run's files have what is needed for, one by one."""
+    """Draws the pictures that a run's files allow, one by one."""
     yield Picture(
         "accuracy", "Test and training accuracy (MW-Net figure 7)", plots.accuracy(run.histories)
     )

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 
 from tf_mwnet.files import write_atomically
 
-# Okabe and Ito's palette: told apart with any colour vision, and in print.
+# Okabe and Ito's palette, which works for all kinds of colour vision and in print.
 BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#7F7F7F"
 PURPLE, SKY, YELLOW = "#CC79A7", "#56B4E9", "#E69F00"
 LINE_COLOURS = (GREY, BLUE, GREEN, ORANGE, PURPLE, SKY, YELLOW)
@@ -24,7 +24,7 @@ T = TypeVar("T")
 
 
 def coloured(lines: Mapping[str, T]) -> list[tuple[str, T, str]]:
-    """``(name, value, colour)`` of each line; plain training is grey."""
+    """Returns ``(name, value, colour)`` of each line; plain training is grey."""
     others = itertools.cycle(LINE_COLOURS[1:])
     return [(k, v, GREY if k == "erm" else next(others)) for k, v in lines.items()]
 
@@ -56,7 +56,7 @@ def weight_function(
     corrupted: np.ndarray | None = None,
     group: np.ndarray | None = None,
 ) -> Figure:
-    """Weight against loss over training, with the density of the losses behind it.
+    """Draws weight against loss over training, with the density of the losses behind it.
 
     MW-Net figure 1 d-f. A function with groups of classes gets a panel for each.
 
@@ -117,7 +117,7 @@ def _weight_lines(axes: Axes, losses: np.ndarray, curves: Mapping[int, np.ndarra
 
 
 def example_weights(weights: np.ndarray, corrupted: np.ndarray | None, title: str) -> Figure:
-    """Histogram of example weights, right and wrong labels apart (MW-Net figure 5, L2RW figure 3).
+    """Draws a histogram of weights of right and wrong labels (MW-Net figure 5, L2RW figure 3).
 
     Args:
         weights: ``[N]``, weight times batch size, so that 1 is plain training; NaN is left out.
@@ -140,7 +140,7 @@ def example_weights(weights: np.ndarray, corrupted: np.ndarray | None, title: st
 
 
 def accuracy(histories: Mapping[str, Sequence[Mapping[str, float]]]) -> Figure:
-    """Test and training accuracy over epochs (MW-Net figure 7).
+    """Draws test and training accuracy over epochs (MW-Net figure 7).
 
     Args:
         histories: method -> rows of ``metrics.csv``.
@@ -159,7 +159,7 @@ def accuracy(histories: Mapping[str, Sequence[Mapping[str, float]]]) -> Figure:
 
 
 def errors(lines: Mapping[str, Mapping[float, Sequence[float]]], xlabel: str) -> Figure:
-    """Test error against a setting, mean and standard deviation over runs (L2RW figures 2, 4, 5).
+    """Draws test error against a setting, mean and deviation over runs (L2RW figures 2, 4, 5).
 
     Args:
         lines: method -> value of the setting -> test error in percent of each run.
@@ -189,7 +189,7 @@ def methods(
     reference: str = "erm",
     xlabel: str = "test accuracy at the last epoch (%), mean and deviation over seeds",
 ) -> Figure:
-    """Test accuracy of many methods, a panel per setting; a line where plain training is.
+    """Draws the test accuracy of many methods, a panel per setting; a line marks plain training.
 
     Args:
         panels: setting -> method -> test accuracy in percent of each run.
@@ -240,7 +240,7 @@ def step_times(rows: Sequence[Mapping[str, Any]], title: str) -> Figure:
 
 
 def png(figure: Figure, dpi: int = 110) -> bytes:
-    """The figure as the bytes of a PNG file."""
+    """Renders a figure as a PNG file."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=dpi)
     return buffer.getvalue()

@@ -1,4 +1,4 @@
-"""A run folder as the pictures and pages need it."""
+"""Reads a run folder for pictures and pages."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ import numpy as np
 from absl import logging
 
 from tf_mwnet import run_folder
-from tf_mwnet.config import CONFIG, read_json, with_options
+from tf_mwnet.config import CONFIG, with_options
 from tf_mwnet.errors import UserError
-from tf_mwnet.files import load_arrays
+from tf_mwnet.files import load_arrays, read_json
 from tf_mwnet.methods import METHODS
 from tf_mwnet.run_folder import read_metrics
 
@@ -23,7 +23,7 @@ PREDICTIONS = "test_predictions.npz"
 
 @dataclasses.dataclass(frozen=True)
 class RunData:
-    """What a run has written.
+    """The files of a run.
 
     Attributes:
         folder: of the run.
@@ -44,22 +44,22 @@ class RunData:
     histories: Mapping[str, Sequence[Mapping[str, float]]]
 
     def records(self, method: str) -> list[pathlib.Path]:
-        """The files with the record of each epoch, in order."""
+        """Returns the files with the record of each epoch, in order."""
         return sorted((self.folder / method / "examples").glob("epoch_*.npz"))
 
     def trained_on(self, method: str, field: str) -> np.ndarray:
-        """An array ``[N]`` of the examples that a method was trained on: "y", "true_y" or "ids"."""
+        """Returns "y", "true_y" or "ids", ``[N]``, of the examples that a method was trained on."""
         sets = {"train": ("train",), "meta": ("meta",), "both": ("train", "meta")}
         return np.concatenate([self.labels[f"{s}_{field}"] for s in sets[METHODS[method].trains_on]])
 
     def corrupted(self, method: str) -> np.ndarray | None:
-        """bool ``[N]``, which of these labels are wrong; None where the truth is not known."""
+        """Tells which of these labels are wrong, bool ``[N]``; None if the truth is unknown."""
         if not self.truth_known:
             return None
         return self.trained_on(method, "y") != self.trained_on(method, "true_y")
 
     def matrices(self) -> dict[str, np.ndarray]:
-        """Noise transition matrices: as requested, as realised, and as audits estimated them."""
+        """Reads the noise transition matrices: requested, realised, and estimated by audits."""
         files = {
             "requested": self.folder / "transition_matrix.csv",
             "realised": self.folder / "realised_matrix.csv",
@@ -70,7 +70,7 @@ class RunData:
         return {k: np.loadtxt(p, delimiter=",") for k, p in files.items() if p.is_file()}
 
     def predictions(self, method: str) -> np.ndarray | None:
-        """Predicted classes of the test set, int ``[n]``; None for a run that has not kept them."""
+        """Reads the predicted classes of the test set, int ``[n]``; None if not kept."""
         path = self.folder / method / PREDICTIONS
         return load_arrays(path)["predicted"] if path.is_file() else None
 
@@ -94,17 +94,17 @@ def read(folder: pathlib.Path) -> RunData:
 
 
 def finished(patterns: str) -> list[pathlib.Path]:
-    """Finished runs that match patterns between commas; a log line says which others there are.
+    """Finds the finished runs that match patterns between commas; logs the unfinished ones.
 
     Raises:
         UserError: none matches.
     """
     names = [p.strip() for p in patterns.split(",") if p.strip()]
-    found = sorted(
+    folders = sorted(
         {pathlib.Path(p) for name in names for p in glob.glob(name) if pathlib.Path(p).is_dir()}
     )
-    done = [f for f in found if (f / run_folder.RESULT).is_file()]
-    for other in sorted(set(found) - set(done)):
+    done = [f for f in folders if (f / run_folder.RESULT).is_file()]
+    for other in sorted(set(folders) - set(done)):
         logging.info("left out: '%s' holds no finished run", other)
     if not done:
         raise UserError(f"no finished run matches '{patterns}'; allowed: --runs='runs/*' or the like")

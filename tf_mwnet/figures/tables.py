@@ -1,4 +1,4 @@
-"""The short table that a run prints."""
+"""Summaries of a run, and tables for the terminal."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-# Scores that tell clean from corrupted labels, and how a table names them.
+# Scores that separate clean from corrupted labels, and their names in a table.
 SCORES = {"weight": "weight", "mean_weight": "mean weight of last 5", "loss": "loss"}
 
 
 def summary(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """Test accuracy at the last epoch, over the last five, and at the best; AUCs likewise.
+    """Computes test accuracy at the last epoch, over the last five, and at the best; AUCs likewise.
 
     Args:
         rows: of ``metrics.csv``.
@@ -22,7 +22,7 @@ def summary(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:
         "auc_<score>" at the last epoch, "auc_<score>_best" and "auc_<score>_best_epoch".
     """
     test = np.array([r["test_accuracy"] for r in rows])
-    found = {
+    numbers = {
         "last": float(test[-1]),
         "mean_last_5": float(test[-5:].mean()),
         "best": float(test.max()),
@@ -31,14 +31,14 @@ def summary(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:
     for name in (f"auc_{score}" for score in SCORES):
         values = np.array([r.get(name, np.nan) for r in rows])
         if np.isfinite(values).any():
-            found[name] = float(values[-1])
-            found[f"{name}_best"] = float(np.nanmax(values))
-            found[f"{name}_best_epoch"] = int(rows[int(np.nanargmax(values))]["epoch"])
-    return found
+            numbers[name] = float(values[-1])
+            numbers[f"{name}_best"] = float(np.nanmax(values))
+            numbers[f"{name}_best_epoch"] = int(rows[int(np.nanargmax(values))]["epoch"])
+    return numbers
 
 
 def at_epoch(rows: Sequence[Mapping[str, float]], epoch: int) -> dict[str, float]:
-    """As `summary`, for the classifier of one epoch: there is no mean of several."""
+    """Summarises the classifier of one epoch as `summary` does, without a mean of several."""
     test = next(r["test_accuracy"] for r in rows if r["epoch"] == epoch)
     return {
         "last": float(test),
@@ -49,7 +49,7 @@ def at_epoch(rows: Sequence[Mapping[str, float]], epoch: int) -> dict[str, float
 
 
 def text(header: Sequence[str], lines: Sequence[Sequence[str]], numbers: Sequence[int] = ()) -> str:
-    """A table in plain text.
+    """Formats a table in plain text.
 
     Args:
         header: of each column.
@@ -67,7 +67,7 @@ def text(header: Sequence[str], lines: Sequence[Sequence[str]], numbers: Sequenc
 
 
 def methods_table(methods: Mapping[str, Mapping[str, float]]) -> str:
-    """A row per method: test accuracy in percent, seconds."""
+    """Formats a row per method: test accuracy in percent, seconds."""
     header = ["method", "last", "mean of last 5", "best (epoch)", "seconds"]
     lines = [
         [
@@ -83,10 +83,7 @@ def methods_table(methods: Mapping[str, Mapping[str, float]]) -> str:
 
 
 def auc_table(methods: Mapping[str, Mapping[str, float]]) -> str | None:
-    """A row per method: AUC of telling clean from corrupted labels, last and best epoch.
-
-    None where it was not measured.
-    """
+    """Formats a row per method: AUC of finding wrong labels, last and best epoch; None without any."""
     if not any(f"auc_{score}" in m for m in methods.values() for score in SCORES):
         return None
     header = ["AUC of wrong labels by", *(f"{n}: last, best (epoch)" for n in SCORES.values())]

@@ -1,4 +1,4 @@
-"""What a run writes for TensorBoard."""
+"""Writes a run for TensorBoard."""
 
 from __future__ import annotations
 

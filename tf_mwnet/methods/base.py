@@ -117,7 +117,7 @@ class Method(keras.layers.Layer):
         return cls(**config)
 
     def option(self, name: str, value: T) -> T:
-        """The value of one of `options` in the type of its default; for constructors.
+        """Converts and checks the value of one of `options`; for constructors.
 
         Raises:
             UserError: the value is not allowed.
@@ -174,7 +174,7 @@ class Method(keras.layers.Layer):
         )
 
     def begin_epoch(self, epoch: int, epochs: int) -> None:
-        """Called before each epoch.
+        """Starts an epoch; called before each one.
 
         Args:
             epoch: 0-based.
@@ -182,7 +182,7 @@ class Method(keras.layers.Layer):
         """
 
     def observe(self, examples: Examples) -> None:
-        """Called once a step, before `example_weights`: updates the method's state."""
+        """Updates the method's state; called once a step, before `example_weights`."""
 
     def check_rows(self, num_examples: int | None) -> None:
         """Raises ``UserError`` if the method was made for another number of training examples.
@@ -206,7 +206,7 @@ class Method(keras.layers.Layer):
             logits: ``[B, K]``.
             labels: given labels, integer ``[B]`` or class probabilities ``[B, K]``.
             index: int64 ``[B]``, each example's row in the training set, for a method that keeps
-                something for each of them (a target of its own); -1 where it is unknown, None outside
+                something for each of them (a target, say); -1 where it is unknown, None outside
                 of training.
 
         Returns:

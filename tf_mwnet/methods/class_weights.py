@@ -1,4 +1,4 @@
-"""Weights that depend on the class alone, and class-balanced batches."""
+"""Weights by class, and class-balanced batches."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class ByClass(Method):
 
 
 def sizes_of(class_sizes: Sequence[int]) -> np.ndarray:
-    """Class sizes as float64 ``[K]``; an empty class counts as one example, so that it has a weight."""
+    """Converts class sizes to float64 ``[K]``; an empty class counts as one example."""
     return np.maximum(np.asarray(class_sizes, np.float64), 1)
 
 

@@ -1,4 +1,4 @@
-"""Methods that train on the trusted examples themselves."""
+"""Methods that train on the trusted examples."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tf_mwnet.types import Outputs
 
 @keras.saving.register_keras_serializable(package="tf_mwnet")
 class MetaOnly(ERM):
-    """Plain training on the meta set alone (L2RW's "Clean only"), for as many steps."""
+    """Plain training on the meta set alone, for the same number of steps (L2RW's "Clean only")."""
 
     needs_meta = True
     trains_on = "meta"

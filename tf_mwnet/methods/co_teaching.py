@@ -1,4 +1,4 @@
-"""Two networks that pick each other's examples."""
+"""Co-teaching: two networks that select each other's examples."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ from tf_mwnet.types import Examples
 
 @keras.saving.register_keras_serializable(package="tf_mwnet")
 class CoTeaching(Method):
-    """Co-teaching (Han et al., NeurIPS 2018, Algorithm 1).
+    """Co-teaching: two networks select small-loss examples for each other (Han et al., NeurIPS 2018).
 
-    Two networks see each batch; each is trained, with equal weights, on the examples of smallest loss
-    under the other. The share that is kept in epoch t (from 0) is ``1 - min(t / warm_up * forget_rate,
-    forget_rate)``. The classifier is the first network, the second is the method's own.
+    Both networks see each batch; each is trained, with equal weights, on the examples of smallest loss
+    under the other (Algorithm 1). The share that is kept in epoch t (from 0) is
+    ``1 - min(t / warm_up * forget_rate, forget_rate)``. The classifier is the first network; the second
+    belongs to the method.
 
     Args:
         peer: the second network, a built Keras model like the classifier with other initial values.
@@ -56,7 +57,7 @@ class CoTeaching(Method):
         return tf.reverse(small, axis=[1]) / tf.cast(count, values.dtype)
 
     def label_weight(self, weights: tf.Tensor, examples: Examples) -> tf.Tensor:
-        """Weights of the first network."""
+        """Returns the weights of the first network."""
         return weights[:, 0]
 
     def get_config(self) -> dict[str, Any]:

@@ -111,10 +111,10 @@ class JointOptimization(SoftTargets):
         self.epoch.assign(epoch)
 
     def averaged(self) -> np.ndarray:
-        """Mean prediction of the last epochs, ``[N, K]``; zeros for examples that were not seen."""
-        found = self.history.value.numpy().reshape(self.average, *self.labels.shape)
-        epochs = found.any(axis=2).sum(axis=0)
-        return found.sum(axis=0) / np.maximum(epochs, 1)[:, None]
+        """Averages the predictions of the last epochs, ``[N, K]``; zeros for unseen examples."""
+        predictions = self.history.value.numpy().reshape(self.average, *self.labels.shape)
+        epochs = predictions.any(axis=2).sum(axis=0)
+        return predictions.sum(axis=0) / np.maximum(epochs, 1)[:, None]
 
     def observe(self, examples: Examples) -> None:
         if not self.updating:
@@ -150,7 +150,7 @@ class JointOptimization(SoftTargets):
         return tf.concat([label, tf.broadcast_to(prior, tf.shape(p)), entropy], axis=1)
 
     def label_weight(self, weights: tf.Tensor, examples: Examples) -> tf.Tensor:
-        """What is left of the given label."""
+        """Returns the weight of the given label."""
         return super().label_weight(weights[:, : len(self.class_sizes)], examples)
 
     def get_config(self) -> dict[str, Any]:

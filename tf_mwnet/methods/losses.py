@@ -1,4 +1,4 @@
-"""Plain training on another loss."""
+"""Plain training with other losses."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ from tf_mwnet.types import Examples, Head
 
 
 def mentor_net(num_classes: int, seed: int = 0) -> keras.Model:
-    """``(loss and difference [B, 2], label int [B], percentage of the epochs int [B]) -> [B]``, a logit.
+    """Builds the mentor: ``(loss and difference [B, 2], label [B], percentage of epochs [B])`` -> logit.
 
     As in the authors' code: a bidirectional LSTM of one unit each way; embeddings of 2 and 5 for label
     and percentage (the second is fixed); 20 tanh units. Full precision also in mixed precision.
@@ -80,20 +80,20 @@ def self_paced(num_classes: int, seed: int = 0, size: int = 20000) -> tuple[np.n
         net.fit(inputs, (loss <= age).astype(float), 200, epochs=8, shuffle=False, verbose=0)
         return tuple(net.get_weights())
 
-    # Strategy scope and dtype policy are a thread's own: in another one there is neither.
+    # In another thread, which has neither this thread's strategy scope nor its dtype policy.
     with ThreadPoolExecutor(1) as pool:
         return pool.submit(fit).result()
 
 
 @keras.saving.register_keras_serializable(package="tf_mwnet")
 class MentorNet(Method):
-    """MentorNet PD (Jiang et al., ICML 2018): weights v / B from a network that knows a curriculum.
+    """MentorNet PD: weights v / B from a network fitted to a curriculum (Jiang et al., ICML 2018).
 
     v = g(loss, loss - age, label, percentage of the epochs), the age a moving average of the batches'
     loss at a quantile; g is fitted before training to the self-paced curriculum. In the first epochs
-    all v are 1. Some examples, drawn anew in each step, are left out.
+    all v are 1. Some examples, drawn again in each step, are left out.
 
-    Departures from the authors' code: each example is dropped on its own, in place of a fixed number;
+    Departures from the authors' code: each example is dropped independently, instead of a fixed number;
     the label enters the embedding (theirs is always 0), as does the percentage after the burn-in.
 
     Args:
@@ -158,14 +158,14 @@ class MentorNet(Method):
         follow_quantile(self.age, self._loss(examples, label), self.percentile, self.decay)
 
     def labels(self, examples: Examples) -> tf.Tensor:
-        """The labels to train on, ``[B, K]``."""
+        """Returns the labels to train on, ``[B, K]``."""
         return given(examples)
 
     def _loss(self, examples: Examples, label: tf.Tensor) -> tf.Tensor:
         return tf.cast(losses.cross_entropy(examples.logits, label), label.dtype)
 
     def score(self, examples: Examples) -> tf.Tensor:
-        """Logits of v, ``[B]``."""
+        """Computes the logits of v, ``[B]``."""
         assert self.mentor is not None  # made in `prepare`
         label, dtype = self.labels(examples), self.mentor.variables[0].dtype
         loss = tf.cast(self._loss(examples, label), dtype)
@@ -188,13 +188,13 @@ class MentorNet(Method):
 
 @keras.saving.register_keras_serializable(package="tf_mwnet")
 class MentorNetDD(MentorNet):
-    """MentorNet DD (Jiang et al., ICML 2018, section 3.2): the curriculum is learned from data.
+    """MentorNet DD: the curriculum is learned from data (Jiang et al., ICML 2018, section 3.2).
 
     g starts as in `MentorNet` and learns to tell right labels from wrong ones, by their cross-entropy,
-    on examples whose truth is known: the meta set is trained on with the others, a share of it with
-    labels that were made wrong, each time the same, any other class alike.
+    on examples whose truth is known: the meta set is part of the training set, and a fixed share of it
+    has wrong labels, drawn uniformly from the other classes.
 
-    Departure: g learns while the classifier does, in place of once from the losses of an earlier
+    Departure: g is trained together with the classifier, instead of once from the losses of an earlier
     training.
 
     Args:
@@ -228,14 +228,14 @@ class MentorNetDD(MentorNet):
     def example_losses(
         self, logits: tf.Tensor, labels: tf.Tensor, index: tf.Tensor | None = None
     ) -> tf.Tensor:
-        """``-log p_k``, ``[B, K]``: the labels are chosen by the weights."""
+        """Computes ``-log p_k``, ``[B, K]``: the weights choose the labels."""
         return -tf.nn.log_softmax(losses.full_precision(logits))
 
     def _trusted(self, examples: Examples) -> tf.Tensor:
         return examples.index >= self.num_untrusted
 
     def _wrong(self, examples: Examples) -> tf.Tensor:
-        """Which examples get a wrong label, bool ``[B]``."""
+        """Tells which examples get a wrong label, bool ``[B]``."""
         uniform = draws(self.num_examples, self.seed, -1, examples.losses.dtype)
         wrong = tf.gather(uniform, examples.index) < self.wrong_share
         return tf.logical_and(wrong, self._trusted(examples))
@@ -272,7 +272,7 @@ class MentorNetDD(MentorNet):
         return self.example_weights(examples)
 
     def label_weight(self, weights: tf.Tensor, examples: Examples) -> tf.Tensor:
-        """What is left of the given label."""
+        """Returns the weight of the given label."""
         return tf.reduce_sum(weights * given(examples), axis=1)
 
     def get_config(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Training that synthetic label noise does not harm."""
+"""Training that is robust to synthetic label noise."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tf_mwnet.types import Examples, Head
 
 
 def neighbours(features: tf.Tensor, among: tf.Tensor, count: int) -> tf.Tensor:
-    """Places of the nearest of ``among [n, D]`` to each of ``features [b, D]``, itself left out.
+    """Finds the nearest of ``among [n, D]`` to each of ``features [b, D]``, without itself.
 
     int32 ``[b, min(count, n - 1)]``, nearest first; where n is 1, the one place.
     """
@@ -32,9 +32,9 @@ def neighbours(features: tf.Tensor, among: tf.Tensor, count: int) -> tf.Tensor:
 class MLNT(SoftTargets):
     """Meta-learning based noise-tolerant training (Li et al., CVPR 2019, Algorithm 1).
 
-    For each batch, M times: a share of its labels is replaced by those of near neighbours; from the
-    parameters w one virtual step along the cross-entropy with them leads to w_m; the consistency loss
-    there is
+    For each batch, M times: a share of the labels is replaced by those of near neighbours, and one
+    virtual step from the parameters w along the cross-entropy with these labels leads to w_m. The
+    consistency loss there is
 
         J_m = mean_i KL(p(x_i; teacher) || p(x_i; w_m)),
 
@@ -43,11 +43,10 @@ class MLNT(SoftTargets):
     ``warm_up`` of the epochs, its factor ``exp(-5 (1 - u)^2)`` rising until ``ramp_up``. As in the
     authors' code both gradients make one step, and second-order terms are left out.
 
-    Departures: neighbours are those in the batch (as in their code) by the classifier's features as
-    they are, not by those of one trained before; the virtual step has the optimizer's learning rate;
-    ramp and warm-up are parts of the training in place of 500 and 2,000 steps; one iteration, without
-    the second training on the examples that the teacher agrees with; the trained classifier is the
-    student.
+    Departures: neighbours are found in the batch (as in their code) by the current features, not by
+    those of a classifier trained before; the virtual step has the optimizer's learning rate; ramp and
+    warm-up are parts of the training instead of 500 and 2,000 steps; there is one iteration, without the
+    second training on the examples that the teacher agrees with; the trained classifier is the student.
 
     Args:
         num_examples: N, above every row that the training batches carry.
@@ -121,7 +120,7 @@ class MLNT(SoftTargets):
         return given(examples)
 
     def synthetic(self, examples: Examples) -> tf.Tensor:
-        """M sets of labels with synthetic noise, ``[M, b, K]``."""
+        """Makes M sets of labels with synthetic noise, ``[M, b, K]``."""
         label, index = given(examples), examples.index
         everywhere = replicas.gather(label)
         features = tf.cast(examples.features, label.dtype)
@@ -148,7 +147,7 @@ class MLNT(SoftTargets):
         return [tf.cast(ramp, g.dtype) * g for g in self._consistency(examples, probe)]
 
     def _follow(self, parameters: list[tf.Tensor]) -> None:
-        """Moves the teacher; until J comes in it is the classifier itself."""
+        """Updates the teacher; until J is used it equals the classifier."""
         step, kept = tf.cast(self.step, self.kept.dtype), tf.convert_to_tensor(self.kept)
         kept = tf.where(tf.convert_to_tensor(self.ramp) > 0, tf.minimum(kept, 1 - 1 / step), 0)
         for old, new in zip(self.teacher, parameters, strict=True):
@@ -156,7 +155,7 @@ class MLNT(SoftTargets):
             old.assign(share * old + (1 - share) * new)
 
     def _consistency(self, examples: Examples, probe: Probe) -> list[tf.Tensor]:
-        """This replica's share of the gradient of mean_m J_m, each taken at w_m."""
+        """Computes this replica's share of the gradient of mean_m J_m, each taken at w_m."""
         labels = self.synthetic(examples)
         size = replicas.batch_size(examples.losses, labels.dtype)
         types = [p.dtype for p in probe.parameters]

@@ -1,4 +1,4 @@
-"""Labels that change while the classifier trains."""
+"""Labels that change during the training."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from tf_mwnet.types import Examples
 class LCCN(SoftTargets):
     """Latent class-conditional noise (Yao et al., AAAI 2019, "Safeguarded Dynamic Label Regression").
 
-    Each training example has a latent label z; the classifier is trained on it. In each step those of
-    the batch are drawn anew (Gibbs sampling, with the transition matrix integrated out):
+    Each training example has a latent label z, which the classifier is trained on. In each step the
+    latent labels of the batch are drawn by Gibbs sampling, with the transition matrix integrated out:
 
         P(z = k) ~ p_k(x) (alpha + n_ky) / sum_j (alpha + n_kj),
 
@@ -71,7 +71,7 @@ class LCCN(SoftTargets):
         self.active.assign(int(epoch >= self.warm_up * epochs))
 
     def posterior(self, examples: Examples, current: tf.Tensor) -> tf.Tensor:
-        """P(z = k) of each example, ``[B, K]``; ``current``: its latent label as ``[B, K]``."""
+        """Computes P(z = k), ``[B, K]``; ``current`` is the latent label as ``[B, K]``."""
         label = given(examples)
         counts = tf.cast(tf.convert_to_tensor(self.counts), label.dtype)
         together = tf.linalg.matmul(label, counts, transpose_b=True) - current  # n_ky
@@ -115,7 +115,7 @@ class LCCN(SoftTargets):
 
 
 def local_intrinsic_dimensionality(features: tf.Tensor, neighbours: int = 20) -> tf.Tensor:
-    """Maximum likelihood estimate at each example, ``[B]`` (Ma et al., eq. 4; Amsaleg et al., 2015).
+    """Estimates the dimensionality at each example, ``[B]`` (Ma et al., eq. 4; Amsaleg et al., 2015).
 
     ``-1 / mean_i log(r_i / r_max)`` over the distances r to the nearest neighbours in the batch.
 
@@ -149,12 +149,14 @@ class D2L(SoftTargets):
 
         q = a y + (1 - a) predicted class,    a = exp(-(i / T) LID_i / min_{j < i} LID_j).
 
-    The mean is taken over the training batches of an epoch. The authors go back to the weights of the
-    epoch before the turning point; this is not done here.
+    The mean is taken over the training batches of an epoch.
+
+    Departure: the authors return to the weights of the epoch before the turning point; this is not done
+    here.
 
     Args:
-        window: epochs that the turning point is found from, at least 2; 5 in the authors' code.
-            (12 in the paper: a steady rise never is two deviations above the mean of so many.)
+        window: epochs that the turning point is found from, at least 2; 5 in the authors' code. (12 in
+            the paper, where a steady rise is never two deviations above the mean of so many.)
         start: epochs before the first of these; 5 in the authors' code.
         neighbours: k of the estimate; 20 in the paper.
     """

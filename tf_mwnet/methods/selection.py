@@ -1,4 +1,4 @@
-"""Weights that pick some examples of a batch by their losses, or at random."""
+"""Weights that select examples of a batch by their losses, or at random."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from tf_mwnet.types import Examples, Sampling
 
 @keras.saving.register_keras_serializable(package="tf_mwnet")
 class RandomWeights(Method):
-    """``max(z_i, 0)`` divided by its batch sum, z standard normal (L2RW eq. 16, "Random").
+    """Random weights: ``max(z_i, 0)`` divided by its batch sum, z standard normal (L2RW eq. 16).
 
-    Each draw is a function of seed, step and the example's row, so that several replicas draw what one
-    draws. Examples of unknown row share theirs.
+    Each draw is a function of seed, step and the example's row, so that several replicas draw the same
+    as one. Examples of unknown row share a draw.
 
     Args:
         num_examples: N, above every row that the training batches carry.
@@ -55,9 +55,9 @@ class RandomWeights(Method):
 class SPL(Method):
     """Self-paced learning (Kumar et al., NeurIPS 2010): weight 1/B below a loss lambda.
 
-    The age lambda follows the quantile of the losses at a share of the examples that grows linearly
-    from ``start`` to 1 over the first ``grow`` of the epochs; a moving average over batches stands for
-    the whole training set.
+    The age lambda follows a quantile of the losses. Its share of the examples grows linearly from
+    ``start`` to 1 over the first ``grow`` of the epochs. A moving average over batches approximates the
+    quantile of the training set.
 
     Args:
         start: share of the examples at the start, 0 to 1; a half in the paper.
@@ -100,8 +100,8 @@ class SPL(Method):
 class HardMining(Method):
     """Hard example mining under imbalance (L2RW section 4.1, "Hard mining").
 
-    Of a batch five times as large, all examples of minority classes and as many of majority classes,
-    those of highest loss, have equal weights; the others have none. A class is a minority where it is
+    From a batch that is five times as large, all examples of minority classes and the same number of
+    majority examples with the highest losses get equal weights; the others get 0. A minority class is
     smaller than the mean.
 
     Args:

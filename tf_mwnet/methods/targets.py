@@ -1,4 +1,4 @@
-"""Methods that replace the given label by a target of their own, ``[B, K]``."""
+"""Base of methods that replace the given label by another target, ``[B, K]``."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class SoftTargets(Method):
         return -tf.nn.log_softmax(losses.full_precision(logits))
 
     def targets(self, examples: Examples) -> tf.Tensor:
-        """The labels to train on, ``[B, K]`` of the losses' type, rows that sum to 1."""
+        """Returns the labels to train on, ``[B, K]`` of the losses' type; rows sum to 1."""
         raise NotImplementedError
 
     def example_weights(self, examples: Examples) -> tf.Tensor:
@@ -29,15 +29,15 @@ class SoftTargets(Method):
         return target / replicas.batch_size(target, target.dtype)
 
     def label_weight(self, weights: tf.Tensor, examples: Examples) -> tf.Tensor:
-        """What is left of the given label."""
+        """Returns the weight of the given label."""
         return tf.reduce_sum(weights * given(examples), axis=1)
 
 
 def given(examples: Examples) -> tf.Tensor:
-    """The given labels as ``[B, K]`` of the losses' type."""
+    """Returns the given labels as ``[B, K]`` of the losses' type."""
     return tf.cast(losses.one_hot(examples.labels, examples.logits), examples.losses.dtype)
 
 
 def predicted(examples: Examples) -> tf.Tensor:
-    """The class probabilities as ``[B, K]`` of the losses' type."""
+    """Returns the class probabilities as ``[B, K]`` of the losses' type."""
     return tf.cast(tf.nn.softmax(losses.full_precision(examples.logits)), examples.losses.dtype)

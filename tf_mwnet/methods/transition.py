@@ -1,4 +1,4 @@
-"""Losses that go through a noise transition matrix, known, estimated or learned."""
+"""Losses corrected by a noise transition matrix: known, estimated or learned."""
 
 from __future__ import annotations
 
@@ -19,25 +19,26 @@ SMALLEST = 1e-6  # of a matrix's entries under a logarithm
 
 
 def checked(matrix: Sequence[Sequence[float]]) -> np.ndarray:
-    """A transition matrix as float64 ``[K, K]``; raises ``UserError`` where it is none."""
-    found = np.asarray(matrix, np.float64)
-    square = found.ndim == 2 and found.shape[0] == found.shape[1]
-    if not square or found.min() < 0 or np.abs(found.sum(axis=1) - 1).max() > 1e-4:
+    """Converts a transition matrix to float64 ``[K, K]``; raises ``UserError`` if it is not one."""
+    entries = np.asarray(matrix, np.float64)
+    square = entries.ndim == 2 and entries.shape[0] == entries.shape[1]
+    if not square or entries.min() < 0 or np.abs(entries.sum(axis=1) - 1).max() > 1e-4:
         raise UserError(
-            f"transition has the shape {found.shape}; allowed: (K, K), not negative, rows that sum to 1"
+            f"transition has the shape {entries.shape}; allowed: (K, K), not negative, rows that sum"
+            " to 1"
         )
-    return found
+    return entries
 
 
 def smoothed_identity(num_classes: int, smoothing: float) -> np.ndarray:
-    """``(1 - e) I + e / (K - 1)`` off the diagonal, ``[K, K]``."""
+    """Returns ``1 - e`` on the diagonal and ``e / (K - 1)`` off it, ``[K, K]``."""
     off = np.full((num_classes, num_classes), smoothing / (num_classes - 1))
     np.fill_diagonal(off, 1 - smoothing)
     return off
 
 
 def confusion(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Share of the given labels j among the examples that are predicted as i, ``[K, K]``.
+    """Computes the share of given label j among the examples predicted as i, ``[K, K]``.
 
     A class that is never predicted keeps its labels.
 
@@ -53,11 +54,11 @@ def confusion(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 
 def anchors(probabilities: np.ndarray, percentile: float = 97.0) -> np.ndarray:
-    """``T_ij = p(j | x_i)``, x_i the example at a percentile of p(i | x) (Patrini et al., eq. 12-13).
+    """Estimates ``T_ij = p(j | x_i)``, x_i at a percentile of p(i | x) (Patrini et al., eq. 12-13).
 
     Args:
         probabilities: of a classifier trained on the noisy labels, ``[N, K]``.
-        percentile: 0 to 100; 97 in the authors' code in place of the largest, which may be an outlier.
+        percentile: 0 to 100; 97 in the authors' code instead of the largest, which may be an outlier.
     """
     rows = []
     for k in range(probabilities.shape[1]):
@@ -67,7 +68,7 @@ def anchors(probabilities: np.ndarray, percentile: float = 97.0) -> np.ndarray:
 
 
 def mean_prediction(probabilities: np.ndarray, true: np.ndarray) -> np.ndarray:
-    """``C_ij``: mean of p(j | x) over trusted examples of class i (Hendrycks et al., eq. 1), ``[K, K]``.
+    """Averages p(j | x) over the trusted examples of class i, ``[K, K]`` (Hendrycks et al., eq. 1).
 
     Args:
         probabilities: on the trusted set, of a classifier trained on the noisy labels, ``[M, K]``.
@@ -78,7 +79,7 @@ def mean_prediction(probabilities: np.ndarray, true: np.ndarray) -> np.ndarray:
 
 @keras.saving.register_keras_serializable(package="tf_mwnet")
 class Forward(ERM):
-    """Forward correction ``-log sum_k p_k T[k, y]`` (Patrini et al., CVPR 2017, Theorem 2).
+    """Forward correction: loss ``-log sum_k p_k T[k, y]`` (Patrini et al., CVPR 2017, Theorem 2).
 
     A run trains plainly for half of its epochs, estimates T with `anchors`, and starts again with the
     corrected loss for the other half.
@@ -87,7 +88,7 @@ class Forward(ERM):
         transition: T, ``[K, K]``, row = true class.
 
     Raises:
-        UserError: ``transition`` is no such matrix.
+        UserError: ``transition`` is not such a matrix.
     """
 
     def __init__(self, transition: Sequence[Sequence[float]], **kwargs: Any) -> None:
@@ -124,8 +125,8 @@ class SModel(ERM):
     """Noise adaptation layer, learned with the classifier (Goldberger and Ben-Reuven, ICLR 2017).
 
     The paper's simple version: the loss is ``-log sum_k p_k T[k, y]`` with T the row softmax of free
-    parameters. They start as a smoothed identity, or as a confusion matrix (L2RW's "+Conf"), and take
-    the classifier's optimizer, its L2 included. At inference the layer is left out.
+    parameters. These start as a smoothed identity, or as a confusion matrix (L2RW's "+Conf"), and are
+    trained by the classifier's optimizer, including its L2. At inference the layer is left out.
 
     Args:
         s_model_init: "identity", or "confusion": a run trains plainly for half of its epochs, takes the
@@ -134,7 +135,7 @@ class SModel(ERM):
         smoothing: share off the diagonal, above 0 and below 1.
 
     Raises:
-        UserError: ``initial`` is no such matrix, or the number of classes is not known.
+        UserError: ``initial`` is not such a matrix, or the number of classes is not known.
     """
 
     options = (
@@ -179,7 +180,7 @@ class SModel(ERM):
         self.scores = scores
 
     def transition(self) -> tf.Tensor:
-        """T as it is now, ``[K, K]``."""
+        """Returns the current T, ``[K, K]``."""
         return tf.nn.softmax(tf.convert_to_tensor(self.scores), axis=1)
 
     def example_losses(

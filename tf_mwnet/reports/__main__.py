@@ -1,8 +1,8 @@
 """``python -m tf_mwnet.reports``: one page about finished runs, with pictures, tables and label issues.
 
-The page is a single HTML file that opens from disk; its pictures and tables lie beside it as PNG and CSV
-files. With --compare the runs are also put side by side, with mean and deviation over seeds, and test
-error against noise rate, imbalance and meta set size where they differ in them.
+The page is a single HTML file that opens from disk; its pictures and tables are also written as PNG and
+CSV files. With --compare the runs are shown side by side, with mean and deviation over seeds, and test
+error against noise rate, imbalance and meta set size if these differ.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import sys
 from collections.abc import Sequence
 
 from tf_mwnet.cli import console
+from tf_mwnet.files import read_json
 
 console.start()
 
@@ -21,7 +22,6 @@ from matplotlib.figure import Figure  # noqa: E402
 
 from tf_mwnet.audit import outputs  # noqa: E402
 from tf_mwnet.audit.examine import examine  # noqa: E402
-from tf_mwnet.config import read_json  # noqa: E402
 from tf_mwnet.errors import UserError  # noqa: E402
 from tf_mwnet.figures import run_data  # noqa: E402
 from tf_mwnet.methods import METHODS  # noqa: E402
@@ -32,7 +32,7 @@ WORST = 64
 
 
 def define_flags() -> flags.FlagValues:
-    """The command's flags, apart from absl's global ones."""
+    """Defines the command's flags, separate from absl's global ones."""
     values = console.new_flags()
     flags.DEFINE_string("runs", "runs/*", "run folders, as patterns between commas", flag_values=values)
     flags.DEFINE_string("out", "report", "folder of the page and its parts", flag_values=values)

@@ -1,4 +1,4 @@
-"""``python -m tf_mwnet.reports.compare``: finished runs side by side, over seeds.
+"""``python -m tf_mwnet.reports.compare``: compares finished runs over seeds.
 
 Prints test accuracy per setting and method, mean and standard deviation over seeds, and writes the
 numbers of each run as CSV and a picture of the error against one setting.
@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from tf_mwnet.cli import console
+from tf_mwnet.files import read_json
 
 console.start()
 
@@ -21,7 +22,7 @@ from absl import flags  # noqa: E402
 from matplotlib.figure import Figure  # noqa: E402
 
 from tf_mwnet import files  # noqa: E402
-from tf_mwnet.config import CONFIG, DEFAULTS, read_json, with_options  # noqa: E402
+from tf_mwnet.config import CONFIG, DEFAULTS, with_options  # noqa: E402
 from tf_mwnet.errors import UserError, quoted  # noqa: E402
 from tf_mwnet.figures import plots, tables  # noqa: E402
 from tf_mwnet.run_folder import RESULT, SPLIT  # noqa: E402
@@ -30,7 +31,7 @@ MEASURES = ("last", "mean_last_5", "best")
 
 
 def read_run(folder: pathlib.Path) -> list[dict[str, Any]]:
-    """A row per method of a finished run: its configuration, with "method", and what it reached.
+    """Reads a row per method of a finished run: configuration, "method", its options, and results.
 
     "imbalance" is the size of the largest over that of the smallest class of the training set.
 
@@ -43,12 +44,16 @@ def read_run(folder: pathlib.Path) -> list[dict[str, Any]]:
     config |= {k: v for k, v in DEFAULTS.items() if k not in config}  # newer than the run
     with np.load(folder / SPLIT) as split:
         sizes = np.bincount(split["train_true_y"])
-    facts = config | {"run": folder.name, "imbalance": round(sizes.max() / sizes.min(), 1)}
-    return [facts | {"method": name} | found for name, found in result["methods"].items()]
+    about = config | {"run": folder.name, "imbalance": round(sizes.max() / sizes.min(), 1)}
+    rows = []
+    for name, summary in result["methods"].items():
+        own = config["method_options"].get(name.partition("+")[0], {})
+        rows.append(about | own | {"method": name} | summary)
+    return rows
 
 
 def group(rows: Iterable[Mapping[str, Any]], by: Sequence[str]) -> dict[tuple, list[Mapping[str, Any]]]:
-    """Rows that agree in the fields ``by`` and in the method, in order of ``by``.
+    """Groups rows that agree in the fields ``by`` and in the method, in order of ``by``.
 
     Raises:
         UserError: a row has no such field.
@@ -63,12 +68,12 @@ def group(rows: Iterable[Mapping[str, Any]], by: Sequence[str]) -> dict[tuple, l
 
 
 def mean_and_deviation(values: Sequence[float]) -> tuple[float, float]:
-    """Mean, and standard deviation of the sample (NaN for one value)."""
+    """Computes mean and sample standard deviation (NaN for one value)."""
     return float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else float("nan")
 
 
 def shown(values: Sequence[float], digits: int) -> str:
-    """Mean and, of several values, deviation: "90.6 ± 3.1"; "" of none."""
+    """Formats mean and, for several values, deviation: "90.6 ± 3.1"; "" without values."""
     if not values:
         return ""
     mean, deviation = mean_and_deviation(values)
@@ -81,7 +86,7 @@ def with_deviation(mean: float, deviation: float | None, digits: int) -> str:
 
 
 def cells(runs: Sequence[Mapping[str, Any]], digits: int = 2) -> list[str]:
-    """Mean and deviation of each of `MEASURES` over runs, in percent; "-" where not measured."""
+    """Formats mean and deviation of each of `MEASURES` over runs, in percent; "-" if not measured."""
     return [shown([100 * r[m] for r in runs if m in r], digits) or "-" for m in MEASURES]
 
 
@@ -90,17 +95,17 @@ def table(
     by: Sequence[str],
     published: Callable[[Mapping[str, Any]], str] | None = None,
 ) -> str:
-    """Test accuracy in percent, mean and deviation over the runs of each group.
+    """Formats test accuracy in percent, mean and deviation over the runs of each group.
 
     Args:
         rows: see `read_run`.
-        by: fields that tell groups apart, beside the method.
+        by: fields that separate groups, in addition to the method.
         published: gives the published number for a row, or ""; a column where there is one.
     """
     lines = []
-    for key, found in group(rows, by).items():
-        line = [" ".join(map(str, key[:-1])), key[-1], *cells(found), str(len(found))]
-        lines.append([*line, published(found[0]) if published else ""])
+    for key, members in group(rows, by).items():
+        line = [" ".join(map(str, key[:-1])), key[-1], *cells(members), str(len(members))]
+        lines.append([*line, published(members[0]) if published else ""])
     header = [", ".join(by), "method", "last", "mean of last 5", "best epoch", "runs", "published"]
     if not any(line[-1] for line in lines):
         header, lines = header[:-1], [line[:-1] for line in lines]
@@ -108,7 +113,7 @@ def table(
 
 
 def write_csv(path: pathlib.Path, rows: Sequence[Mapping[str, Any]], by: Sequence[str]) -> None:
-    """A line per run and method: the fields ``by``, seeds, and what was measured."""
+    """Writes a line per run and method: the fields ``by``, seeds, and measurements."""
     measured = [f"auc_{s}{end}" for s in tables.SCORES for end in ("", "_best", "_best_epoch")]
     columns = [*by, "seed", "data_seed", "method", *MEASURES, "best_epoch", "noise_rate", *measured]
     columns = [c for c in dict.fromkeys(columns) if any(c in r for r in rows)]
@@ -126,7 +131,7 @@ def draw(rows: Iterable[Mapping[str, Any]], x: str) -> Figure:
 
 
 def define_flags() -> flags.FlagValues:
-    """The command's flags, apart from absl's global ones."""
+    """Defines the command's flags, separate from absl's global ones."""
     values = console.new_flags()
     flags.DEFINE_string("runs", "", "run folders, as patterns between commas", flag_values=values)
     flags.DEFINE_string("by", "noise", "settings to keep apart, between commas", flag_values=values)

@@ -15,11 +15,12 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from tf_mwnet import __version__
-from tf_mwnet.config import DEFAULTS
+from tf_mwnet.config import ABOUT_THE_FOLDER, DEFAULTS
 from tf_mwnet.figures import pictures, plots
 from tf_mwnet.figures.run_data import RunData
 from tf_mwnet.figures.tables import SCORES
 from tf_mwnet.files import write_atomically
+from tf_mwnet.methods import METHODS, spelled
 
 PAGE = "index.html"
 WIDE = 9  # inches; taller pictures hold many small ones
@@ -99,36 +100,38 @@ def _cell(value: Any) -> str:
 
 
 def results(run: RunData, summaries: Mapping[str, Mapping[str, float]]) -> pd.DataFrame:
-    """A row per method: test accuracy in percent, AUC of finding wrong labels."""
+    """Makes a row per method: test accuracy in percent, AUC of finding wrong labels."""
     rows = []
-    for method, found in summaries.items():
+    for method, summary in summaries.items():
         row: dict[str, Any] = {"run": run.folder.name, "method": method}
         for key, name in (("last", "last"), ("mean_last_5", "mean of last 5"), ("best", "best epoch")):
-            row[f"{name}, %"] = 100 * found[key] if key in found else float("nan")
+            row[f"{name}, %"] = 100 * summary[key] if key in summary else float("nan")
         for score, name in SCORES.items():
-            row[f"AUC by {name}"] = found.get(f"auc_{score}", float("nan"))
-        rows.append(row | {"seconds": found.get("seconds", float("nan"))})
+            row[f"AUC by {name}"] = summary.get(f"auc_{score}", float("nan"))
+        rows.append(row | {"seconds": summary.get("seconds", float("nan"))})
     return pd.DataFrame(rows)
 
 
 def changed_settings(config: Mapping[str, Any]) -> list[str]:
-    """``name=value`` of each field of a configuration that is not at its default."""
-    hidden = ("run_dir", "resume", "overwrite", "auto_resume", "data_dir", "cache_dir")
-    found = []
+    """Lists ``name=value`` of the fields of a configuration that are not at their defaults."""
+    hidden = (*ABOUT_THE_FOLDER, "data_dir", "cache_dir", "method_options")
+    changed = []
     for name, value in config.items():
+        if name in ("method", "compare") and value in METHODS:
+            value = spelled(value, config.get("method_options", {}).get(value, {}))
         default = DEFAULTS.get(name)
         default = list(default) if isinstance(default, tuple) else default
         if value != default and name not in hidden:
             shown = ",".join(map(str, value)) if isinstance(value, list) else value
-            found.append(f"{name}={shown}")
-    return found
+            changed.append(f"{name}={shown}")
+    return changed
 
 
 def of_run(
     folder: pathlib.Path, run: RunData, summaries: Mapping[str, Mapping[str, float]],
     audit: tuple[list[str], pd.DataFrame, Any] | None,
 ) -> Section:  # fmt: skip
-    """The section of a run; its parts are written below ``folder``.
+    """Makes the section of a run, and writes its parts below ``folder``.
 
     Args:
         folder: of the page.

@@ -1,6 +1,6 @@
 """The papers' published numbers, and the command that would reproduce each.
 
-``paper_results.csv`` beside this file has the numbers of MW-Net tables 1-6, RMNW-Net 1-3, GDW 7-8 and
+``paper_results.csv`` has the numbers of MW-Net tables 1-6, RMNW-Net 1-3, GDW 7-8 and
 L2RW 1-2.
 """
 
@@ -102,7 +102,7 @@ class Entry:
 
 
 def entries() -> list[Entry]:
-    """All published numbers, in the papers' order."""
+    """Returns all published numbers, in the papers' order."""
     with NUMBERS.open(newline="") as file:
         return [_entry(row) for row in csv.DictReader(file)]
 
@@ -137,7 +137,7 @@ def _entry(number: Mapping[str, str]) -> Entry:
 
 
 def _difference(column: str, method: str, row: str, more: Sequence[str]) -> list[str]:
-    """What a command says beside its flagfile, which trains a method of its own and plainly."""
+    """Returns the flags after the flagfile, which by itself trains its own method and plainly."""
     own = column.partition("_")[0]
     own = own if own in ("l2rw", "rmnw", "gdw") else "mwnet"
     data = [flag for flag in more if flag.startswith("--data_dir")]
@@ -155,7 +155,7 @@ def _difference(column: str, method: str, row: str, more: Sequence[str]) -> list
 
 
 def column_file(number: Mapping[str, str]) -> str:
-    """Name of the flagfile, without its ending, that has a published number's data and schedule."""
+    """Names the flagfile (without its ending) with a published number's data and schedule."""
     data, bias, level = number["dataset"], number["bias"], number["level"]
     if data == "clothing1m":
         return "clothing1m"

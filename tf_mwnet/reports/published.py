@@ -44,9 +44,9 @@ LEARNING = (
 
 
 def matches(asked: Experiment, ran: Mapping[str, Any], method: str) -> bool:
-    """Whether a run had the settings that a command asks for, as far as they matter to a method.
+    """Tells whether a run had the settings of a command, as far as they matter to a method.
 
-    What the command leaves to be found ("auto", 0 or nothing) may be anything.
+    What the command leaves open ("auto", 0 or nothing) may be anything.
     """
     kind = METHODS[method]
     names = list(SETTINGS)
@@ -60,7 +60,7 @@ def matches(asked: Experiment, ran: Mapping[str, Any], method: str) -> bool:
     if filled(kind, asked.options_of(method)) != ran["method_options"].get(method, {}):
         return False
     for name in names:
-        wanted, found = getattr(asked, name), ran.get(name)
+        wanted, used = getattr(asked, name), ran.get(name)
         wanted = list(wanted) if isinstance(wanted, tuple) else wanted
         if wanted in ("auto", 0, "", []) and name not in (
             "noise_rate",
@@ -70,22 +70,22 @@ def matches(asked: Experiment, ran: Mapping[str, Any], method: str) -> bool:
             continue
         if name == "noise_rate" and asked.noise == "none":
             continue
-        if wanted != found:
+        if wanted != used:
             return False
     return True
 
 
-def figures(found: Sequence[Entry], folders: Sequence[pathlib.Path], root: pathlib.Path) -> list[str]:
-    """Our figure for each number, "" where no run has it.
+def figures(numbers: Sequence[Entry], folders: Sequence[pathlib.Path], root: pathlib.Path) -> list[str]:
+    """Returns our figure for each number, "" without a run.
 
     Args:
-        found: the numbers.
+        numbers: the published numbers.
         folders: of finished runs.
         root: the folder that ``configs`` lies in.
     """
     runs = [compare.read_run(f) for f in folders]
     out = []
-    for entry in found:
+    for entry in numbers:
         values = []
         if runs:
             flagfile, *rest = entry.arguments
@@ -99,7 +99,7 @@ def figures(found: Sequence[Entry], folders: Sequence[pathlib.Path], root: pathl
 
 
 def of_run(ran: Mapping[str, Any], root: pathlib.Path) -> str:
-    """The published test accuracy, in percent, of what a run did; "" where there is none.
+    """Returns the published test accuracy, in percent, for a run; "" if there is none.
 
     Args:
         ran: a row of `compare.read_run`.
@@ -132,7 +132,7 @@ def _figure(rows: Sequence[Mapping[str, Any]], metric: str) -> str:
 
 
 def define_flags() -> flags.FlagValues:
-    """The command's flags, apart from absl's global ones."""
+    """Defines the command's flags, separate from absl's global ones."""
     values = console.new_flags()
     flags.DEFINE_boolean("list", False, "print every number with its command", flag_values=values)
     flags.DEFINE_string("source", "", f"only of one paper: {quoted(PAPERS)}", flag_values=values)

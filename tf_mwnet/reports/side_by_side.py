@@ -22,7 +22,7 @@ Runs = Sequence[tuple[RunData, Mapping[str, Mapping[str, float]]]]
 
 
 def sections(folder: pathlib.Path, runs: Runs, single: Sequence[Section]) -> list[Section]:
-    """A table of all runs with pictures of the error, and each kind of picture side by side.
+    """Makes a table of all runs with pictures of the error, and each kind of picture side by side.
 
     Args:
         folder: of the page.
@@ -33,7 +33,7 @@ def sections(folder: pathlib.Path, runs: Runs, single: Sequence[Section]) -> lis
     imbalance = FOUND if any(row["class_counts"] for row in rows) else ASKED
     by = [name for name in (*APART, imbalance) if len({str(row[name]) for row in rows}) > 1]
     tables = [page.table(folder, "comparison/means.csv", _caption(by), _means(rows, by))]
-    every = pd.concat([page.results(run, found) for run, found in runs], ignore_index=True)
+    every = pd.concat([page.results(run, summaries) for run, summaries in runs], ignore_index=True)
     frame = every.dropna(axis=1, how="all")
     tables.append(page.table(folder, "comparison/runs.csv", "Each run", frame))
     images = []
@@ -43,22 +43,22 @@ def sections(folder: pathlib.Path, runs: Runs, single: Sequence[Section]) -> lis
             caption = f"Test error against {shown} (L2RW figures 2, 4, 5)"
             images.append(page.image(folder, "comparison", f"error_{name}", caption, figure))
     lines = [f"{len(runs)} runs. Mean ± standard deviation over the runs of a row."]
-    found = [Section("Comparison", lines, tables, images)]
+    parts = [Section("Comparison", lines, tables, images)]
     names = list(dict.fromkeys(i.name for s in single for i in s.images))
     shared = [n for n in names if sum(n in [i.name for i in s.images] for s in single) > 1]
     beside = [image for name in shared for image in _row(name, single)]
     if beside:
-        found.append(Section("Side by side", [], [], beside, side_by_side=len(single)))
-    return found
+        parts.append(Section("Side by side", [], [], beside, side_by_side=len(single)))
+    return parts
 
 
 def _row(name: str, single: Sequence[Section]) -> list[Image]:
-    """A picture of each run, with the run's name below; an empty place where a run has it not."""
+    """Collects a picture of each run, with the run's name below; an empty place without one."""
     row = []
     for section in single:
         match = next((i for i in section.images if i.name == name), None)
-        found = match or Image(name, f"no {name.replace('_', ' ')}", "", "")
-        row.append(Image(name, f"{section.title}: {found.caption}", found.source, found.path))
+        shown = match or Image(name, f"no {name.replace('_', ' ')}", "", "")
+        row.append(Image(name, f"{section.title}: {shown.caption}", shown.source, shown.path))
     return row
 
 
@@ -68,9 +68,9 @@ def _caption(by: Sequence[str]) -> str:
 
 def _means(rows: Sequence[Mapping[str, Any]], by: Sequence[str]) -> pd.DataFrame:
     lines = []
-    for key, found in compare.group(rows, by).items():
-        cells = compare.cells(found)
+    for key, members in compare.group(rows, by).items():
+        cells = compare.cells(members)
         line = dict(zip([*by, "method"], key, strict=True))
         line |= dict(zip(("last", "mean of last 5", "best epoch"), cells, strict=True))
-        lines.append(line | {"runs": len(found)})
+        lines.append(line | {"runs": len(members)})
     return pd.DataFrame(lines)

@@ -1,11 +1,11 @@
 """``python -m tf_mwnet.sweep``: many methods, settings and seeds, one run each, and one table.
 
-Flags that are not the sweep's own are those of all runs, as ``python -m tf_mwnet.main`` has them
-(written --name=value, also in a --flagfile); ``--set noise_rate=0.2,0.4`` tries several values of one.
-The table has the published number beside ours where there is one.
+All flags but the sweep's own are passed to every run, see ``python -m tf_mwnet.main --help`` (written
+--name=value, also in a --flagfile); ``--set noise_rate=0.2,0.4`` tries several values of a flag. The
+table shows the published number next to ours if there is one.
 
-Each combination is a run in a folder of its own. What is finished is not run again, what was cut off is
-continued: give the same command once more. Where a method does not fit a setting (hard mining without
+Each combination is a run in its own folder. The same command continues an interrupted sweep: finished
+runs are not repeated, interrupted runs go on. If a method does not fit a setting (hard mining without
 minority classes), the table leaves it out and the reason is printed.
 """
 
@@ -42,7 +42,7 @@ from tf_mwnet.sweep.results import markdown, picture, rows  # noqa: E402
 
 
 def define_flags() -> flags.FlagValues:
-    """The command's flags, apart from absl's global ones."""
+    """Defines the command's flags, separate from absl's global ones."""
     values = console.new_flags()
     flags.DEFINE_string(
         "methods",
@@ -97,19 +97,19 @@ def run(values: flags.FlagValues, common: Sequence[str] = ()) -> tuple[str, dict
     jobs = plan(out, methods, seeds, settings, common)
     keep_plan(out, jobs)
     problems = execute(jobs, values.jobs)
-    found = rows(jobs)
-    if not found:
+    results = rows(jobs)
+    if not results:
         raise UserError(f"no run has ended: {next(iter(problems.values()))}")
     if values.csv:
-        compare.write_csv(pathlib.Path(values.csv), found, ["setting"])
+        compare.write_csv(pathlib.Path(values.csv), results, ["setting"])
     if values.md:
-        text = markdown(found, list(settings))
+        text = markdown(results, list(settings))
         pathlib.Path(values.md).parent.mkdir(parents=True, exist_ok=True)
         write_atomically(pathlib.Path(values.md), lambda file: file.write(text), mode="w")
     if values.png:
-        plots.save(picture(found, list(settings)), pathlib.Path(values.png))
+        plots.save(picture(results, list(settings)), pathlib.Path(values.png))
     root = pathlib.Path()
-    return compare.table(found, ["setting"], lambda row: published.of_run(row, root)), problems
+    return compare.table(results, ["setting"], lambda row: published.of_run(row, root)), problems
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -1,4 +1,4 @@
-"""Which runs a sweep consists of."""
+"""Plans the runs of a sweep."""
 
 from __future__ import annotations
 
@@ -11,9 +11,8 @@ from collections.abc import Mapping, Sequence
 
 from tf_mwnet.cli.flagfiles import expand
 from tf_mwnet.cli.flags import axes_of, names_of
-from tf_mwnet.config import read_json
 from tf_mwnet.errors import UserError, choose
-from tf_mwnet.files import write_atomically
+from tf_mwnet.files import read_json, write_atomically
 from tf_mwnet.methods import METHODS, with_own_options
 from tf_mwnet.sweep.jobs import Job
 
@@ -27,7 +26,7 @@ def plan(
     settings: Mapping[str, Sequence[str]],
     common: Sequence[str] = (),
 ) -> list[Job]:
-    """The runs of a sweep, by seed, setting and method.
+    """Plans the runs of a sweep, by seed, setting and method.
 
     Args:
         out: folder of the sweep.
@@ -73,22 +72,22 @@ def keep_plan(out: pathlib.Path, jobs: Sequence[Job]) -> None:
 
 
 def method_names(text: str) -> list[str]:
-    """What ``--methods`` stands for."""
+    """Returns the methods that ``--methods`` names."""
     return [m for name in names_of(text) for m in (METHODS if name == "all" else [name])]
 
 
 def settings_of(lines: Sequence[str]) -> dict[str, list[str]]:
-    found = {}
+    settings = {}
     for line in lines or ["default:"]:
         name, colon, rest = line.partition(":")
         if not colon or not name.strip():
             raise UserError(f"setting is '{line}'; allowed: <name>: <flags>")
-        found[name.strip()] = expand(shlex.split(rest))
-    return found
+        settings[name.strip()] = expand(shlex.split(rest))
+    return settings
 
 
 def grid(lines: Sequence[str]) -> dict[str, list[str]]:
-    """Setting -> flags, for all combinations of the values in ``--set``."""
+    """Returns setting -> flags for all combinations of the values in ``--set``."""
     axes = [
         [(f"{name}={v}", f"--{name}={v}") for v in values] for name, values in axes_of(lines).items()
     ]
@@ -99,7 +98,7 @@ def grid(lines: Sequence[str]) -> dict[str, list[str]]:
 
 
 def own_methods(common: Sequence[str]) -> tuple[list[str], list[str]]:
-    """The methods that runs' flags name, the one compared with first, and the flags without them."""
+    """Separates the methods that runs' flags name, the compared one first, from the other flags."""
     named, left = {}, []
     for flag in common:
         name, _, value = flag.lstrip("-").partition("=")

@@ -1,4 +1,4 @@
-"""What the runs of a sweep reached: rows, a Markdown table, a picture."""
+"""Results of a sweep: rows, a Markdown table, a picture."""
 
 from __future__ import annotations
 
@@ -16,29 +16,29 @@ from tf_mwnet.sweep.jobs import Job
 
 
 def rows(jobs: Sequence[Job]) -> list[dict[str, Any]]:
-    """What each finished run reached, see `compare.read_run`, with its "setting"."""
+    """Reads the results of each finished run, see `compare.read_run`, with its "setting"."""
     out = []
     for job in jobs:
         if not (job.folder / RESULT).is_file():
             continue
-        found = compare.read_run(job.folder)
-        if job.label != job.method and len(found) > 1:  # what came after the method was asked for
-            found = [row for row in found if row["method"] != job.method]
+        run_rows = compare.read_run(job.folder)
+        if job.label != job.method and len(run_rows) > 1:  # what came after the method was asked for
+            run_rows = [row for row in run_rows if row["method"] != job.method]
         names = {job.method: job.label}
-        for row in found:
+        for row in run_rows:
             name = names.get(row["method"], row["method"])
             out.append(row | {"method": name, "setting": job.setting})
     return out
 
 
 def place_of(label: str) -> tuple[int, str]:
-    """Where a method stands in the tables: as in `METHODS`, variants behind their method."""
+    """Returns the place of a method in the tables: as in `METHODS`, variants behind their method."""
     return list(METHODS).index(label.partition(" ")[0].partition("+")[0]), label
 
 
-def markdown(found: Sequence[Mapping[str, Any]], settings: Sequence[str]) -> str:
-    """A row per method: last / mean of last five / best for each setting, in percent."""
-    groups = compare.group(found, ["setting"])
+def markdown(results: Sequence[Mapping[str, Any]], settings: Sequence[str]) -> str:
+    """Formats a row per method: last / mean of last five / best for each setting, in percent."""
+    groups = compare.group(results, ["setting"])
     names = list(dict.fromkeys(method for _, method in groups))
     names.sort(key=place_of)
     lines = []
@@ -50,9 +50,9 @@ def markdown(found: Sequence[Mapping[str, Any]], settings: Sequence[str]) -> str
     return "".join("| " + " | ".join(row) + " |\n" for row in out)
 
 
-def picture(found: Sequence[Mapping[str, Any]], settings: Sequence[str]) -> Figure:
+def picture(results: Sequence[Mapping[str, Any]], settings: Sequence[str]) -> Figure:
     """Draws the accuracies of all methods, see `plots.methods`."""
     panels: dict[str, dict[str, list[float]]] = {s: {} for s in settings}
-    for row in sorted(found, key=lambda r: place_of(r["method"])):
+    for row in sorted(results, key=lambda r: place_of(r["method"])):
         panels[row["setting"]].setdefault(row["method"], []).append(100 * row["last"])
     return plots.methods(panels)
