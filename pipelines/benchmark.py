@@ -42,15 +42,15 @@ def make_images(folder: pathlib.Path, count: int, size: int) -> None:
     from PIL import Image
 
     rng = np.random.default_rng(0)
-    with new_folder(folder) as beside:
+    with new_folder(folder) as temporary:
         for split in ("train", "test"):
             for label in range(CLASSES):
-                (beside / split / str(label)).mkdir(parents=True)
+                (temporary / split / str(label)).mkdir(parents=True)
         for number in tqdm(range(count), f"making {count:,} images"):
             tiles = rng.integers(0, 256, (-(-size // TILE),) * 2 + (3,), np.uint8)
             image = tiles.repeat(TILE, 0).repeat(TILE, 1)[:size, :size]
             split = "test" if number // CLASSES % 10 == 0 else "train"
-            path = beside / split / str(number % CLASSES) / f"{number:07d}.png"
+            path = temporary / split / str(number % CLASSES) / f"{number:07d}.png"
             Image.fromarray(image).save(path, compress_level=1)
 
 

@@ -55,12 +55,12 @@ def run(values: flags.FlagValues, left: Sequence[str]) -> str:
     from pipelines import graph
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{os.getpid()}.{path.name}")
+    temporary = path.with_name(f".{os.getpid()}.{path.name}")
     try:
-        compiler.Compiler().compile(graph.build(settings), str(beside))
-        os.replace(beside, path)
+        compiler.Compiler().compile(graph.build(settings), str(temporary))
+        os.replace(temporary, path)
     finally:
-        beside.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
     return f"pipeline      {path}\nimage         {values.image}"
 
 

@@ -46,13 +46,13 @@ def new_folder(path: pathlib.Path, prefix: str = "") -> Iterator[pathlib.Path]:
         prefix: of its temporary name, which a killed process leaves behind; by default from ``path``.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = pathlib.Path(tempfile.mkdtemp(dir=path.parent, prefix=prefix or f".{path.name}."))
+    temporary = pathlib.Path(tempfile.mkdtemp(dir=path.parent, prefix=prefix or f".{path.name}."))
     try:
-        yield beside
-        os.chmod(beside, 0o755)
-        os.replace(beside, path)  # an empty folder may be in its place
+        yield temporary
+        os.chmod(temporary, 0o755)
+        os.replace(temporary, path)  # an empty folder may be in its place
     except BaseException:
-        shutil.rmtree(beside, ignore_errors=True)
+        shutil.rmtree(temporary, ignore_errors=True)
         raise
 
 

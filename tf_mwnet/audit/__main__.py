@@ -50,7 +50,7 @@ def define_flags() -> flags.FlagValues:
 def help_text() -> str:
     """Lists the command's own flags; ``python -m tf_mwnet.main --help`` shows those of a run."""
     values = define_flags()
-    lines = [__doc__, "Flags, beside those of python -m tf_mwnet.main:", ""]
+    lines = [__doc__, "Flags, in addition to those of python -m tf_mwnet.main:", ""]
     for name in OWN:
         lines += [f"  --{name}={values[name].default}", f"      {values[name].help}"]
     return "\n".join(lines)

@@ -92,13 +92,13 @@ def _write_folder(
     names = source.class_names
     for part in _further_sets(source).values():
         pairs = [*pairs, *((i, names[k]) for i, k in zip(part.ids, part.y, strict=True))]
-    with new_folder(path) as beside:
+    with new_folder(path) as temporary:
         for name in names:
-            (beside / "train" / name).mkdir(parents=True)
+            (temporary / "train" / name).mkdir(parents=True)
         for place, label in pairs:
             split, before, name = place.split("/", 2)
             # Two classes may have files of one name.
-            target = beside / split / label / (name if label == before else f"{before}-{name}")
+            target = temporary / split / label / (name if label == before else f"{before}-{name}")
             target.parent.mkdir(parents=True, exist_ok=True)
             if target.exists():
                 raise UserError(f"'{place}' would replace '{target.name}'; allowed: names that differ")

@@ -117,20 +117,20 @@ def write(
     if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
         raise UserError(f"'{folder}' is there already; allowed: a new folder")
     truth = source.truth_known or source.trusted
-    with new_folder(folder) as beside:
+    with new_folder(folder) as temporary:
         splits: dict[str, dict[str, int]] = {}
         tasks: list[Task] = []
         for split, part in (("train", source.train), ("meta", source.meta), ("test", source.test)):
             if part is None:
                 continue
             splits[split] = {"examples": len(part), "shards": -(-len(part) // shard)}
-            paths = files_of(beside, split, splits[split]["shards"])
+            paths = files_of(temporary, split, splits[split]["shards"])
             paths[0].parent.mkdir()
             rows = np.array_split(np.arange(len(part)), len(paths))
             tasks += [(part.take(own), truth, path) for own, path in zip(rows, paths, strict=True)]
         each(tasks)
         text = json.dumps(_facts(source, splits, truth), indent=2) + "\n"
-        (beside / DATASET_JSON).write_text(text)
+        (temporary / DATASET_JSON).write_text(text)
     return folder
 
 

@@ -42,9 +42,9 @@ def _save(
     if not path.name.isdigit():
         raise UserError(f"'{path}' does not end in a version; allowed: <name>/<version number>")
     # Renamed at the end: a server that watches the folder never sees a partial version.
-    with new_folder(path) as beside:
-        tf.saved_model.save(module, str(beside), signatures=signatures)
-        (beside / CARD).write_text(json.dumps(card, indent=2) + "\n")
+    with new_folder(path) as temporary:
+        tf.saved_model.save(module, str(temporary), signatures=signatures)
+        (temporary / CARD).write_text(json.dumps(card, indent=2) + "\n")
     return path
 
 

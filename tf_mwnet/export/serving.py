@@ -168,8 +168,8 @@ def push(model: pathlib.Path, base: pathlib.Path, facts: dict[str, Any]) -> path
         for left in base.glob(f"{UNFINISHED}*"):  # of a push that was killed
             shutil.rmtree(left)
         target = base / str(max(there, default=0) + 1)
-        with new_folder(target, UNFINISHED) as beside:
-            shutil.copytree(model, beside, dirs_exist_ok=True)
+        with new_folder(target, UNFINISHED) as temporary:
+            shutil.copytree(model, temporary, dirs_exist_ok=True)
             text = json.dumps({"digest": own} | facts, indent=2) + "\n"
-            write_atomically(beside / PUSHED, lambda file: file.write(text), mode="w")
+            write_atomically(temporary / PUSHED, lambda file: file.write(text), mode="w")
         return target

@@ -32,8 +32,8 @@ class JointOptimization(SoftTargets):
     Losses and weights are ``[B, 2K + 1]``: -log p_k with q_k / B, -p_k with alpha c_k / (B mean_i p_ik)
     and the entropy with beta / B. The second's sum is not the middle term, but has its gradient.
 
-    Departures: the learning rate follows the run's schedule in both halves, in place of a large
-    constant one in the first; c is taken from the labels as given, in place of equal shares.
+    Departures: the learning rate follows the run's schedule in both halves, instead of a large
+    constant one in the first; c is taken from the labels as given, instead of equal shares.
 
     Args:
         num_examples: N, above every row that the training batches carry.

@@ -46,9 +46,9 @@ def sections(folder: pathlib.Path, runs: Runs, single: Sequence[Section]) -> lis
     parts = [Section("Comparison", lines, tables, images)]
     names = list(dict.fromkeys(i.name for s in single for i in s.images))
     shared = [n for n in names if sum(n in [i.name for i in s.images] for s in single) > 1]
-    beside = [image for name in shared for image in _row(name, single)]
-    if beside:
-        parts.append(Section("Side by side", [], [], beside, side_by_side=len(single)))
+    compared = [image for name in shared for image in _row(name, single)]
+    if compared:
+        parts.append(Section("Side by side", [], [], compared, side_by_side=len(single)))
     return parts
 
 
