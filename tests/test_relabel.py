@@ -8,7 +8,7 @@ from test_methods import prepared
 
 import tf_mwnet
 from tf_mwnet import UserError, losses, methods
-from tf_mwnet.methods import mlnt, relabel
+from tf_mwnet.methods import d2l, mlnt
 from tf_mwnet.types import Examples, Outputs
 
 
@@ -59,10 +59,10 @@ def test_local_intrinsic_dimensionality():
     for dimensions in (1, 2, 5):
         points = np.zeros((2000, 7))
         points[:, :dimensions] = rng.uniform(size=(2000, dimensions))
-        found = relabel.local_intrinsic_dimensionality(tf.constant(points), 50).numpy().mean()
+        found = d2l.local_intrinsic_dimensionality(tf.constant(points), 50).numpy().mean()
         assert abs(found - dimensions) < 0.2 * dimensions
     # By hand: three points on a line at 0, 1, 3, two neighbours each.
-    found = relabel.local_intrinsic_dimensionality(tf.constant([[0.0], [1.0], [3.0]]), 2)
+    found = d2l.local_intrinsic_dimensionality(tf.constant([[0.0], [1.0], [3.0]]), 2)
     expected = [-2 / np.log(1 / 3), -2 / np.log(1 / 2), -2 / np.log(2 / 3)]
     np.testing.assert_allclose(found, expected, rtol=1e-5)
 

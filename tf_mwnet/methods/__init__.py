@@ -21,6 +21,7 @@ from tf_mwnet.methods.class_weights import ClassBalanced, Proportion, Resample, 
 from tf_mwnet.methods.clean import GLC, MetaOnly
 from tf_mwnet.methods.cmwnet import CMWNet
 from tf_mwnet.methods.co_teaching import CoTeaching
+from tf_mwnet.methods.d2l import D2L
 from tf_mwnet.methods.erm import ERM
 from tf_mwnet.methods.frozen import FrozenWeights
 from tf_mwnet.methods.gdw import GDW
@@ -28,13 +29,13 @@ from tf_mwnet.methods.groups import scale_groups
 from tf_mwnet.methods.insw import INSW
 from tf_mwnet.methods.joint import JointOptimization
 from tf_mwnet.methods.l2rw import L2RW
+from tf_mwnet.methods.lccn import LCCN
 from tf_mwnet.methods.losses import GCE, MAE, SCE, BootstrapHard, BootstrapSoft, Focal
 from tf_mwnet.methods.mentornet import MentorNet, MentorNetDD
 from tf_mwnet.methods.mlc import MLC
 from tf_mwnet.methods.mlnt import MLNT
 from tf_mwnet.methods.mwnet import MNW, RMNW, MWNet
 from tf_mwnet.methods.normalise import batch_weights
-from tf_mwnet.methods.relabel import D2L, LCCN
 from tf_mwnet.methods.selection import SPL, HardMining, RandomWeights
 from tf_mwnet.methods.transition import Forward, SModel
 
