@@ -3,6 +3,7 @@
 import gc
 import os
 import pathlib
+import shutil
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 gc.disable()  # while TensorFlow and the tests are imported, which takes half the time without
@@ -76,13 +77,42 @@ def blobs():
     return x[:120], y[:120], x[120:], y[120:]
 
 
+@pytest.fixture
+def pictures_not_rendered(monkeypatch):
+    """Runs draw their pictures and do not render them, which would be half of a short run's time.
+
+    For tests of what else a run does. That pictures are rendered, the tests of reports see.
+    """
+    from tf_mwnet.figures import plots
+
+    one_pixel = tf.io.encode_png(np.zeros((1, 1, 4), np.uint8)).numpy()
+    monkeypatch.setattr(plots, "png", lambda figure, dpi=110: one_pixel)
+
+
+def made_once(tmp_path_factory, name, make):
+    """The folder that ``make(folder)`` fills; made by the first worker that asks for it, for all."""
+    from tf_mwnet.files import locked
+
+    base = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        base = base.parent  # of all workers
+    folder, done = base / name / "made", base / name / "done"
+    with locked(base / name, wait=True):
+        if not done.exists():
+            make(folder)
+            done.touch()
+    return folder
+
+
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory):
-    """The folder of a short finished run of erm and mwnet on the digits."""
+    """The folder of a short finished run of erm and mwnet on the digits; each worker has a copy."""
     from runs import SHORT
 
     from tf_mwnet.main import main
 
-    folder = tmp_path_factory.mktemp("runs") / "digits"
-    assert main([*SHORT, "--compare=erm", f"--run_dir={folder}"]) == 0
-    return folder
+    def make(folder):
+        assert main([*SHORT, "--compare=erm", f"--run_dir={folder}"]) == 0
+
+    made = made_once(tmp_path_factory, "finished", make)
+    return shutil.copytree(made, tmp_path_factory.mktemp("runs") / "digits")

@@ -10,7 +10,8 @@ from tf_mwnet.data import shares
 from tf_mwnet.model import inputs
 from tf_mwnet.types import DataSpec
 
-FACTS = {
+# As `small.RUN_ARGUMENTS`, for the data below.
+RUN_ARGUMENTS = {
     "num_examples": lambda: 36,
     "class_sizes": lambda: (18, 12, 6),
     "clean_share": lambda: (1.0, 0.5, 0.8),
@@ -24,7 +25,7 @@ FACTS = {
 def method_of(name):
     if name == "mwnet_mean":
         return methods.MWNet(normalise=False)
-    return methods.get({"name": name} | {k: FACTS[k]() for k in small.facts(name)})
+    return small.method_of(name, RUN_ARGUMENTS)
 
 
 METHODS = [*methods.METHODS, "mwnet_mean"]

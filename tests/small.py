@@ -7,8 +7,9 @@ import numpy as np
 
 from tf_mwnet import ReweightedModel, methods, optimizers
 
-# What a method may have to know of the training set in the fixture `blobs`, and of the classifier.
-FACTS = {
+# Constructor arguments that a run would fill in, for the data of the fixture `blobs`: the name of the
+# argument, and a function that makes the value.
+RUN_ARGUMENTS = {
     "num_examples": lambda: 120,
     "class_sizes": lambda: (60, 30, 20, 10),
     "clean_share": lambda: (1.0, 0.5, 0.8, 0.9),
@@ -19,14 +20,17 @@ FACTS = {
 }
 
 
-def facts(name):
-    """Which of them a method's constructor takes."""
-    return [k for k in inspect.signature(methods.METHODS[name]).parameters if k in FACTS]
+def required_arguments(name):
+    """Names of the constructor arguments that a method has no default for."""
+    parameters = inspect.signature(methods.METHODS[name]).parameters.values()
+    several = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    return [p.name for p in parameters if p.default is p.empty and p.kind not in several]
 
 
-def method_of(name, **arguments):
-    """A method by name, with what it needs to know."""
-    return methods.get({"name": name} | {k: FACTS[k]() for k in facts(name)} | arguments)
+def method_of(name, values=RUN_ARGUMENTS, **arguments):
+    """A method by name, with the arguments that a run would fill in."""
+    taken = inspect.signature(methods.METHODS[name]).parameters
+    return methods.get({"name": name} | {k: v() for k, v in values.items() if k in taken} | arguments)
 
 
 def network(seed=0, bn=False, dropout=0.0, dtype=None, softmax=False):
@@ -62,11 +66,13 @@ def subclassed_network():
 
 
 def model_of(method="mwnet", jit_compile=False, from_logits=True, meta_lr=None, **kwargs):
-    if meta_lr is None:  # the weights must move in few steps; mlc runs away at such a rate
+    # Fast, so that a few steps show something; mlc and l2rw run away at such rates.
+    lr = 0.03 if method == "l2rw" else 0.1
+    if meta_lr is None:
         meta_lr = 1e-3 if method == "mlc" else 1e-2
     method = method_of(method) if isinstance(method, str) else method
     model = ReweightedModel(network(softmax=not from_logits, **kwargs), method, from_logits)
-    model.compile(optimizers.SGD(0.1, momentum=0.9), optimizers.Adam(meta_lr), jit_compile=jit_compile)
+    model.compile(optimizers.SGD(lr, momentum=0.9), optimizers.Adam(meta_lr), jit_compile=jit_compile)
     return model
 
 

@@ -1,0 +1,142 @@
+"""Single methods: values by hand, and what does not fit."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from contract import examples_of
+from small import method_of, model_of, network, subclassed_network
+
+from tf_mwnet import ReweightedModel, UserError, losses, methods, types
+from tf_mwnet.model import classifier_head
+
+# -------------------------------------------------------------------- methods on their own terms
+
+
+def test_rows_of_insw(blobs):
+    x, y, xm, ym = blobs
+    model = model_of("insw")
+    with pytest.raises(UserError, match="made for 120 training examples and got 100"):
+        model.fit(x[:100], y[:100], meta_data=(xm, ym), verbose=0)
+    data = tf.data.Dataset.from_tensor_slices((x, y)).batch(10)
+    with pytest.raises(UserError, match="a dataset without rows"):
+        model.fit(data, meta_data=(xm, ym), verbose=0)
+
+
+def test_insw_moves_the_rows_of_its_batch_only(blobs):
+    """One step of SGD on phi, by hand: d softmax."""
+    made = method_of("insw")
+    made.phi.assign(np.random.default_rng(0).normal(size=120))
+    batch = examples_of(made)
+    rows = batch.index.numpy()
+    phi = made.phi.numpy()[rows].astype(float)
+    share = np.exp(phi) / np.exp(phi).sum()
+    np.testing.assert_allclose(made.example_weights(batch), share, rtol=1e-5)
+    gradient = np.random.default_rng(1).normal(size=6)
+    optimizer = keras.optimizers.SGD(1.0)
+    optimizer.build(made.trainable_variables)
+    before = made.phi.numpy()
+    after = made.learn(tf.constant(gradient, tf.float32), batch, optimizer)
+    moved = share * (gradient - (share * gradient).sum())
+    np.testing.assert_allclose(before[rows] - made.phi.numpy()[rows], moved, atol=1e-6)
+    others = np.setdiff1d(np.arange(120), rows)
+    np.testing.assert_array_equal(made.phi.numpy()[others], before[others])
+    np.testing.assert_allclose(tf.reduce_sum(after), 1, rtol=1e-6)
+
+
+def test_scale_groups():
+    groups = methods.scale_groups((5000, 100, 4000, 50, 900, 1000), 3)
+    np.testing.assert_array_equal(groups, [2, 0, 2, 0, 1, 1])
+    np.testing.assert_array_equal(methods.scale_groups((7, 7), 1), [0, 0])
+    with pytest.raises(UserError, match=r"groups is 3, .* have 2 distinct sizes; .*1 to 2"):
+        methods.scale_groups((5, 5, 9, 9), 3)
+    with pytest.raises(UserError, match="groups is 0"):
+        methods.scale_groups((5, 9), 0)
+
+
+def test_cmwnet_uses_the_function_of_the_class_s_group():
+    made = method_of("cmwnet", normalise=False, groups=2)
+    np.testing.assert_array_equal(made.group_of_class, [1, 0, 0, 0])
+    batch = examples_of(made)
+    table = made.weight_net(batch.losses[:, None]).numpy()
+    expected = table[np.arange(6), [1, 0, 0, 0, 1, 0]] / 6
+    np.testing.assert_allclose(made.example_weights(batch), expected, rtol=1e-6)
+    soft = batch._replace(labels=tf.one_hot(batch.labels, 4))
+    np.testing.assert_allclose(made.example_weights(soft), expected, rtol=1e-6)
+
+
+def test_mlc_objective_is_the_cross_entropy_with_soft_labels(blobs):
+    model = model_of("mlc")
+    x, y, _, _ = blobs
+    outputs, features = model.forward(x, training=True)
+    hidden = np.maximum(x @ model.classifier.layers[0].kernel.numpy(), 0)
+    np.testing.assert_allclose(features, hidden, rtol=1e-4, atol=1e-5)
+    made = model.method
+    batch = types.Examples(made.example_losses(outputs, y), outputs, tf.constant(y), None, features)
+    soft = made.targets(batch)
+    np.testing.assert_allclose(tf.reduce_sum(soft, axis=1), 1, rtol=1e-5)
+    objective = tf.reduce_sum(made.example_weights(batch) * batch.losses)
+    expected = tf.reduce_mean(losses.cross_entropy(outputs, soft))
+    np.testing.assert_allclose(objective, expected, rtol=1e-5)
+    given = soft.numpy()[np.arange(120), y] / 120
+    np.testing.assert_allclose(made.label_weight(made.example_weights(batch), batch), given, rtol=1e-5)
+
+
+def test_mlc_learns_to_correct_labels(blobs):
+    x, y, xm, ym = blobs
+    wrong = np.arange(len(y)) % 3 == 0
+    noisy = np.where(wrong, (y + 1) % 4, y)
+    model = model_of("mlc", meta_lr=1e-3)
+    model.fit(x, noisy, meta_data=(xm, ym), batch_size=30, epochs=100, verbose=0)
+    outputs, features = model.forward(x, training=False)
+    batch = types.Examples(tf.zeros([120, 4]), outputs, tf.constant(noisy), None, features)
+    corrected = model.method.targets(batch).numpy().argmax(axis=1)
+    assert (corrected == y).mean() > 0.9
+
+
+# -------------------------------------------------------------------- what does not fit
+
+
+def test_gdw_needs_a_softmax_head():
+    for activation, fits in (("softmax", True), ("sigmoid", False)):
+        net = keras.Sequential([keras.Input((6,)), keras.layers.Dense(4, activation=activation)])
+        if fits:
+            ReweightedModel(net, "gdw", from_logits=False)
+        else:
+            with pytest.raises(UserError, match=r"gdw got .* ends in sigmoid; allowed: softmax"):
+                ReweightedModel(net, "gdw", from_logits=False)
+
+
+def test_one_output_is_no_classifier():
+    net = keras.Sequential([keras.Input((6,)), keras.layers.Dense(1)])
+    with pytest.raises(UserError, match="has 1 output; allowed: two or more"):
+        ReweightedModel(net, "erm")
+
+
+def test_mlc_needs_features():
+    own = subclassed_network()
+    with pytest.raises(UserError, match="MLC got classifier"):
+        ReweightedModel(own, "mlc")
+    ReweightedModel(own, "mwnet")
+
+
+def test_a_claim_of_symmetry_is_checked_for_the_number_of_classes():
+    @losses.claim_symmetric
+    def sigmoid_of_margin(logits, labels):
+        """Symmetric for two classes only."""
+        target = losses.one_hot(labels, logits)
+        margin = tf.reduce_sum((2 * target - 1) * logits, axis=1)
+        return tf.sigmoid(-margin)
+
+    def net(classes):
+        return keras.Sequential([keras.Input((6,)), keras.layers.Dense(classes)])
+
+    method = methods.RMNW(meta_loss=sigmoid_of_margin)
+    ReweightedModel(net(2), method)
+    with pytest.raises(UserError, match="_margin' claims to be symmetric, but its sum over 3"):
+        ReweightedModel(net(3), method)
+
+
+def test_head_of_networks(blobs):
+    found = classifier_head.inspect(network(), from_logits=True)
+    assert (found.num_classes, found.num_features, found.ending) == (4, 16, "softmax")
