@@ -61,7 +61,8 @@ def rooms() -> dict[str, set[str]]:
     for top in ("tf_mwnet", "pipelines"):
         for path in sorted((ROOT / top).rglob("*.py")):
             room = room_of(".".join(path.relative_to(ROOT).with_suffix("").parts))
-            if room != "__init__":  # of tf_mwnet: it has the public names of all rooms
+            # Of tf_mwnet: the first has the public names of all rooms, the second their commands.
+            if room not in ("__init__", "__main__"):
                 found.setdefault(room, set()).update(map(room_of, imported(path)))
     return {room: others - {room} for room, others in found.items()}
 

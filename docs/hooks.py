@@ -1,0 +1,45 @@
+"""What the site is built with besides its plugins: links into the repository, and lists made of the code."""
+
+from __future__ import annotations
+
+import pathlib
+import posixpath
+import re
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+LINK = re.compile(r"(\]\()([^)#\s:]+)(#[^)\s]*)?\)")
+FENCE = re.compile(r"^(```|~~~).*?^\1", re.M | re.S)
+
+
+def on_page_markdown(markdown: str, page, config, files) -> str:
+    """Points links that leave docs/ to the repository, and puts in the lists of flags and options."""
+    if "<!-- flags -->" in markdown:
+        markdown = markdown.replace("<!-- flags -->", flags()).replace("<!-- options -->", options())
+    folder = posixpath.dirname(f"docs/{page.file.src_uri}")
+
+    def pointed(match: re.Match) -> str:
+        target = posixpath.normpath(posixpath.join(folder, match[2]))
+        if target.startswith("docs/") and not target.startswith("docs/examples/"):
+            return match[0]
+        if not (ROOT / target).exists():
+            raise FileNotFoundError(f"{page.file.src_uri} links to '{match[2]}', which is not there")
+        kind = "tree" if (ROOT / target).is_dir() else "blob"
+        return f"{match[1]}{config.repo_url.rstrip('/')}/{kind}/main/{target}{match[3] or ''})"
+
+    out, place = [], 0
+    for fence in FENCE.finditer(markdown):  # no links in code
+        out += [LINK.sub(pointed, markdown[place : fence.start()]), fence[0]]
+        place = fence.end()
+    return "".join([*out, LINK.sub(pointed, markdown[place:])])
+
+
+def flags() -> str:
+    """What ``python -m tf_mwnet.main --help`` prints."""
+    from tf_mwnet.cli.flags import help_text
+
+    return f"```text\n{help_text('')}\n```"
+
+
+def options() -> str:
+    """A table of the options of each method."""
+    return ""
