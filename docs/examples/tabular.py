@@ -14,7 +14,7 @@ x, x_test, true, y_test = train_test_split(x, true, test_size=0.25, random_state
 flipped = np.random.default_rng(0).random(len(true)) < 0.3
 y = np.where(flipped, 1 - true, true)
 
-# What is known of the data: features, labels as given, and (only to see how well it went) the true ones.
+# Features, given labels, and the true labels, which only the last lines use to see how well it went.
 source = tf_mwnet.data.from_arrays(x, y, x_test, y_test, true_y_train=true, name="breast_cancer",
                                    class_names=("malignant", "benign"))  # fmt: skip
 
@@ -24,7 +24,7 @@ def network(spec):
     return keras.Sequential([*layers, keras.layers.Dense(spec.num_classes)])
 
 
-# No label is taken to be right: a loss that stands noise, as in an audit that trains by itself.
+# No label is trusted: a loss that is robust to noise, as in an audit that trains by itself.
 experiment = tf_mwnet.Experiment(
     method="gce", meta_size=0, compare="erm",
     epochs=30, batch_size=32, lr=0.02, lr_drops=(20,), run_dir="runs/breast_cancer", overwrite=True,
@@ -33,8 +33,8 @@ result = tf_mwnet.run(experiment, source, network)
 labels = tf_mwnet.audit(result)
 
 wrong = int((~labels.is_correct).sum())
-found = (~labels.is_correct[:wrong]).mean()
+hits = (~labels.is_correct[:wrong]).mean()
 print(labels.head(10).to_string(index=False))
-print(f"{wrong} labels are wrong; of the {wrong} that look worst, {100 * found:.0f} % are")
+print(f"{wrong} labels are wrong; of the {wrong} that look worst, {100 * hits:.0f} % are")
 for name in ("erm", "gce"):
-    print(f"{name}: {100 * result.methods[name]['last']:.1f} % of the test set are right")
+    print(f"{name}: {100 * result.methods[name]['last']:.1f} % test accuracy")

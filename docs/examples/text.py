@@ -18,7 +18,7 @@ rng = np.random.default_rng(0)
 other = (true + rng.integers(1, len(topics), len(true))) % len(topics)
 y = np.where(rng.random(len(true)) < 0.25, other, true)
 
-# Each text becomes a row of numbers, one for each word; the text itself is its id.
+# Each text becomes a vector with a number per word; the text itself is its id.
 vectorize = keras.layers.TextVectorization(output_mode="tf_idf", max_tokens=500)
 vectorize.adapt(tf.constant(texts))
 x = vectorize(tf.constant(texts)).numpy()
@@ -32,7 +32,7 @@ def network(spec):
     return keras.Sequential([*layers, keras.layers.Dense(spec.num_classes)])
 
 
-# No label is taken to be right. For so few texts a loss that stands noise does better than weights.
+# No label is trusted. For so few texts a loss that is robust to noise does better than learned weights.
 experiment = tf_mwnet.Experiment(
     method="gce", meta_size=0, test_fraction=0.1, epochs=40, batch_size=32, lr=0.02, lr_drops=(30,),
     run_dir="runs/messages", overwrite=True,
@@ -43,5 +43,5 @@ labels = tf_mwnet.audit(result)
 for row in labels.head(8).itertuples():
     print(f"{row.given_label:>9} -> {row.predicted_label:<9} {row.label_quality:.2f}  {row.id}")
 wrong = int((~labels.is_correct).sum())
-found = (~labels.is_correct[:wrong]).mean()
-print(f"{wrong} labels are wrong; of the {wrong} that look worst, {100 * found:.0f} % are")
+hits = (~labels.is_correct[:wrong]).mean()
+print(f"{wrong} labels are wrong; of the {wrong} that look worst, {100 * hits:.0f} % are")
