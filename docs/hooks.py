@@ -1,4 +1,4 @@
-"""What the site is built with besides its plugins: links into the repository, and lists made of the code."""
+"""Hooks of the documentation site: links into the repository, and lists made from the code."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ FENCE = re.compile(r"^(```|~~~).*?^\1", re.M | re.S)
 
 
 def on_page_markdown(markdown: str, page, config, files) -> str:
-    """Points links that leave docs/ to the repository, and puts in the lists of flags and options."""
+    """Points links that leave docs/ to the repository, and inserts the lists of flags and options."""
     if "<!-- flags -->" in markdown:
         markdown = markdown.replace("<!-- flags -->", flags()).replace("<!-- options -->", options())
     folder = posixpath.dirname(f"docs/{page.file.src_uri}")
@@ -34,12 +34,21 @@ def on_page_markdown(markdown: str, page, config, files) -> str:
 
 
 def flags() -> str:
-    """What ``python -m tf_mwnet.main --help`` prints."""
+    """Returns the flags as ``python -m tf_mwnet.main --help`` prints them."""
     from tf_mwnet.cli.flags import help_text
 
-    return f"```text\n{help_text('')}\n```"
+    text = help_text("").partition("Options of methods")[0].strip()
+    return f"```text\n{text}\n```"
 
 
 def options() -> str:
-    """A table of the options of each method."""
-    return ""
+    """Makes a table of the options of each method."""
+    from tf_mwnet.methods import METHODS, options
+
+    rows = ["| method | option | default | allowed | |", "| --- | --- | --- | --- | --- |"]
+    for name, kind in METHODS.items():
+        for option in kind.options:
+            default = options.text_of(options.default_of(kind, option.name))
+            allowed = option.allowed or "any"
+            rows.append(f"| `{name}` | `--{option.name}` | {default} | {allowed} | {option.help} |")
+    return "\n".join(rows)

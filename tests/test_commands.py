@@ -72,7 +72,7 @@ def test_every_command_is_there():
 @pytest.mark.parametrize(
     ("error", "line"),
     [
-        (ModuleNotFoundError(name="apache_beam.io"), "needs apache_beam; pip install 'tf-mwnet[pipelines]'"),
+        (ModuleNotFoundError(name="apache_beam.io"), "needs apache_beam; pip install 'tf-mwnet[pipe"),
         (importlib.metadata.PackageNotFoundError("keras-tuner"), "needs keras_tuner; pip install"),
         (ModuleNotFoundError(name="cleanlab"), "needs cleanlab; pip install 'tf-mwnet[benchmark]'"),
     ],

@@ -1,4 +1,4 @@
-"""``tf-mwnet <command> <flags>``, or ``python -m tf_mwnet <command> <flags>``: all commands under one name.
+"""``tf-mwnet <command> <flags>``, or ``python -m tf_mwnet <command> <flags>``: all commands.
 
 Each command is the ``main`` of a module. Only the chosen module is imported, so that the list of
 commands appears at once.

@@ -1,4 +1,4 @@
-"""Makes a folder of images with wrong labels: scikit-learn's digits, a quarter of them in a wrong folder.
+"""Makes a folder of images with wrong labels: scikit-learn's digits, a quarter in a wrong folder.
 
 python docs/examples/digits_folder.py my_images
 

@@ -229,13 +229,14 @@ def spelled(name: str, values: Mapping[str, Any], table: Mapping[str, type[Metho
         default = default_of(table[name], option)
         value = tuple(value) if isinstance(default, tuple) else value
         if value != default:
-            words.append(f"--{option}={_text(value)}")
+            words.append(f"--{option}={text_of(value)}")
     return shlex.join(words)
 
 
-def _text(value: Any) -> str:
+def text_of(value: Any) -> str:
+    """Writes an option's value as the command line takes it."""
     if isinstance(value, tuple):
-        return ",".join(map(_text, value))
+        return ",".join(map(text_of, value))
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, float) and float(f"{value:g}") == value:
@@ -249,6 +250,6 @@ def help_lines(table: Mapping[str, type[Method]]) -> Sequence[str]:
     for name, kind in table.items():
         for option in kind.options:
             allowed = f" ({option.allowed})" if option.allowed else ""
-            lines.append(f"  {name} --{option.name}={_text(default_of(kind, option.name))}")
+            lines.append(f"  {name} --{option.name}={text_of(default_of(kind, option.name))}")
             lines.append(f"      {option.help}{allowed}")
     return lines
