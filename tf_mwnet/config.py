@@ -36,7 +36,7 @@ class Experiment:
     Raises:
         UserError: on construction, a value is not one that its help text allows.
 
-    Example:
+    Examples:
         >>> config = tf_mwnet.Experiment(method="gdw --eta=1000", compare="erm", epochs=80)
         >>> config.options_of("gdw")
         {'eta': 1000.0}

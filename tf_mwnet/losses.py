@@ -53,7 +53,7 @@ def cross_entropy(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
     Returns:
         float ``[B]`` in nats, at least float32.
 
-    Example:
+    Examples:
         >>> float(cross_entropy(tf.zeros([1, 4]), tf.constant([2]))[0])  # log 4
         1.3862943649291992
     """

@@ -59,7 +59,7 @@ class SGD(CoupledL2, _Momentum):
         l2: coupled L2 coefficient, not negative.
         **kwargs: as for `keras.optimizers.SGD`.
 
-    Example:
+    Examples:
         >>> tf_mwnet.optimizers.SGD(0.1, momentum=0.9, l2=5e-4)
     """
 

@@ -39,7 +39,7 @@ def audit(
     Raises:
         UserError: see `tf_mwnet.audit.examine.examine`.
 
-    Example:
+    Examples:
         >>> labels = tf_mwnet.audit("runs/mine")
         >>> labels[labels.is_label_issue][["id", "given_label", "predicted_label"]]
     """

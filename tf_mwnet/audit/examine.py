@@ -69,7 +69,7 @@ def examine(
         UserError: there is no finished run, it has no such method, its files are damaged, or the data
             is not the data that it was trained on.
 
-    Example:
+    Examples:
         >>> audit = examine("runs/mine")
         >>> audit.estimate.num_issues, audit.table.head()
     """

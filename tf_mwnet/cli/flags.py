@@ -132,7 +132,7 @@ def parse(arguments: Sequence[str]) -> Experiment:
     Raises:
         UserError: a flag is unknown, its value is not allowed, or it asks for help.
 
-    Example:
+    Examples:
         >>> parse(["--flagfile=configs/cifar10_flip.cfg", "--epochs=5"]).network
         'resnet32'
     """

@@ -40,7 +40,7 @@ class Result:
         splits: the training, meta, test and validation sets made of it.
         chief: whether this process wrote the files; False on all but one of several workers.
 
-    Example:
+    Examples:
         >>> result = tf_mwnet.run(tf_mwnet.Experiment(epochs=5))
         >>> result.methods["mwnet"]["last"]
     """
@@ -79,7 +79,7 @@ def run(
         Interrupted: SIGINT or SIGTERM came; whole epochs are saved.
         WorkerLost: another worker ended; whole epochs are saved.
 
-    Example:
+    Examples:
         >>> config = tf_mwnet.Experiment(method="mwnet", compare="erm", epochs=5)
         >>> result = tf_mwnet.run(config)
     """

@@ -70,7 +70,7 @@ def export_weight_net(
     Raises:
         UserError: ``path`` exists, or does not end in a number.
 
-    Example:
+    Examples:
         >>> net = model.method.weight_net  # of a trained `ReweightedModel`
         >>> tf_mwnet.export.export_weight_net(net, "saved_models/mine/1", {"normalised": True})
     """

@@ -70,7 +70,7 @@ class Method(keras.layers.Layer):
     Raises:
         UserError: ``meta_loss`` is unknown.
 
-    Example:
+    Examples:
         >>> class Confident(tf_mwnet.methods.Method):
         ...     def example_weights(self, examples):
         ...         p = tf.exp(-examples.losses)  # the probability of the given label

@@ -38,7 +38,7 @@ class FrozenWeights(Method):
         UserError: nothing can be loaded from ``path``, the signature differs, or the function has
             groups and ``class_sizes`` are missing or have fewer distinct values.
 
-    Example:
+    Examples:
         >>> frozen = tf_mwnet.methods.FrozenWeights("saved_models/mnist_uniform")
         >>> tf_mwnet.ReweightedModel(classifier, frozen).fit(x, y)
     """

@@ -43,7 +43,7 @@ class GDW(MWNet):
     Raises:
         UserError: in `prepare`, the classifier does not end in a softmax.
 
-    Example:
+    Examples:
         >>> tf_mwnet.ReweightedModel(classifier, tf_mwnet.methods.GDW(eta=1000.0))
     """
 

@@ -18,7 +18,7 @@ class L2RW(Method):
     parameters, so that no virtual step is needed. Weights that are all zero stay zero (eq. 9). Nothing
     is kept from one step to the next, and the meta optimizer is unused.
 
-    Example:
+    Examples:
         >>> tf_mwnet.ReweightedModel(classifier, "l2rw").fit(x, y, meta_data=(x_meta, y_meta))
     """
 

@@ -31,7 +31,7 @@ class MWNet(Method):
             ``seed``.
         **kwargs: as for `Method`.
 
-    Example:
+    Examples:
         >>> model = tf_mwnet.ReweightedModel(classifier, tf_mwnet.methods.MWNet(hidden=(100,)))
         >>> model.compile(meta_optimizer=tf_mwnet.optimizers.Adam(1e-3))
         >>> model.fit(x, y, meta_data=(x_meta, y_meta))
@@ -105,7 +105,7 @@ class RMNW(MWNet):
         meta_loss: as for `Method`; "mae" by default.
         **kwargs: as for `MWNet`.
 
-    Example:
+    Examples:
         >>> tf_mwnet.ReweightedModel(classifier, "rmnw").fit(x, y)
     """
 

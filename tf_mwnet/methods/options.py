@@ -31,7 +31,7 @@ class Option:
         above, below: bounds, themselves not allowed.
         choices: the texts that are allowed; empty for any.
 
-    Example:
+    Examples:
         >>> Option("q", "exponent of the loss", above=0, at_most=1).check(2.0)
         Traceback (most recent call last):
         tf_mwnet.errors.UserError: q is 2; allowed: above 0, at most 1

@@ -39,7 +39,7 @@ class ReweightedModel(StepFunctions):
         record: loss, weight and prediction of each training example when it was last seen, see
             `tf_mwnet.model.example_record`; None until `record_examples`.
 
-    Example:
+    Examples:
         >>> model = tf_mwnet.ReweightedModel(classifier, "mwnet")
         >>> model.compile(
         ...     optimizer=tf_mwnet.optimizers.SGD(0.1, momentum=0.9),
