@@ -22,11 +22,12 @@ def undisturbed(tmp_path_factory):
     return folder
 
 
-def test_killed_and_resumed_run_is_the_same_to_the_last_bit(undisturbed, tmp_path):
+@pytest.mark.parametrize("delay", [0.0, pytest.param(0.3, marks=pytest.mark.slow)])
+def test_killed_and_resumed_run_is_the_same_to_the_last_bit(undisturbed, tmp_path, delay):
     folder = tmp_path / "killed"
     process = command(*ARGUMENTS, f"--run_dir={folder}")
     wait_for(folder / "mwnet" / "metrics.csv", process)
-    time.sleep(np.random.default_rng().uniform(0, 0.5))  # a random moment
+    time.sleep(delay)  # into an epoch, or into the writing of its files
     process.send_signal(signal.SIGKILL)
     process.communicate()
     assert not (folder / "result.json").exists()
