@@ -67,33 +67,12 @@ def train(
     steps = config.steps_per_epoch
     stop = callbacks.StopOnSignal()
     progress = callbacks.Progress(name, config.epochs * steps, first * steps)
-    writing = [progress, *_writers(config, splits, name, folder, first), saved]
+    watching = [callbacks.StopOnNaN(first * steps), callbacks.LearningRate()]
+    if strategies.is_chief(strategy):
+        watching += [progress, *_writers(config, splits, name, folder, first), saved]
     try:
         with strategies.watched(strategy):
-            model.fit(
-                training_stream(
-                    splits.train,
-                    splits.meta if model.method.takes_meta_batches else None,
-                    splits.spec,
-                    config.batch_size,
-                    config.meta_batch_size,
-                    config.seed,
-                    build.make_augmentation(config),
-                    start_step=first * steps,
-                    sampling=model.method.sampling,
-                ),
-                epochs=config.epochs,
-                initial_epoch=first,
-                steps_per_epoch=steps,
-                validation_data=evaluation_stream(splits.test, splits.spec),
-                verbose=0,
-                callbacks=[
-                    callbacks.StopOnNaN(first * steps),
-                    callbacks.LearningRate(),
-                    *(writing if strategies.is_chief(strategy) else []),
-                    stop,
-                ],
-            )
+            _fit(model, config, splits, first, [*watching, stop])
             strategies.everyone(strategy, 0)  # wait until the chief has written its files
     except tf.errors.OpError as error:
         raise images.found_in(error) or error from None
@@ -101,6 +80,36 @@ def train(
         progress.close()
         stop.restore()
     return model
+
+
+def _fit(
+    model: ReweightedModel,
+    config: Experiment,
+    splits: Splits,
+    first: int,
+    watching: list[keras.callbacks.Callback],
+) -> None:
+    """Trains from epoch ``first``, 0-based, to the last one."""
+    stream = training_stream(
+        splits.train,
+        splits.meta if model.method.takes_meta_batches else None,
+        splits.spec,
+        config.batch_size,
+        config.meta_batch_size,
+        config.seed,
+        build.make_augmentation(config),
+        start_step=first * config.steps_per_epoch,
+        sampling=model.method.sampling,
+    )
+    model.fit(
+        stream,
+        epochs=config.epochs,
+        initial_epoch=first,
+        steps_per_epoch=config.steps_per_epoch,
+        validation_data=evaluation_stream(splits.test, splits.spec),
+        verbose=0,
+        callbacks=watching,
+    )
 
 
 def _writers(
