@@ -120,6 +120,7 @@ def test_run_folders_are_safe(finished, tmp_path, capfd):
     assert "is a file" in capfd.readouterr().err
 
 
+@pytest.mark.slow
 def test_overwrite_replaces_a_run(tmp_path):
     folder = tmp_path / "run"
     assert main([*SHORT, "--method=erm", f"--run_dir={folder}"]) == 0

@@ -208,6 +208,25 @@ def test_co_teaching_by_hand():
     np.testing.assert_allclose(made.example_weights(batch), expected, rtol=1e-6)
 
 
+def test_co_teaching_keeps_its_share_of_tied_losses():
+    """Of 100 equal losses exactly 60 are kept, the first ones; the weights sum to 1."""
+    made = method_of("co_teaching", forget_rate=0.4, warm_up=1)
+    made.begin_epoch(5, 10)
+    values = tf.ones([100, 2])
+    batch = Examples(values, tf.zeros([100, 4]), tf.zeros([100], tf.int64), None)
+    weights = made.example_weights(batch).numpy()
+    np.testing.assert_allclose(weights.sum(axis=0), 1, rtol=1e-5)
+    np.testing.assert_array_equal(weights > 0, np.arange(100)[:, None] < [60, 60])
+
+
+def test_hard_mining_takes_as_many_of_tied_losses():
+    """Two minority examples, and two of four equal majority losses."""
+    made = methods.HardMining((9, 1))
+    labels = tf.constant([0, 1, 0, 0, 1, 0], tf.int64)
+    batch = Examples(tf.ones([6]), tf.zeros([6, 2]), labels, None)
+    np.testing.assert_allclose(made.example_weights(batch), np.array([1, 1, 1, 0, 1, 0]) / 4)
+
+
 def test_co_teaching_trains_each_network_on_the_other_s_choice(blobs):
     """One step by hand with plain SGD: the gradients of the chosen halves."""
     x, y = blobs[0], tf.constant(blobs[1])
@@ -253,10 +272,30 @@ def test_estimates_by_hand():
     found = transition.confusion(p, np.array([0, 1, 1, 0]))
     np.testing.assert_allclose(found, [[2 / 3, 1 / 3], [0, 1]])
     np.testing.assert_allclose(transition.confusion(p[:2], np.array([0, 1])), [[0.5, 0.5], [0, 1]])
-    np.testing.assert_allclose(transition.anchors(p, 100), [[0.9, 0.1], [0.3, 0.7]])
-    np.testing.assert_allclose(transition.anchors(p, 75), [[0.8, 0.2], [0.6, 0.4]])
+    given = np.arange(len(p)) % 2
+    np.testing.assert_allclose(transition.anchors(p, given, 100), [[0.9, 0.1], [0.3, 0.7]])
+    np.testing.assert_allclose(transition.anchors(p, given, 75), [[0.8, 0.2], [0.6, 0.4]])
     found = transition.mean_prediction(p, np.array([0, 0, 1, 1]))
     np.testing.assert_allclose(found, [[0.85, 0.15], [0.45, 0.55]])
+
+
+@pytest.mark.parametrize("classes", [10, 100])
+def test_anchors_are_of_their_class(classes):
+    """A classifier that has learned 40 % flip noise: the estimated diagonal is 0.6 +- its own scatter.
+
+    With 100 classes the 97th percentile of all examples lies outside of a class of one percent, where
+    the diagonal would be 0.04 and no row would have its largest entry there.
+    """
+    rng = np.random.default_rng(0)
+    true = np.arange(20_000) % classes
+    noise = 0.6 * np.eye(classes) + 0.4 * np.roll(np.eye(classes), 1, axis=1)
+    scatter = rng.dirichlet(np.ones(classes), len(true))
+    sure = rng.uniform(0.7, 1, len(true))[:, None]
+    p = sure * noise[true] + (1 - sure) * scatter
+    given = np.array([rng.choice(classes, p=row) for row in noise[true]])
+    estimated = transition.anchors(p, given)
+    assert (estimated.argmax(axis=1) == np.arange(classes)).all()
+    np.testing.assert_allclose(np.diag(estimated), 0.6, atol=0.08)
 
 
 def test_s_model_starts_as_asked_for_and_learns(blobs):

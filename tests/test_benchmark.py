@@ -36,6 +36,7 @@ def test_quartiles():
     assert measure.quartiles([7.0]) == (7.0, 7.0, 7.0)
 
 
+@pytest.mark.slow
 def test_command(tmp_path, capsys):
     small = ["--network=mlp", "--batch=8", "--size=8", "--rounds=2", "--steps=10"]
     files = [f"--csv={tmp_path / 'times.csv'}", f"--png={tmp_path / 'times.png'}"]

@@ -9,7 +9,8 @@ import tf_mwnet
 from tf_mwnet import Experiment, run
 from tf_mwnet.reports import __main__ as reports
 
-pytestmark = pytest.mark.xdist_group("digits")  # one worker: what its fixture makes is shared
+# One worker, which shares what its fixture makes.
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("digits")]
 
 
 @pytest.fixture(scope="module")

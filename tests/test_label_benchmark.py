@@ -20,6 +20,7 @@ def test_figures_by_hand():
     assert found["wrong"] == 2
 
 
+@pytest.mark.slow
 def test_beside_cleanlab(tmp_path, capsys):
     pytest.importorskip("cleanlab")
     path = tmp_path / "labels.csv"
@@ -66,6 +67,7 @@ def test_bad_input(capsys, line, message):
     assert message in err
 
 
+@pytest.mark.slow
 def test_transfer_table(tmp_path, monkeypatch, capsys):
     from tf_mwnet.benchmark import transfer, zoo
 

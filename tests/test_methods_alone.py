@@ -65,6 +65,14 @@ def test_cmwnet_uses_the_function_of_the_class_s_group():
     np.testing.assert_allclose(made.example_weights(soft), expected, rtol=1e-6)
 
 
+def test_cmwnet_with_one_group_is_mwnet():
+    one, plain = method_of("cmwnet", groups=1, seed=3), method_of("mwnet", seed=3)
+    batch = examples_of(one)
+    np.testing.assert_allclose(one.example_weights(batch), plain.example_weights(batch), rtol=1e-6)
+    assert one.group_of_class is None
+    assert one.weight_function(tf.constant([0.5, 2.0])).shape == (2,)
+
+
 def test_mlc_objective_is_the_cross_entropy_with_soft_labels(blobs):
     model = model_of("mlc")
     x, y, _, _ = blobs

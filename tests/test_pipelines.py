@@ -206,6 +206,7 @@ def trained(line):
     return found
 
 
+@pytest.mark.slow
 def test_a_model_on_its_way_to_a_server(trained, tmp_path):
     judged = trained("evaluator", margin=0.0, min_recall=0.0, confidence=0.95)
     result = json.loads((trained.path("run") / "result.json").read_text())["methods"]["mwnet"]
@@ -238,6 +239,7 @@ def test_a_model_on_its_way_to_a_server(trained, tmp_path):
     assert loaded(np.array([0.1, 5.0], np.float32)).shape == (2,)
 
 
+@pytest.mark.slow
 def test_frozen_weights_on_other_data(trained, line):
     found = Line(line.home / "frozen")
     found.made |= line.made
@@ -253,6 +255,7 @@ def test_frozen_weights_on_other_data(trained, line):
         found("trainer", flags=flags, weight_net=empty)
 
 
+@pytest.mark.slow
 def test_tuner(line):
     found = Line(line.home / "tuner")
     found.made |= line.made

@@ -66,6 +66,7 @@ def test_methods_by_name():
     assert asked(moved).weight_net.startswith("runs/cifar10_flip")
 
 
+@pytest.mark.slow
 def test_our_figure_is_that_of_matching_runs(tmp_path):
     """Two real runs, of other seeds, for a number with their settings; none for other settings."""
     (tmp_path / "configs").mkdir()

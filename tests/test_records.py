@@ -122,7 +122,13 @@ def test_damaged_records(tmp_path):
         data.load("records", str(folder), cache="none")
 
 
-@pytest.mark.parametrize("flags", [("--noise=flip2", "--imbalance_factor=5"), ("--meta_labels=noisy",)])
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ("--noise=flip2", "--imbalance_factor=5"),
+        pytest.param(("--meta_labels=noisy",), marks=pytest.mark.slow),
+    ],
+)
 def test_a_biased_source_trains_as_the_biased_splits_do(tmp_path, flags):
     flags = [*SHORT, *flags, "--method=mwnet", "--early_stopping=40"]
     config, found, splits = load(parse([*flags, f"--run_dir={tmp_path / 'x'}"]))

@@ -75,6 +75,7 @@ def test_page_and_its_parts(report, finished):
     assert "steps_per_epoch=4" in text
 
 
+@pytest.mark.slow
 def test_runs_side_by_side(finished, tmp_path, capsys):
     runs = tmp_path / "runs"
     for method, rate, seed in (("gce", 0.2, 0), ("gce", 0.2, 1), ("gdw", 0.4, 0)):

@@ -36,7 +36,7 @@ def test_killed_and_resumed_run_is_the_same_to_the_last_bit(undisturbed, tmp_pat
     assert rows(folder / "mwnet" / "metrics.csv") == rows(undisturbed / "mwnet" / "metrics.csv")
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
 def test_signals_save_and_exit(undisturbed, tmp_path, number):
     folder = tmp_path / "run"
     process = command(*ARGUMENTS, f"--run_dir={folder}")
@@ -70,7 +70,9 @@ def cut_short(tmp_path, epochs):
     return folder
 
 
-@pytest.mark.parametrize("damage", ["cut", "flip", "remove"])
+@pytest.mark.parametrize(
+    "damage", ["cut", *(pytest.param(d, marks=pytest.mark.slow) for d in ("flip", "remove"))]
+)
 def test_damaged_checkpoint_falls_back_to_the_one_before(undisturbed, tmp_path, damage, capfd):
     folder = cut_short(tmp_path, 3)
     path = folder / "mwnet" / "checkpoints" / "epoch-3.data-00000-of-00001"

@@ -140,6 +140,17 @@ def curves(run):
     return np.stack([np.load(path)["function_weight"] for path in files])
 
 
+def test_one_group_runs_to_its_end(tmp_path, capfd):
+    """As the message of equal class sizes recommends; its net can be used like MW-Net's."""
+    folder = tmp_path / "run"
+    line = [*SHORT, "--noise=none", f"--class_counts={','.join(['50'] * 10)}", f"--run_dir={folder}"]
+    assert main([*line, "--method=cmwnet"]) == 2
+    assert "groups is 3, but the 10 classes have 1 distinct size; allowed: 1" in capfd.readouterr().err
+    assert main([*line, "--method=cmwnet --groups=1"]) == 0
+    assert tf_mwnet.WeightFunction(folder / "cmwnet" / "saved_models" / "weight_net").groups == 1
+
+
+@pytest.mark.slow
 def test_transfer_of_a_net_with_groups(tmp_path, capfd):
     first, second = tmp_path / "first", tmp_path / "second"
     assert main([*SHORT, "--method=cmwnet", "--imbalance_factor=10", f"--run_dir={first}"]) == 0
@@ -211,7 +222,13 @@ def test_scores():
     assert np.isnan(scores.clean_auc(np.zeros(4, bool), np.arange(4.0)))
 
 
-OTHERS = [name for name in methods.METHODS if name not in ("mwnet", "erm")]
+# The other ones are slow together.
+PLAIN = ("l2rw", "gdw", "joint_optimization", "mentornet_dd")
+OTHERS = [
+    pytest.param(name, marks=[] if name in PLAIN else pytest.mark.slow)
+    for name in methods.METHODS
+    if name not in ("mwnet", "erm")
+]
 
 
 @pytest.mark.parametrize("method", OTHERS)
@@ -344,7 +361,9 @@ def test_schedules():
     np.testing.assert_allclose(rates([0, 39], lr_drops=(9,)), [1, 1])
 
 
-@pytest.mark.parametrize("option", ["--precision=mixed_bfloat16", "--jit_compile"])
+@pytest.mark.parametrize(
+    "option", ["--precision=mixed_bfloat16", pytest.param("--jit_compile", marks=pytest.mark.slow)]
+)
 def test_options_reach_the_model(tmp_path, option):
     arguments = [option, "--nonormalise", "--hidden=5,5", "--schedule=cosine"]
     arguments += ["--meta_optimizer=sgd", "--augment=crop", "--meta_labels=noisy"]

@@ -107,6 +107,7 @@ def test_meta_warmup(blobs):
     assert int(model.meta_optimizer.iterations) == 4 + 2  # and 6 and 9
 
 
+@pytest.mark.slow
 def test_fast(tmp_path, capsys):
     line = [*SHORT, "--speed=fast", "--meta_every=2", f"--run_dir={tmp_path / 'run'}"]
     assert main([*line, "--compare=l2rw"]) == 0  # which has no period
@@ -163,6 +164,7 @@ def test_two_replicas_and_saving(two_replicas, blobs, tmp_path):
     assert loaded._meta_every == 2
 
 
+@pytest.mark.slow
 def test_on_the_command_line(tmp_path, capsys):
     line = [*SHORT, f"--run_dir={tmp_path / 'run'}", "--compare=erm"]
     assert main([*line, "--meta_scope=last_stage", "--meta_every=3"]) == 0

@@ -53,7 +53,11 @@ def test_request_and_response():
     assert f"{expected[0][0]:.5f}"[:6] in done.stdout, done.stderr
 
 
-@pytest.mark.parametrize("path", NETS, ids=lambda path: f"{path.parent.name}/{path.name}")
+@pytest.mark.parametrize(
+    "path",
+    [pytest.param(path, marks=[pytest.mark.slow] if i else []) for i, path in enumerate(NETS)],
+    ids=lambda path: f"{path.parent.name}/{path.name}",
+)
 def test_weight_functions_without_tensorflow(path):
     content = tflite.convert(path)
     losses = np.random.default_rng(0).exponential(2, 500).astype(np.float32)

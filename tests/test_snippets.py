@@ -29,6 +29,7 @@ def test_blocks_of_a_page(page, tmp_path):
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 def test_what_the_readme_says_of_its_block(tmp_path):
     """Meta-Weight-Net is above 85 % there, plain training below 78 % (0.91 and 0.70 were measured)."""
     (block,) = WITH_BLOCKS["README.md"]

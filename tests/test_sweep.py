@@ -37,6 +37,7 @@ def test_plan(tmp_path):
         plan.plan(tmp_path, ["erm"], [0], {"bad": ["--noise_rate=2"]})
 
 
+@pytest.mark.slow
 def test_a_sweep_from_start_to_end(tmp_path, capsys):
     out = tmp_path / "sweep"
     line = [
@@ -78,6 +79,7 @@ def test_a_sweep_from_start_to_end(tmp_path, capsys):
     assert "belongs to a sweep with other flags" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_values_of_flags(tmp_path, capsys):
     (tmp_path / "run.cfg").write_text("--epochs=2\n--steps_per_epoch=3\n--compare=erm\n--method=mwnet\n")
     out = tmp_path / "out"

@@ -37,6 +37,7 @@ def test_no_replica_goes_without_examples():
         build.check_sizes(odd, splits, 2)
 
 
+@pytest.mark.slow
 def test_a_killed_worker_and_a_restart(tmp_path):
     """By the command, with validation set, fine-tuning, exports and pictures."""
     more = ["--early_stopping=100", "--then_fine_tune=20", "--auto_resume"]

@@ -35,6 +35,17 @@ def gather(value: tf.Tensor) -> tf.Tensor:
     return all_sum(tf.pad(value, [[before, after]] + [[0, 0]] * (value.shape.rank - 1)))
 
 
+def positions(batch_tensor: tf.Tensor) -> tf.Tensor:
+    """Returns the places of this replica's examples in what `gather` returns, int32 ``[b]``."""
+    size = tf.shape(batch_tensor)[0]
+    context = tf.distribute.get_replica_context()
+    if context is None or context.num_replicas_in_sync == 1:
+        return tf.range(size)
+    number = context.replica_id_in_sync_group
+    sizes = all_sum(size * tf.one_hot(number, context.num_replicas_in_sync, dtype=size.dtype))
+    return tf.reduce_sum(sizes[:number]) + tf.range(size)
+
+
 def batch_size(batch_tensor: tf.Tensor, dtype: tf.DType = tf.float32) -> tf.Tensor:
     """Counts the examples of the global batch, as a scalar of ``dtype``."""
     return all_sum(tf.cast(tf.shape(batch_tensor)[0], dtype))

@@ -26,7 +26,7 @@ class CMWNet(MWNet):
 
     Args:
         class_sizes: training examples of each class, ``[K]``.
-        groups: G; 3 in the paper.
+        groups: G; 3 in the paper. With 1 it is `MWNet`.
         **kwargs: as for `MWNet`; ``weight_net`` maps ``[B, 1] -> [B, G]``.
 
     Raises:
@@ -46,14 +46,15 @@ class CMWNet(MWNet):
         **kwargs: Any,
     ) -> None:
         groups = self.option("groups", groups)
-        group_of_class = scale_groups(class_sizes, groups)
+        group_of_class = scale_groups(class_sizes, groups) if groups > 1 else None
         weight_net = weight_net or build_weight_net(hidden, seed=seed, outputs=groups)
         super().__init__(hidden=hidden, seed=seed, weight_net=weight_net, **kwargs)
         self.class_sizes, self.groups = tuple(int(n) for n in class_sizes), groups
         self.group_of_class = group_of_class
 
     def weigh(self, examples: Examples) -> tf.Tensor:
-        assert self.group_of_class is not None  # set above
+        if self.group_of_class is None:
+            return super().weigh(examples)
         return by_group(self.weight_function(examples.losses), examples, self.group_of_class)
 
     def get_config(self) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from tf_mwnet import replicas
 from tf_mwnet.methods.base import Method
+from tf_mwnet.methods.draws import are_smallest
 from tf_mwnet.methods.options import Option
 from tf_mwnet.types import Examples
 
@@ -49,11 +50,9 @@ class CoTeaching(Method):
 
     def example_weights(self, examples: Examples) -> tf.Tensor:
         values = examples.losses  # [B, 2]
-        everywhere = tf.sort(replicas.gather(values), axis=0)
-        size = tf.shape(everywhere)[0]
-        count = tf.cast(tf.convert_to_tensor(self.kept) * tf.cast(size, self.kept.dtype), tf.int32)
-        count = tf.maximum(count, 1)
-        small = tf.cast(values <= everywhere[count - 1], values.dtype)
+        size = replicas.batch_size(values, self.kept.dtype)
+        count = tf.maximum(tf.cast(tf.convert_to_tensor(self.kept) * size, tf.int32), 1)
+        small = tf.cast(are_smallest(values, count), values.dtype)
         return tf.reverse(small, axis=[1]) / tf.cast(count, values.dtype)
 
     def label_weight(self, weights: tf.Tensor, examples: Examples) -> tf.Tensor:

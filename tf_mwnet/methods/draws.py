@@ -21,6 +21,22 @@ def draws(num_examples: int, seed: int, step: tf.Tensor | int, dtype: tf.DType) 
     return (tf.cast(tf.bitwise.right_shift(bits, 9), dtype) + 0.5) / 2**23
 
 
+def are_smallest(values: tf.Tensor, count: tf.Tensor) -> tf.Tensor:
+    """Marks the ``count`` smallest values of the global batch; of equal values the first ones.
+
+    Args:
+        values: this replica's, ``[b]``, or ``[b, n]`` for n columns that are ranked separately.
+        count: int32 scalar, 0 to B.
+
+    Returns:
+        bool, in the shape of ``values``; over all replicas exactly ``count`` in each column.
+    """
+    everywhere = replicas.gather(values)
+    order = tf.argsort(everywhere, axis=0, stable=True)
+    rank = tf.argsort(order, axis=0)
+    return tf.gather(rank, replicas.positions(values)) < count
+
+
 def follow_quantile(
     average: keras.Variable, values: tf.Tensor, share: tf.Tensor | float, decay: float
 ) -> None:

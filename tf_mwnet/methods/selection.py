@@ -12,7 +12,7 @@ import tensorflow as tf
 from tf_mwnet import losses, replicas
 from tf_mwnet.errors import UserError, check_range
 from tf_mwnet.methods.base import Method
-from tf_mwnet.methods.draws import draws, follow_quantile
+from tf_mwnet.methods.draws import are_smallest, draws, follow_quantile
 from tf_mwnet.methods.normalise import batch_weights
 from tf_mwnet.methods.options import Option
 from tf_mwnet.types import Examples, Sampling
@@ -128,13 +128,10 @@ class HardMining(Method):
         values = examples.losses
         label = tf.argmax(losses.one_hot(examples.labels, examples.logits), axis=1)
         minority = tf.gather(tf.constant(self.is_minority), label)
-        everywhere = replicas.gather(tf.where(minority, tf.constant(-np.inf, values.dtype), values))
-        count = tf.shape(everywhere)[0]
-        few = count - tf.reduce_sum(tf.cast(everywhere > -np.inf, tf.int32))
-        # At least one of the majority, also where the batch has no other.
-        wanted = tf.clip_by_value(few, 1, count)
-        lowest = tf.sort(everywhere, direction="DESCENDING")[wanted - 1]
-        hard = tf.logical_and(values >= lowest, tf.logical_not(minority))
+        few = replicas.all_sum(tf.reduce_sum(tf.cast(minority, tf.int32)))
+        # Minority examples rank last here; at least one of the majority, also if there is no other.
+        ranked = tf.where(minority, tf.constant(np.inf, values.dtype), -values)
+        hard = tf.logical_and(are_smallest(ranked, tf.maximum(few, 1)), tf.logical_not(minority))
         return batch_weights(tf.cast(tf.logical_or(minority, hard), values.dtype), normalise=True)
 
     def get_config(self) -> dict[str, Any]:

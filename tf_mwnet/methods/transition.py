@@ -53,17 +53,23 @@ def confusion(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
     return np.where(sums > 0, table / np.maximum(sums, 1), np.eye(count))
 
 
-def anchors(probabilities: np.ndarray, percentile: float = 97.0) -> np.ndarray:
+def anchors(probabilities: np.ndarray, labels: np.ndarray, percentile: float = 97.0) -> np.ndarray:
     """Estimates ``T_ij = p(j | x_i)``, x_i at a percentile of p(i | x) (Patrini et al., eq. 12-13).
 
     Args:
         probabilities: of a classifier trained on the noisy labels, ``[N, K]``.
+        labels: given labels, int ``[N]``.
         percentile: 0 to 100; 97 in the authors' code instead of the largest, which may be an outlier.
+            For a class with fewer than twice as many given labels as there are examples above the
+            percentile, the example there would be of another class: the largest is taken, as the
+            authors do with 100 classes.
     """
-    rows = []
+    rows, size = [], len(probabilities)
+    place = int(np.ceil(percentile / 100 * size)) - 1
     for k in range(probabilities.shape[1]):
         order = np.argsort(probabilities[:, k], kind="stable")
-        rows.append(probabilities[order[int(np.ceil(percentile / 100 * len(order))) - 1]])
+        large = (labels == k).sum() >= 2 * (size - 1 - place)
+        rows.append(probabilities[order[place if large else size - 1]])
     return np.array(rows)
 
 
@@ -101,7 +107,7 @@ class Forward(ERM):
 
     @classmethod
     def estimate(cls, outputs: Outputs) -> dict[str, Any]:
-        return {"transition": anchors(outputs.train)}
+        return {"transition": anchors(outputs.train, outputs.labels)}
 
     def prepare(self, head: Head) -> None:
         super().prepare(head)
