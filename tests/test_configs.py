@@ -1,15 +1,17 @@
 """The flagfiles: each can be read, says what it reproduces, and resolves from anywhere."""
 
+import dataclasses
 import json
 import pathlib
 import re
 
 import pytest
 
-from tf_mwnet import Experiment, UserError
+from tf_mwnet import Experiment, UserError, optimizers
 from tf_mwnet.cli.flagfiles import expand
 from tf_mwnet.cli.flags import parse as parse_flags
 from tf_mwnet.config import differences, saved_experiment
+from tf_mwnet.experiment import build
 
 CONFIGS = pathlib.Path(__file__).resolve().parents[1] / "configs"
 PIPELINES = sorted(CONFIGS.glob("*_pipeline.cfg"))
@@ -155,6 +157,14 @@ def test_flags_after_the_flagfile_win():
 def test_bare_command_compares():
     assert parse().compare == "erm"
     assert parse("--epochs=2").compare == ""
+
+
+def test_long_tail_recipe_has_nesterov_momentum():
+    config = parse("--flagfile=" + str(CONFIGS / "cifar10_longtail_100.cfg"))
+    for optimizer in build.make_optimizers(dataclasses.replace(config, steps_per_epoch=100), "mwnet"):
+        assert isinstance(optimizer, optimizers.SGD)
+        assert (optimizer.momentum, optimizer.nesterov) == (0.9, True)
+    assert parse("--flagfile=" + str(CONFIGS / "cifar10_flip.cfg")).nesterov is False
 
 
 def test_types_of_flags():

@@ -93,3 +93,16 @@ def test_gdw_losses_have_the_logit_gradient_of_cross_entropy():
         tape.watch(LOGITS)
         total = tf.reduce_sum(methods.GDW().example_losses(LOGITS, tf.constant([1])))
     np.testing.assert_allclose(tape.gradient(total, LOGITS), [[0.7, -0.8, 0.1]], rtol=1e-5)
+
+
+@pytest.mark.parametrize("confident", [5.0, 9.0, 30.0])
+def test_gdw_weighted_logit_gradient_sums_to_zero(confident, float64):
+    """Also if the given label, or another one, has a probability above 0.999."""
+    logits = tf.constant([[confident, 0.0, 1.0], [confident, 0.0, 1.0]], tf.float64)
+    labels, omega = tf.constant([0, 2]), tf.constant([[0.9, 0.3, 0.6], [0.2, 0.8, 0.5]], tf.float64)
+    method = methods.GDW()
+    examples = methods.base.Examples(None, logits, labels, None)
+    with tf.GradientTape() as tape:
+        tape.watch(logits)
+        weighted = method._constrain(omega, examples) * method.example_losses(logits, labels)
+    np.testing.assert_allclose(tf.reduce_sum(tape.gradient(weighted, logits), axis=1), 0, atol=1e-15)

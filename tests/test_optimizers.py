@@ -39,6 +39,13 @@ def test_sgd_nesterov_by_hand():
     np.testing.assert_allclose(found[:, 0], [-0.15, -0.325], rtol=1e-6)
 
 
+def test_sgd_nesterov_with_coupled_l2_by_hand():
+    # w0 = 1, g = 0.5, l2 = 0.1, m = 0.9, lr = 0.1; d = g + l2 w, v <- m v + d, step = d + m v:
+    # d1 = 0.6, v1 = 0.6, step 1.14, w1 = 0.886; d2 = 0.5886, v2 = 1.1286, step 1.60434, w2 = 0.725566
+    seen = steps(SGD(0.1, momentum=0.9, nesterov=True, l2=0.1), [[0.5], [0.5]], [1.0])
+    np.testing.assert_allclose(seen[:, 0], [0.886, 0.725566], rtol=1e-6)
+
+
 def test_sgd_without_momentum_or_l2_is_plain():
     found = steps(SGD(0.5), [[1.0, 2.0]], [0.0, 0.0])
     np.testing.assert_allclose(found[0], [-0.5, -1.0])

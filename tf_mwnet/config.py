@@ -113,6 +113,7 @@ class Experiment:
     schedule: str = option("step", "step (see lr_drops) or cosine")
     lr_drops: tuple[int, ...] = option((40, 50), "epochs after which lr is divided by 10")
     momentum: float = option(0.9, "SGD momentum, 0 to 1")
+    nesterov: bool = option(False, "Nesterov momentum, also of the weight net's SGD")
     l2: float = option(5e-4, "coupled L2 of the classifier")
     meta_optimizer: str = option("adam", "optimizer of the weight net: adam or sgd")
     meta_lr: float = option(

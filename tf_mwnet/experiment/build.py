@@ -192,10 +192,11 @@ def make_optimizers(
     meta_rate: Any = slow * config.meta_every
     if config.meta_every > 1 and config.meta_warmup:  # fewer meta steps after those of the start
         meta_rate = schedules.PiecewiseConstantDecay([config.meta_warmup - 1], [slow, meta_rate])
-    classifier = optimizers.SGD(rate, momentum=config.momentum, l2=config.l2)
+    sgd = functools.partial(optimizers.SGD, momentum=config.momentum, nesterov=config.nesterov)
+    classifier = sgd(rate, l2=config.l2)
     if config.meta_optimizer == "adam":
         return classifier, optimizers.Adam(meta_rate, l2=config.meta_l2)
-    return classifier, optimizers.SGD(meta_rate, momentum=config.momentum, l2=config.meta_l2)
+    return classifier, sgd(meta_rate, l2=config.meta_l2)
 
 
 def check_sizes(config: Experiment, splits: Splits, replicas: int) -> None:

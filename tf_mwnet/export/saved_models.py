@@ -145,8 +145,8 @@ def model_card(
     bias = ("noise", "noise_rate", "imbalance_factor", "class_counts", "classes", "meta_size",
             "meta_labels")  # fmt: skip
     schedule = ("epochs", "steps_per_epoch", "batch_size", "meta_batch_size", "lr", "schedule",
-                "lr_drops", "momentum", "l2", "meta_optimizer", "meta_lr", "meta_l2", "precision",
-                "augment")  # fmt: skip
+                "lr_drops", "momentum", "nesterov", "l2", "meta_optimizer", "meta_lr", "meta_l2",
+                "precision", "augment")  # fmt: skip
     return {
         "what": what,
         "method": config["method"],

@@ -13,7 +13,7 @@ from tf_mwnet.methods.mwnet import MWNet
 from tf_mwnet.methods.options import Option
 from tf_mwnet.types import Examples, Head
 
-CLAMP = 0.999  # of probabilities in the constraint's denominator
+CLAMP = 0.999  # of probabilities, as in the authors' code
 LOWEST, HIGHEST = 1e-6, 1e6  # of class-level weights
 
 
@@ -31,8 +31,8 @@ class GDW(MWNet):
     3. The real step uses ``constrain(omega) / B``.
 
     ``constrain`` is the zero-mean constraint: the target's weight is ``sum_{k != t} omega_k p_k /
-    (1 - p_t)``, with p_t clamped at 0.999, so that the weighted logit gradient sums to zero (eq. 12;
-    appendix B shows what happens without).
+    (1 - p_t)``, so that the weighted logit gradient sums to zero (eq. 12; appendix B shows what happens
+    without). As in the authors' code all probabilities are clamped at 0.999, also in ``p - y``.
 
     Args:
         eta: length of the step of omega; 100 for CIFAR-10, 1000 for CIFAR-100.
@@ -75,7 +75,7 @@ class GDW(MWNet):
         self, logits: tf.Tensor, labels: tf.Tensor, index: tf.Tensor | None = None
     ) -> tf.Tensor:
         logits = losses.full_precision(logits)
-        slope = tf.nn.softmax(logits) - losses.one_hot(labels, logits)
+        slope = _clamped(logits) - losses.one_hot(labels, logits)
         return tf.stop_gradient(slope) * logits
 
     def _start(self, examples: Examples) -> tf.Tensor:
@@ -88,10 +88,10 @@ class GDW(MWNet):
             return omega
         logits = losses.full_precision(examples.logits)
         target = losses.one_hot(examples.labels, logits)
-        p = tf.nn.softmax(logits)
+        p = _clamped(logits)
         rest = tf.reduce_sum((1 - target) * omega * p, axis=1, keepdims=True)
         p_target = tf.reduce_sum(target * p, axis=1, keepdims=True)
-        return (1 - target) * omega + target * rest / (1 - tf.minimum(p_target, CLAMP))
+        return (1 - target) * omega + target * rest / (1 - p_target)
 
     def _use(self, omega: tf.Tensor, examples: Examples) -> tf.Tensor:
         return self._constrain(omega, examples) / replicas.batch_size(omega, omega.dtype)
@@ -120,3 +120,7 @@ class GDW(MWNet):
 
     def class_changes(self, weights: tf.Tensor, examples: Examples) -> tf.Tensor:
         return weights - self.example_weights(examples)  # the second are V's
+
+
+def _clamped(logits: tf.Tensor) -> tf.Tensor:
+    return tf.minimum(tf.nn.softmax(logits), CLAMP)

@@ -32,7 +32,8 @@ from tf_mwnet.run_folder import RESULT  # noqa: E402
 SETTINGS = (
     "dataset", "label_key", "resize", "center_crop", "classes", "noise", "noise_rate",
     "imbalance_factor", "class_counts", "network", "dropout", "epochs", "steps_per_epoch",
-    "batch_size", "lr", "schedule", "lr_drops", "momentum", "l2", "then_fine_tune", "early_stopping",
+    "batch_size", "lr", "schedule", "lr_drops", "momentum", "nesterov", "l2", "then_fine_tune",
+    "early_stopping",
 )  # fmt: skip
 LEARNING = (
     "meta_size", "meta_labels", "meta_batch_size", "meta_optimizer", "meta_lr", "meta_l2", "meta_scope",
