@@ -20,7 +20,9 @@ def example(name, folder):
     return done.stdout
 
 
-@pytest.mark.parametrize(("name", "least"), [("tabular", 75), ("text", 70)])
+@pytest.mark.parametrize(
+    ("name", "least"), [("tabular", 75), pytest.param("text", 70, marks=pytest.mark.slow)]
+)
 def test_example(tmp_path, name, least):
     printed = example(name, tmp_path)
     match = re.search(r"(\d+) labels are wrong; of the \1 that look worst, (\d+) % are", printed)

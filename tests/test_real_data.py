@@ -25,6 +25,7 @@ def check_matrix(folder):
     assert np.all(np.abs(realised - requested) <= 5 * sigma + 1e-6)
 
 
+@pytest.mark.slow
 def test_mnist(tfds_dir, tmp_path):
     arguments = ["--dataset=mnist", f"--data_dir={tfds_dir}", "--noise=uniform", "--noise_rate=0.6"]
     arguments += ["--epochs=2", "--steps_per_epoch=60", "--lr=0.05", "--lr_drops="]
@@ -33,6 +34,7 @@ def test_mnist(tfds_dir, tmp_path):
     assert metrics(tmp_path / "run")[-1]["test_accuracy"] > 0.6
 
 
+@pytest.mark.slow
 def test_cifar10_with_resnet32(tfds_dir, tmp_path):
     source = data.load("cifar10", tfds_dir)
     source = dataclasses.replace(source, test=source.test.take(np.arange(500)))  # 10,000 take minutes

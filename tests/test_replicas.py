@@ -8,15 +8,27 @@ import tensorflow as tf
 from replicated import METHODS, assert_close, plain_network, synchronised_network, take_steps, train
 from runs import start_workers, wait_for
 
+from tf_mwnet import methods
+from tf_mwnet.methods.class_weights import ByClass
+from tf_mwnet.methods.erm import ERM
+
 pytestmark = pytest.mark.xdist_group("replicas")  # one pair of worker processes for all
 
 
+# Plain training with other losses or weights by class sums over replicas as `erm` does: slow together.
+SIMPLE = [n for n, kind in methods.METHODS.items() if issubclass(kind, (ERM, ByClass)) and n != "erm"]
+CASES = [pytest.param(n, marks=pytest.mark.slow if n in SIMPLE else []) for n in METHODS]
+
+
 @pytest.fixture(scope="module")
-def two_workers(tmp_path_factory):
+def two_workers(request, tmp_path_factory):
     """Method -> what two worker processes came to, once they have."""
+    own = [i for i in request.session.items if i.module is request.module and hasattr(i, "callspec")]
+    selected = [item.callspec.params for item in own]
+    names = [m for m in METHODS if any(params.get("method") == m for params in selected)]
     folder = tmp_path_factory.mktemp("workers")
     script = pathlib.Path(__file__).with_name("worker.py")
-    processes = start_workers(*[[str(script), str(folder), *METHODS]] * 2)
+    processes = start_workers(*[[str(script), str(folder), *names]] * 2)
 
     def result(name):
         wait_for(folder / f"{name}.npz", processes[0])
@@ -31,7 +43,7 @@ def two_workers(tmp_path_factory):
         process.communicate()
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", CASES)
 def test_two_replicas_and_two_workers_equal_one(two_replicas, two_workers, method):
     one = take_steps(plain_network, method, tf.distribute.get_strategy(), jit_compile=True)
     assert_close(take_steps(plain_network, method, two_replicas), one)
