@@ -8,7 +8,7 @@ from contract import examples_of
 from small import method_of, model_of, network, subclassed_network
 
 from tf_mwnet import ReweightedModel, UserError, losses, methods, types
-from tf_mwnet.model import classifier_head
+from tf_mwnet.model import classifier_head, example_record
 
 # -------------------------------------------------------------------- methods on their own terms
 
@@ -148,3 +148,30 @@ def test_a_claim_of_symmetry_is_checked_for_the_number_of_classes():
 def test_head_of_networks(blobs):
     found = classifier_head.inspect(network(), from_logits=True)
     assert (found.num_classes, found.num_features, found.ending) == (4, 16, "softmax")
+
+
+def test_recorded_change_of_class_level_weights(blobs):
+    """That from the weights before the step of the weight net to those of the real step, by -sign(G).
+
+    A weight net that moves far in the step must not show in it.
+    """
+    x, y, xm, ym = blobs
+    model = model_of("gdw", meta_lr=1.0)
+    method, seen = model.method, {}
+    learn, weigh = method.learn, method.example_weights
+
+    def watched(gradient, examples, optimizer):
+        seen["before"], seen["slope"], seen["labels"] = weigh(examples), gradient, examples.labels
+        seen["after"] = learn(gradient, examples, optimizer)
+        return seen["after"]
+
+    method.learn = watched
+    model.record_examples(len(x))
+    model.run_eagerly = True
+    model.fit(x, y, meta_data=(xm, ym), batch_size=120, shuffle=False, epochs=1, verbose=0)
+    changes = example_record.class_changes(model.record)
+    np.testing.assert_allclose(changes, 120 * (seen["after"] - seen["before"]), atol=1e-4)
+    others = ~np.eye(4, dtype=bool)[seen["labels"].numpy()]
+    slope = seen["slope"].numpy()[others]
+    large = np.abs(slope) > 1e-4 * np.abs(slope).max()
+    np.testing.assert_array_equal(np.sign(changes[others][large]), -np.sign(slope[large]))

@@ -22,7 +22,7 @@ class ExampleRecord(keras.callbacks.Callback):
     ``predicted`` from when the example was last trained on, and the weight function at the end of the
     epoch as float32 ``function_loss, function_weight`` (``[P]``, or ``[P, G]`` with int
     ``function_group [K]`` for G groups of classes). The last file of a method with class-level weights
-    also has ``class_change [N, K]``, see `Method.class_changes`. If the truth is known, the logs get
+    also has their last change, ``class_change [N, K]``. If the truth is known, the logs get
     the AUC of separating clean from corrupted labels by weight and by mean weight of the last five
     epochs (high is clean) and by loss (low is clean).
 

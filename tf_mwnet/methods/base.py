@@ -57,7 +57,8 @@ class Method(keras.layers.Layer):
         from_run: names of the constructor arguments that a run fills in, from its configuration
             (``hidden``, ``seed``) or its training set (``num_examples``, ``class_sizes``).
         meta_lr: the learning rate of the meta optimizer that a run uses by default.
-        class_level: whether there is a weight for each class of each example, ``[B, K]``.
+        class_level: whether there is a weight for each class of each example, ``[B, K]``, whose change
+            in each step is recorded.
         uses_features: whether `Examples` carries the classifier's features.
         num_examples: N if the method keeps something for each training example, so that it can only be
             trained on arrays or on batches that carry their rows; else None.
@@ -267,10 +268,6 @@ class Method(keras.layers.Layer):
         The mean over the classes for class-level weights.
         """
         return weights if weights.shape.rank == 1 else tf.reduce_mean(weights, axis=1)
-
-    def class_changes(self, weights: tf.Tensor, examples: Examples) -> tf.Tensor | None:
-        """Returns this step's change of class-level weights, ``[B, K]``; None without them."""
-        return None
 
     def weight_function(self, loss: tf.Tensor) -> tf.Tensor | None:
         """Maps losses ``[n]`` to unnormalised weights ``[n]``, or ``[n, G]`` for G groups of classes.

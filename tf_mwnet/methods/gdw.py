@@ -118,9 +118,6 @@ class GDW(MWNet):
         omega -= tf.clip_by_value(step, -self.clip, self.clip)
         return self._use(tf.clip_by_value(omega, LOWEST, HIGHEST), examples)
 
-    def class_changes(self, weights: tf.Tensor, examples: Examples) -> tf.Tensor:
-        return weights - self.example_weights(examples)  # the second are V's
-
 
 def _clamped(logits: tf.Tensor) -> tf.Tensor:
     return tf.minimum(tf.nn.softmax(logits), CLAMP)

@@ -38,7 +38,7 @@ def update(
         variable: see `create`.
         examples: the batch.
         weights: ``[B]``, see `Method.label_weight`.
-        changes: ``[B, K]``, see `Method.class_changes`.
+        changes: ``[B, K]``, by how much the step has changed class-level weights; None without them.
 
     The columns are cross-entropy of the given label in nats; weight times the size of the global
     batch (1 is plain training); probability of the given label; predicted class.
@@ -63,6 +63,6 @@ def columns(variable: tf.Variable) -> dict[str, np.ndarray]:
 
 
 def class_changes(variable: tf.Variable) -> np.ndarray | None:
-    """Returns `Method.class_changes` times the batch size, float32 ``[N, K]``; None if not recorded."""
+    """Returns the last change of class-level weights, times the batch size, ``[N, K]``; None without."""
     changes = variable.numpy()[:-1, len(COLUMNS) :]
     return changes if changes.shape[1] else None

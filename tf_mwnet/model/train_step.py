@@ -59,7 +59,7 @@ def train_step(
     method.observe(examples)
     own = parameters[: len(model.classifier.trainable_variables)]  # the method's follow
     probe = _probe(model, train.x, own, loss_gradient)
-    weights = stop(method.example_weights(examples))
+    weights = before = stop(method.example_weights(examples))
     shared = None  # the virtual step's gradient, if the real step uses the same weights
     if method.learns and learning:
         new_weights, inner = _learn(model, examples, weights, probe, loss_gradient, data.get("meta"))
@@ -74,7 +74,7 @@ def train_step(
     for i, value in enumerate(method.further_gradient(examples, probe) or []):
         gradients[i] += model.optimizer.scale_loss(value)
     model.optimizer.apply(gradients, model.trained)
-    return _report(model, train, outputs, examples, weights)
+    return _report(model, train, outputs, examples, weights, weights - before)
 
 
 def _example_losses(model: ReweightedModel, logits: tf.Tensor, train: Batch) -> tf.Tensor:
@@ -145,11 +145,12 @@ def _report(
     outputs: tf.Tensor,
     examples: Examples,
     weights: tf.Tensor,
+    changes: tf.Tensor,
 ) -> dict[str, tf.Tensor]:
     if model.record is not None:
         label_weights = model.method.label_weight(weights, examples)
-        changes = model.method.class_changes(weights, examples)
-        example_record.update(model.record, examples, label_weights, changes)
+        by_class = changes if model.method.class_level else None
+        example_record.update(model.record, examples, label_weights, by_class)
     model.update_loss(losses.cross_entropy(examples.logits, train.y))
     local = tf.reduce_sum(weights * examples.losses)
     model.means["weighted_loss"].update_state(local * replicas.count())
