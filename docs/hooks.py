@@ -24,7 +24,7 @@ def on_page_markdown(markdown: str, page, config, files) -> str:
         if not (ROOT / target).exists():
             raise FileNotFoundError(f"{page.file.src_uri} links to '{match[2]}', which is not there")
         kind = "tree" if (ROOT / target).is_dir() else "blob"
-        return f"{match[1]}{config.repo_url.rstrip('/')}/{kind}/main/{target}{match[3] or ''})"
+        return f"{match[1]}{config.extra['repository']}/{kind}/main/{target}{match[3] or ''})"
 
     out, place = [], 0
     for fence in FENCE.finditer(markdown):  # no links in code
