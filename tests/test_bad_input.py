@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from runs import ROOT, SHORT, command, final_variables
 
-from tf_mwnet import Experiment, UserError
+from tf_mwnet import Experiment, UserError, run_folder
 from tf_mwnet.main import main
 from tf_mwnet.methods import METHODS
 
@@ -118,6 +118,20 @@ def test_run_folders_are_safe(finished, tmp_path, capfd):
     assert (tmp_path / "notes.txt").read_text() == "mine"
     assert main([*SHORT, f"--run_dir={tmp_path / 'notes.txt'}"]) == 2
     assert "is a file" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(("name", "refused"), [
+    (".config.json.ab1_xyz9", False), (".lock", False), (".config.json", True), (".notes.ab1_xyz9", True),
+    (".config.json.ab1_xyz9.txt", True),
+])  # fmt: skip
+def test_a_run_killed_at_its_first_write_can_start_again(name, refused, tmp_path):
+    (tmp_path / name).write_text("{")
+    experiment = Experiment(run_dir=str(tmp_path))
+    if refused:
+        with pytest.raises(UserError, match="holds files that are no run"):
+            run_folder.check(experiment)
+    else:
+        assert run_folder.check(experiment) == tmp_path
 
 
 @pytest.mark.slow

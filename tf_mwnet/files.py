@@ -8,6 +8,7 @@ import fcntl
 import json
 import os
 import pathlib
+import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -16,6 +17,17 @@ from typing import IO, Any
 import numpy as np
 
 from tf_mwnet.errors import UserError
+
+
+def holds_files(folder: pathlib.Path, started: str = "") -> bool:
+    """Tells whether a folder holds anything, apart from a lock and an unfinished `write_atomically`.
+
+    Args:
+        folder: a folder or nothing.
+        started: name of the file whose writing may have been killed.
+    """
+    unfinished = re.compile(rf"\.lock|\.{re.escape(started)}\.[a-z0-9_]{{8}}")
+    return folder.is_dir() and any(not unfinished.fullmatch(path.name) for path in folder.iterdir())
 
 
 def write_atomically(path: pathlib.Path, write: Callable[[IO[Any]], object], mode: str = "wb") -> None:

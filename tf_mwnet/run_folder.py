@@ -14,7 +14,7 @@ import numpy as np
 from tf_mwnet.config import CONFIG, Experiment, differences, saved_experiment
 from tf_mwnet.data import realised_matrix
 from tf_mwnet.errors import UserError
-from tf_mwnet.files import load_arrays, read_json, write_atomically
+from tf_mwnet.files import holds_files, load_arrays, read_json, write_atomically
 from tf_mwnet.networks.course import Course
 from tf_mwnet.types import Splits
 
@@ -46,7 +46,7 @@ def check(config: Experiment) -> pathlib.Path:
     if folder.exists() and not folder.is_dir():
         raise UserError(f"run_dir '{folder}' is a file; allowed: a new folder, or that of a run")
     ours = (folder / CONFIG).is_file()
-    if not ours and folder.is_dir() and any(folder.iterdir()):
+    if not ours and holds_files(folder, started=CONFIG):
         raise UserError(f"run_dir '{folder}' holds files that are no run; allowed: a new folder")
     if config.resume:
         if not ours:

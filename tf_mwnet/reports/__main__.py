@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 
 from tf_mwnet.cli import console
-from tf_mwnet.files import read_json
+from tf_mwnet.files import holds_files, read_json
 
 console.start()
 
@@ -60,7 +60,7 @@ def run(values: flags.FlagValues) -> str:
         UserError: no run matches, or a run's files are damaged.
     """
     folders, out = run_data.finished(values.runs), pathlib.Path(values.out)
-    if out.is_dir() and any(out.iterdir()) and not (out / page.PAGE).is_file():
+    if holds_files(out, started=page.PAGE) and not (out / page.PAGE).is_file():
         raise UserError(f"out '{out}' holds files that are no report; allowed: a new folder")
     title = f"Report of {len(folders)} runs" if len(folders) > 1 else f"Report of {folders[0].name}"
     if not (out / page.PAGE).is_file():
