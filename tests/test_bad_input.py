@@ -121,8 +121,8 @@ def test_run_folders_are_safe(finished, tmp_path, capfd):
 
 
 @pytest.mark.parametrize(("name", "refused"), [
-    (".config.json.ab1_xyz9", False), (".lock", False), (".config.json", True), (".notes.ab1_xyz9", True),
-    (".config.json.ab1_xyz9.txt", True),
+    (".config.json.ab1_xyz9", False), (".lock", False), (".config.json", True),
+    (".notes.ab1_xyz9", True), (".config.json.ab1_xyz9.txt", True),
 ])  # fmt: skip
 def test_a_run_killed_at_its_first_write_can_start_again(name, refused, tmp_path):
     (tmp_path / name).write_text("{")

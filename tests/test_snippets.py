@@ -11,7 +11,7 @@ BLOCK = re.compile(r"^```python\n(.*?)^```$", re.M | re.S)
 
 
 def blocks(page):
-    """The code of each block, below as many empty lines as stand above it: errors name the page's line."""
+    """The code of each block, with the empty lines above it that make errors name the page's line."""
     text = (ROOT / page).read_text()
     return ["\n" * text.count("\n", 0, match.start(1)) + match[1] for match in BLOCK.finditer(text)]
 
