@@ -7,11 +7,10 @@ from typing import Any
 
 import keras
 import tensorflow as tf
+from keras.optimizers import schedules
+from keras.optimizers.schedules import LearningRateSchedule as Schedule
 
 from tf_mwnet.config import Experiment
-
-schedules = keras.optimizers.schedules
-Schedule = schedules.LearningRateSchedule
 
 
 @keras.saving.register_keras_serializable(package="tf_mwnet")
