@@ -8,12 +8,11 @@ import tensorflow as tf
 from replicated import METHODS, assert_close, plain_network, synchronised_network, take_steps, train
 from runs import start_workers, wait_for
 
-
 pytestmark = pytest.mark.xdist_group("replicas")  # one pair of worker processes for all
 
 
-# One of each way that replicas work together: the mean, a weight net, class-level weights, no state, a record of
-# all examples, and a second classifier. The others are slow together.
+# One of each way that replicas work together: the mean, a weight net, class-level weights, no state, a
+# record of all examples, and a second classifier. The others are slow together.
 FIRST = {"erm", "mwnet", "gdw", "l2rw", "joint_optimization", "co_teaching"}
 CASES = [pytest.param(n, marks=[] if n in FIRST else pytest.mark.slow) for n in METHODS]
 
