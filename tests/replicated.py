@@ -16,6 +16,7 @@ RUN_ARGUMENTS = {
     "class_sizes": lambda: (18, 12, 6),
     "clean_share": lambda: (1.0, 0.5, 0.8),
     "transition": lambda: (0.7 * np.eye(3) + 0.1).tolist(),
+    "counts": lambda: np.diag([18, 12, 6]).tolist(),
     "num_untrusted": lambda: 30,
     "num_trusted": lambda: 6,
     "peer": lambda: plain_network(seed=3),

@@ -14,6 +14,7 @@ RUN_ARGUMENTS = {
     "class_sizes": lambda: (60, 30, 20, 10),
     "clean_share": lambda: (1.0, 0.5, 0.8, 0.9),
     "transition": lambda: (0.9 * np.eye(4) + 0.025).tolist(),
+    "counts": lambda: np.diag([60, 30, 20, 10]).tolist(),
     "num_untrusted": lambda: 100,
     "num_trusted": lambda: 20,
     "peer": lambda: network(seed=5),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import pathlib
 from collections.abc import Mapping
 from typing import Any
@@ -22,7 +23,7 @@ from tf_mwnet.figures.tensorboard import TensorBoard
 from tf_mwnet.files import load_arrays, write_atomically
 from tf_mwnet.model import classifier_head
 from tf_mwnet.model.reweighted import ReweightedModel
-from tf_mwnet.types import LabelledSet, Outputs, Splits
+from tf_mwnet.types import DataSpec, LabelledSet, Outputs, Splits
 
 BEST = "best_epoch.npz"
 
@@ -142,7 +143,13 @@ def train_method(
     first_half, second_half = build.two_stages(config)
     first = train(first_half, splits, before, folder / "first_stage", make, strategy)
     estimated = methods.METHODS[name].estimate(_outputs(first, splits))
+    if methods.METHODS[name].continues:
+        make = functools.partial(_copy_for, first.classifier)
     return train(second_half, splits, name, folder, make, strategy, estimated)
+
+
+def _copy_for(classifier: keras.Model, spec: DataSpec) -> keras.Model:
+    return copied(classifier)
 
 
 def keep_predictions(classifier: keras.Model, splits: Splits, path: pathlib.Path) -> None:

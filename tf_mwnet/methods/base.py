@@ -57,6 +57,8 @@ class Method(keras.layers.Layer):
         from_run: names of the constructor arguments that a run fills in, from its configuration
             (``hidden``, ``seed``) or its training set (``num_examples``, ``class_sizes``).
         meta_lr: the learning rate of the meta optimizer that a run uses by default.
+        continues: whether a run that trains another method first (`first_stage`) goes on with its
+            classifier instead of a fresh one.
         class_level: whether there is a weight for each class of each example, ``[B, K]``, whose change
             in each step is recorded.
         uses_features: whether `Examples` carries the classifier's features.
@@ -86,6 +88,7 @@ class Method(keras.layers.Layer):
     options: tuple[Option, ...] = ()
     from_run: tuple[str, ...] = ()
     meta_lr = 1e-3
+    continues = False
     class_level = False
     uses_features = False
     num_examples: int | None = None
