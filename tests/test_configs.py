@@ -8,10 +8,13 @@ import re
 import pytest
 
 from tf_mwnet import Experiment, UserError, optimizers
+from tf_mwnet.cli import console
 from tf_mwnet.cli.flagfiles import expand
 from tf_mwnet.cli.flags import parse as parse_flags
 from tf_mwnet.config import differences, saved_experiment
 from tf_mwnet.experiment import build
+from tf_mwnet.sweep import __main__ as sweep
+from tf_mwnet.sweep import plan
 
 CONFIGS = pathlib.Path(__file__).resolve().parents[1] / "configs"
 PIPELINES = sorted(CONFIGS.glob("*_pipeline.cfg"))
@@ -21,6 +24,17 @@ BIAS = re.compile(r"(cifar100?)_(longtail|uniform|flip)(?:_(\d+))?\.cfg")
 
 def parse(*arguments):
     return parse_flags(arguments)
+
+
+def jobs_of(name):
+    """Plans a sweep as its command does."""
+    values = sweep.define_flags()
+    common = console.read_flags(
+        values, expand([f"--flagfile={CONFIGS / 'sweeps' / name}.cfg"]), more=True
+    )
+    _, common = plan.own_methods(common)
+    names, seeds = plan.method_names(values.methods), [int(s) for s in values.seeds.split(",")]
+    return plan.plan(pathlib.Path(values.out), names, seeds, plan.settings_of(values.setting), common)
 
 
 def test_every_cifar_column_of_tables_1_to_3_is_there():
@@ -56,7 +70,6 @@ def test_flagfile_says_what_it_reproduces(name, monkeypatch, tmp_path):
 @pytest.mark.parametrize("path", PIPELINES, ids=lambda path: path.name)
 def test_flagfile_of_a_pipeline(path, monkeypatch, tmp_path):
     from pipelines import settings
-    from tf_mwnet.cli import console
 
     monkeypatch.chdir(tmp_path)
     assert f"# Command: python -m pipelines.run --flagfile=configs/{path.name}" in path.read_text()
@@ -128,14 +141,25 @@ def test_every_setting_of_the_other_papers_is_there():
     assert {f"{n}.cfg" for n in names} <= set(FILES)
 
 
-def test_settings_that_stand_alone():
+def test_mnist49_is_l2rw_s():
+    """Of 5,000 images 1 / ratio are 4s; five of each class become the meta set (mnist_train.py)."""
+    planned = {job.folder.name: job.config() for job in jobs_of("l2rw_figure_2")}
+    assert len(planned) == 4 * 6 * 10
     for ratio in (20, 50, 100, 200):
         config = parse(f"--flagfile={CONFIGS / f'mnist49_{ratio}.cfg'}")
-        few, many = config.class_counts
-        assert few + many == 5000
-        assert many / few == pytest.approx(ratio, rel=0.02)
+        assert config.class_counts == (5000 // ratio - 5, 5000 - 5000 // ratio - 5)
         assert config.epochs * config.steps_per_epoch == 8000
         assert (config.lr, config.meta_size, config.network) == (1e-3, 10, "lenet_sigmoid")
+        assert (config.scaling, config.l2, config.momentum, config.lr_drops) == ("unit", 0, 0.9, ())
+        for method in ("erm", "l2rw", "hard_mining"):
+            job = planned[f"{ratio}_to_1-{method}-3"]
+            assert (job.method, job.seed, job.data_seed) == (method, 3, 3)
+            apart = {"method": "l2rw", "compare": "erm", "seed": 0, "data_seed": 0, "method_options": {}}
+            alike = dataclasses.replace(job, run_dir=config.run_dir, **apart)
+            assert alike == dataclasses.replace(config, method_options={})
+
+
+def test_settings_that_stand_alone():
     for shape, hidden in (("1-50-1", (50,)), ("1-10-10-10-1", (10, 10, 10))):
         config = parse(f"--flagfile={CONFIGS / f'mwnet_table5_{shape}.cfg'}")
         assert (config.hidden, config.noise, config.method) == (hidden, "flip2", "mwnet")

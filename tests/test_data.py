@@ -8,6 +8,7 @@ import pytest
 from tf_mwnet import UserError, data
 from tf_mwnet.data import bias, sources
 from tf_mwnet.data.splits import BiasConfig, make_splits
+from tf_mwnet.data.streams import evaluation_stream
 
 
 def source(size=600, classes=5, **kwargs):
@@ -201,6 +202,23 @@ def test_statistics_are_those_of_the_training_set():
     splits = make_splits(source(), BiasConfig(meta_size=100))
     np.testing.assert_allclose(splits.spec.mean, splits.train.x.mean(axis=(0, 1, 2)), rtol=1e-5)
     np.testing.assert_allclose(splits.spec.std, splits.train.x.std(axis=(0, 1, 2)), rtol=1e-5)
+
+
+def test_eight_bit_images_between_0_and_1():
+    """As the tutorials' MNIST, and so L2RW's: x / 255; what is no 8-bit image has no such range."""
+    splits = make_splits(source(), BiasConfig(meta_size=100), "unit")
+    batch = next(iter(evaluation_stream(splits.test, splits.spec)()))
+    np.testing.assert_allclose(batch[0], splits.test.x / 255, rtol=1e-6)
+    assert splits.spec.mean.shape == splits.spec.std.shape == (splits.train.x.shape[-1],)
+    for name in ("train", "meta", "test"):  # what is kept does not depend on it
+        same = getattr(make_splits(source(), BiasConfig(meta_size=100)), name)
+        np.testing.assert_array_equal(getattr(splits, name).ids, same.ids)
+    with pytest.raises(
+        UserError, match="scaling is unit with float32 inputs; allowed: with uint8 images"
+    ):
+        make_splits(sources.from_arrays(X, Y), BiasConfig(), "unit")
+    with pytest.raises(UserError, match="unknown scaling 'units'"):
+        make_splits(source(), BiasConfig(), "units")
 
 
 def test_a_source_with_a_meta_set_keeps_it():

@@ -10,6 +10,7 @@ from typing import Any
 
 from tf_mwnet import methods
 from tf_mwnet.data.cache import CACHES
+from tf_mwnet.data.scaling import SCALINGS
 from tf_mwnet.errors import UserError, check_range, choose
 from tf_mwnet.files import read_json
 from tf_mwnet.losses import LOSSES
@@ -60,6 +61,9 @@ class Experiment:
     )
     cache_dir: str = option("", "folder of cache=disk; ~/.cache/tf_mwnet by default")
     classes: tuple[str, ...] = option((), "classes to keep, by number or name: 4,9; all by default")
+    scaling: str = option(
+        "standardised", "of the inputs: standardised per channel, or unit (8-bit images divided by 255)"
+    )
     # Bias
     noise: str = option(
         "auto",
@@ -165,6 +169,7 @@ class Experiment:
             ("meta_optimizer", META_OPTIMIZERS),
             ("augment", AUGMENTATIONS),
             ("cache", CACHES),
+            ("scaling", SCALINGS),
             ("meta_labels", ("auto", "clean", "noisy")),
             ("meta_loss", ("auto", *LOSSES)),
             ("precision", ("float32", "mixed_bfloat16", "mixed_float16")),

@@ -10,9 +10,9 @@ import tensorflow as tf
 from absl import logging
 from numpy.typing import ArrayLike
 
-from tf_mwnet.data import bias, checks, images
+from tf_mwnet.data import bias, checks, scaling
 from tf_mwnet.errors import UserError, check_range, choose, quoted
-from tf_mwnet.types import DataSpec, LabelledSet, Source, Splits
+from tf_mwnet.types import LabelledSet, Source, Splits
 
 
 @dataclasses.dataclass(frozen=True)
@@ -191,7 +191,7 @@ def biased_source(source: Source, splits: Splits, config: BiasConfig) -> Source:
     )
 
 
-def make_splits(source: Source, config: BiasConfig) -> Splits:
+def make_splits(source: Source, config: BiasConfig, scale: str = "standardised") -> Splits:
     """Holds out the test and the meta set, then adds imbalance and noise to the remaining examples.
 
     The order is: classes, test set (if the source has none), clean meta set, imbalance, noise, noisy
@@ -208,6 +208,7 @@ def make_splits(source: Source, config: BiasConfig) -> Splits:
     Args:
         source: the data.
         config: the bias and the sizes of the splits.
+        scale: of the inputs, see `scaling.describe`.
 
     Raises:
         UserError: a value of ``config`` does not fit the source.
@@ -222,7 +223,9 @@ def make_splits(source: Source, config: BiasConfig) -> Splits:
         if source.test is None:
             raise UserError(f"{source.name} was biased and has no test set; allowed: with its test set")
         meta = source.meta if config.meta_size else None
-        return _splits(source, source.train, meta, source.test, source.transition, config, seeds[4])
+        return _splits(
+            source, source.train, meta, source.test, source.transition, config, scale, seeds[4]
+        )
     source = select_classes(source, tuple(config.classes))
     num_classes = len(source.class_names)
     train, test = _hold_out_test(source, config.test_fraction, test_rng)
@@ -243,7 +246,7 @@ def make_splits(source: Source, config: BiasConfig) -> Splits:
     if size and meta is None:
         rows = bias.balanced_rows(train.y, size, num_classes, meta_rng, "meta_size")
         meta, train = train.take(rows), _without(train, rows)
-    return _splits(source, train, meta, test, matrix, config, seeds[4])
+    return _splits(source, train, meta, test, matrix, config, scale, seeds[4])
 
 
 def _splits(
@@ -253,6 +256,7 @@ def _splits(
     test: LabelledSet,
     matrix: np.ndarray | None,
     config: BiasConfig,
+    scale: str,
     seed: np.random.SeedSequence,
 ) -> Splits:
     validation = None
@@ -270,27 +274,8 @@ def _splits(
         train=train,
         meta=meta,
         test=test,
-        spec=_spec(source, train),
+        spec=scaling.describe(source, train, scale),
         transition=matrix,
         truth_known=source.truth_known or matrix is not None,
         validation=validation,
-    )
-
-
-def _spec(source: Source, train: LabelledSet) -> DataSpec:
-    # In float64, as a channel may have millions of values; in parts, to save memory.
-    x = images.pixels(train.x)
-    axes = tuple(range(x.ndim - 1))
-    parts = np.array_split(x, max(1, len(x) // 5000))
-    count = x.size // x.shape[-1]
-    mean = sum(p.sum(axis=axes, dtype=np.float64) for p in parts) / count
-    square = sum(((p - mean) ** 2).sum(axis=axes, dtype=np.float64) for p in parts) / count
-    std = np.sqrt(square)
-    return DataSpec(
-        name=source.name,
-        shape=tuple(train.x.shape[1:]),
-        dtype=train.x.dtype.name,
-        class_names=source.class_names,
-        mean=mean.astype(np.float32),
-        std=np.where(std > 0, std, 1).astype(np.float32),
     )

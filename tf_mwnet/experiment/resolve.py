@@ -142,5 +142,5 @@ def load(config: Experiment, source: Source | None = None) -> tuple[Experiment, 
     bias = bias_of(config)
     if config.weight_net:
         bias = dataclasses.replace(bias, meta_size=0)
-    splits = data.make_splits(source, bias)
+    splits = data.make_splits(source, bias, config.scaling)
     return resolve(config, splits), source, splits
