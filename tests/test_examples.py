@@ -29,6 +29,7 @@ def test_example(tmp_path, name, least):
     assert int(match.group(2)) >= least, printed
 
 
+@pytest.mark.slow
 def test_the_example_of_a_new_method(tmp_path):
     """It is trained under its name, and its option is written down with the run."""
     printed = example("confident", tmp_path)

@@ -5,6 +5,7 @@ import pytest
 import tensorflow as tf
 
 from tf_mwnet import UserError, losses, methods
+from tf_mwnet.data import bias
 
 # softmax of these is (0.7, 0.2, 0.1).
 LOGITS = tf.constant(np.log([[0.7, 0.2, 0.1]]).astype(np.float32) + 3)
@@ -59,6 +60,43 @@ def test_theorem_1_of_rmnw_net(name):
     expected = (1 - rate) * gradient(clean) + rate * uniform
     difference = np.abs(expected - (1 - rate) * gradient(clean)).max()
     assert (difference < 1e-12) == bool(getattr(losses.LOSSES[name], "symmetric", False))
+
+
+@pytest.mark.parametrize("rate", [0.2, 0.6])
+def test_variance_of_the_noisy_meta_gradient(rate):
+    """RMNW-Net, Lemma 4: under uniform noise p the variance of the MAE gradient stays bounded.
+
+    With g the gradient of an example's loss, on average g', with variance s^2 and at most r long on any
+    label, the noisy one has E|g~|^2 = (1 - p) E|g|^2 + p E|g_k|^2 over labels k drawn at random, and the
+    mean (1 - p) g' (Theorem 1), so that its variance is at most (1 - p) s^2 + p (1 - p) |g'|^2 + p r^2.
+    """
+    rng = np.random.default_rng(0)
+    count, classes = 40, 4
+    x, logits = rng.normal(size=(count, 6)), rng.normal(scale=2, size=(count, classes))
+    clean = rng.integers(classes, size=count)
+    z = tf.constant(logits)
+    each = []  # gradients with respect to the last layer on every label: [K, N, 6 K]
+    for k in range(classes):
+        with tf.GradientTape() as tape:
+            tape.watch(z)
+            loss = tf.reduce_sum(losses.mean_absolute_error(z, tf.fill([count], k)))
+        slope = tape.gradient(loss, z).numpy()
+        each.append((x[:, :, None] * slope[:, None, :]).reshape(count, -1))
+    each = np.stack(each)
+    right = each[clean, np.arange(count)]
+    mean, longest = right.mean(axis=0), np.linalg.norm(each, axis=2).max()
+    variance = np.square(right - mean).sum(axis=1).mean()
+    bound = (1 - rate) * variance + rate * (1 - rate) * mean @ mean + rate * longest**2
+    # Given labels as the noise draws them.
+    matrix = bias.transition_matrix("uniform", rate, classes, rng)
+    draws = [bias.corrupt(np.tile(clean, 500), matrix, rng).reshape(500, count) for _ in range(8)]
+    noisy = each[np.concatenate(draws), np.arange(count)]
+    measured = np.square(noisy - noisy.mean(axis=(0, 1))).sum(axis=2).mean()
+    exact = (1 - rate) * np.square(right).sum(axis=1).mean() + rate * np.square(each).sum(axis=2).mean()
+    exact -= (1 - rate) ** 2 * mean @ mean
+    np.testing.assert_allclose(noisy.mean(axis=(0, 1)), (1 - rate) * mean, atol=0.02)
+    assert measured == pytest.approx(exact, rel=0.01)
+    assert exact <= bound
 
 
 def test_meta_loss_of_a_method():

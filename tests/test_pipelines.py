@@ -342,6 +342,7 @@ def test_pushes_at_the_same_time(models, tmp_path):
         assert said == serving.model_digest(path)
 
 
+@pytest.mark.slow
 def test_a_model_that_can_not_be_served(models):
     request = np.linspace(0, 5, 8, dtype=np.float32)[:, None]
     assert serving.check(models[0], request)["problems"] == []

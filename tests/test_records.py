@@ -68,6 +68,7 @@ def test_any_reader_can_use_them(tmp_path):
     np.testing.assert_array_equal(image, before.train.x[0])
 
 
+@pytest.mark.slow
 def test_a_run_on_records_is_the_run_on_the_data(tmp_path):
     records.write(data.load("digits"), tmp_path / "records")
     same = ["--network=mlp", "--noise=flip2", *SHORT]
@@ -122,13 +123,8 @@ def test_damaged_records(tmp_path):
         data.load("records", str(folder), cache="none")
 
 
-@pytest.mark.parametrize(
-    "flags",
-    [
-        ("--noise=flip2", "--imbalance_factor=5"),
-        pytest.param(("--meta_labels=noisy",), marks=pytest.mark.slow),
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("flags", [("--noise=flip2", "--imbalance_factor=5"), ("--meta_labels=noisy",)])
 def test_a_biased_source_trains_as_the_biased_splits_do(tmp_path, flags):
     flags = [*SHORT, *flags, "--method=mwnet", "--early_stopping=40"]
     config, found, splits = load(parse([*flags, f"--run_dir={tmp_path / 'x'}"]))

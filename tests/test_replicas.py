@@ -8,16 +8,13 @@ import tensorflow as tf
 from replicated import METHODS, assert_close, plain_network, synchronised_network, take_steps, train
 from runs import start_workers, wait_for
 
-from tf_mwnet import methods
-from tf_mwnet.methods.class_weights import ByClass
-from tf_mwnet.methods.erm import ERM
-
 pytestmark = pytest.mark.xdist_group("replicas")  # one pair of worker processes for all
 
 
-# Plain training with other losses or weights by class sums over replicas as `erm` does: slow together.
-SIMPLE = [n for n, kind in methods.METHODS.items() if issubclass(kind, (ERM, ByClass)) and n != "erm"]
-CASES = [pytest.param(n, marks=pytest.mark.slow if n in SIMPLE else []) for n in METHODS]
+# One of each way that replicas work together: the mean, a weight net, class-level weights, no state, a
+# record of all examples, and a second classifier. The others are slow together.
+FIRST = {"erm", "mwnet", "gdw", "l2rw", "joint_optimization", "co_teaching"}
+CASES = [pytest.param(n, marks=[] if n in FIRST else pytest.mark.slow) for n in METHODS]
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,7 @@ from tf_mwnet.reports import __main__ as command
 from tf_mwnet.reports import page
 
 NAMES = {"accuracy", "losses", "auc", "noise_matrix", "weight_function_mwnet", "example_weights_mwnet",
-         "weight_change_mwnet", "confusion_erm", "confusion_mwnet"}  # fmt: skip
+         "weight_change", "confusion_erm", "confusion_mwnet"}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -130,10 +130,15 @@ def test_shares_of_increased_class_weights():
 
 def test_change_of_weights():
     weights = np.array([[0.0, 1, 2], [1, 1, 2], [3, 1, np.nan]])
-    figure = curves.weight_change(weights, np.array([True, False, False]), "mwnet")
-    lines = {line.get_label(): line.get_ydata() for line in figure.axes[0].lines}
+    other = np.array([[0.0, 1], [2, 2], [2, 5], [0, 5]])
+    histories = {"mwnet": (weights, np.array([True, False, False])), "l2rw": (other, None)}
+    first, second = curves.weight_change(histories).axes
+    lines = {line.get_label(): line.get_ydata() for line in first.lines}
     np.testing.assert_allclose(lines["1 wrong labels, mean"], [1, 2])
     np.testing.assert_allclose(lines["1 right labels, mean"], [0, 0])  # the last one was not always seen
+    np.testing.assert_allclose(second.lines[0].get_ydata(), [1.5, 1.5, -1])
+    band = second.collections[0].get_paths()[0].vertices[:, 1]
+    assert (band.min(), band.max()) == (-2, 3)  # the last mean, -1, and the second, 1.5, ± deviation
 
 
 def test_pictures_without_truth_or_meta_set(finished, tmp_path):

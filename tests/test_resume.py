@@ -36,7 +36,8 @@ def test_killed_and_resumed_run_is_the_same_to_the_last_bit(undisturbed, tmp_pat
     assert rows(folder / "mwnet" / "metrics.csv") == rows(undisturbed / "mwnet" / "metrics.csv")
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_signals_save_and_exit(undisturbed, tmp_path, number):
     folder = tmp_path / "run"
     process = command(*ARGUMENTS, f"--run_dir={folder}")
@@ -70,9 +71,8 @@ def cut_short(tmp_path, epochs):
     return folder
 
 
-@pytest.mark.parametrize(
-    "damage", ["cut", *(pytest.param(d, marks=pytest.mark.slow) for d in ("flip", "remove"))]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("damage", ["cut", "flip", "remove"])
 def test_damaged_checkpoint_falls_back_to_the_one_before(undisturbed, tmp_path, damage, capfd):
     folder = cut_short(tmp_path, 3)
     path = folder / "mwnet" / "checkpoints" / "epoch-3.data-00000-of-00001"
@@ -95,6 +95,7 @@ def test_damaged_checkpoint_falls_back_to_the_one_before(undisturbed, tmp_path, 
     assert_same(final_variables(folder), final_variables(undisturbed))
 
 
+@pytest.mark.slow
 def test_no_intact_checkpoint_starts_anew(undisturbed, tmp_path, capfd):
     folder = cut_short(tmp_path, 2)
     for path in (folder / "mwnet" / "checkpoints").glob("*.data*"):

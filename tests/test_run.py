@@ -137,6 +137,7 @@ def test_tensorboard(finished):
     assert tags["erm", "accuracy/test"] == [1, 2, 3]
 
 
+@pytest.mark.slow
 def test_transfer_of_the_weight_net(finished, tmp_path, capsys):
     net = finished / "mwnet" / "saved_models" / "weight_net"
     arguments = [f"--weight_net={net}", "--noise=uniform", "--nonormalise"]

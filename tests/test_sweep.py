@@ -2,7 +2,6 @@
 
 import csv
 import json
-import pathlib
 import shlex
 
 import pytest
@@ -118,13 +117,40 @@ def test_bad_input(tmp_path, capsys, flag, message):
     assert not (tmp_path / "out").exists()
 
 
-def test_sweep_of_all_methods():
-    path = ROOT / "configs" / "sweeps" / "digits_all_methods.cfg"
+def planned(name):
     values = sweep.define_flags()
-    sweep.console.read_flags(values, expand([f"--flagfile={path}"]))
-    settings = plan.settings_of(values.setting)
-    assert len(settings) == 3
+    path = ROOT / "configs" / "sweeps" / name
+    common = sweep.console.read_flags(values, expand([f"--flagfile={path}"]), more=True)
+    return values, sweep.jobs_of(values, common)
+
+
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "configs" / "sweeps").glob("*.cfg")), ids=lambda p: p.name
+)
+def test_flagfiles_of_sweeps(path, monkeypatch):
+    """Each says its command, and every run of it has flags that are allowed."""
+    monkeypatch.chdir(ROOT)  # where the command is run
+    assert (
+        f"# Command: python -m tf_mwnet.sweep --flagfile=configs/sweeps/{path.name}" in path.read_text()
+    )
+    _, jobs = planned(path.name)
+    assert len({job.folder for job in jobs}) == len(jobs) > 1
+
+
+def test_sweep_of_all_methods():
+    values, jobs = planned("digits_all_methods.cfg")
     methods = plan.method_names(values.methods)
     assert set(METHODS) <= set(methods)
-    jobs = plan.plan(pathlib.Path(values.out), methods, [0], settings)
-    assert len({j.folder for j in jobs}) == len(jobs) == 3 * len(methods)
+    assert len(jobs) == 3 * 3 * len(methods)
+
+
+def test_sweep_of_a_figure(monkeypatch):
+    """A setting's recipe names methods, which give way to the sweep's."""
+    monkeypatch.chdir(ROOT)
+    _, jobs = planned("rmnw_figure2.cfg")
+    assert len(jobs) == 3 * 8 * 4
+    for job in jobs:
+        config = job.config()
+        assert config.compare == ""
+        assert config.meta_labels == ("clean" if config.method == "mwnet" else "noisy")
+        assert config.network == ("wrn28_10" if config.noise == "uniform" else "resnet32")

@@ -20,7 +20,8 @@ from tf_mwnet.networks import NETWORKS
 from tf_mwnet.strategies import STRATEGIES
 
 CONFIG = "config.json"  # a run folder's configuration
-SCHEDULES = ("step", "cosine")
+SCHEDULES = ("step", "cosine", "cosine_epochs")
+META_SCHEDULES = ("constant", "as_lr", "inverse")
 META_OPTIMIZERS = ("adam", "sgd")
 AUGMENTATIONS = ("auto", "none", "crop", "flip", "crop_flip")
 
@@ -114,7 +115,9 @@ class Experiment:
     batch_size: int = option(100, "training examples per step")
     meta_batch_size: int = option(100, "meta examples per step, at most meta_size")
     lr: float = option(0.1, "learning rate of the classifier (SGD)")
-    schedule: str = option("step", "step (see lr_drops) or cosine")
+    schedule: str = option(
+        "step", "step (see lr_drops), cosine, or cosine_epochs (cosine with one value an epoch)"
+    )
     lr_drops: tuple[int, ...] = option((40, 50), "epochs after which lr is divided by 10")
     momentum: float = option(0.9, "SGD momentum, 0 to 1")
     nesterov: bool = option(False, "Nesterov momentum, also of the weight net's SGD")
@@ -124,6 +127,11 @@ class Experiment:
         0.0, "learning rate of the weight net; 0 for the method's own (1e-3; insw 0.1, mlc 3e-4)"
     )
     meta_l2: float = option(0.0, "coupled L2 of the weight net")
+    meta_schedule: str = option(
+        "constant",
+        "learning rate of the weight net after t epochs: constant; as_lr, on the classifier's schedule;"
+        " or inverse, meta_lr / (1 + t), whose sum diverges and whose sum of squares does not",
+    )
     meta_scope: str = option(
         "all",
         "parameters that the virtual step moves: all, last_stage, head; fewer are faster and less exact",
@@ -167,6 +175,7 @@ class Experiment:
         for name, allowed in (
             ("schedule", SCHEDULES),
             ("meta_optimizer", META_OPTIMIZERS),
+            ("meta_schedule", META_SCHEDULES),
             ("augment", AUGMENTATIONS),
             ("cache", CACHES),
             ("scaling", SCALINGS),

@@ -17,6 +17,7 @@ from tf_mwnet import methods, networks, optimizers
 from tf_mwnet.config import Experiment
 from tf_mwnet.data.streams import Augmentation
 from tf_mwnet.errors import UserError, choose
+from tf_mwnet.experiment import rates
 from tf_mwnet.model.reweighted import ReweightedModel
 from tf_mwnet.types import DataSpec, Splits
 
@@ -178,22 +179,9 @@ def make_optimizers(
     config: Experiment, name: str
 ) -> tuple[keras.optimizers.Optimizer, keras.optimizers.Optimizer]:
     """Makes the optimizers of the classifier and of what the method learns."""
-    schedules = keras.optimizers.schedules
-    total = config.epochs * config.steps_per_epoch
-    rate: Any = config.lr
-    if config.schedule == "cosine":
-        rate = schedules.CosineDecay(config.lr, total)
-    elif drops := sorted(d for d in config.lr_drops if d < config.epochs):
-        # A boundary is the last step with the old value.
-        boundaries = [d * config.steps_per_epoch - 1 for d in drops]
-        values = [config.lr / 10**i for i in range(len(drops) + 1)]
-        rate = schedules.PiecewiseConstantDecay(boundaries, values)
-    slow = config.meta_lr or methods.METHODS[name].meta_lr
-    meta_rate: Any = slow * config.meta_every
-    if config.meta_every > 1 and config.meta_warmup:  # fewer meta steps after those of the start
-        meta_rate = schedules.PiecewiseConstantDecay([config.meta_warmup - 1], [slow, meta_rate])
     sgd = functools.partial(optimizers.SGD, momentum=config.momentum, nesterov=config.nesterov)
-    classifier = sgd(rate, l2=config.l2)
+    classifier = sgd(rates.of_classifier(config), l2=config.l2)
+    meta_rate = rates.of_weights(config, config.meta_lr or methods.METHODS[name].meta_lr)
     if config.meta_optimizer == "adam":
         return classifier, optimizers.Adam(meta_rate, l2=config.meta_l2)
     return classifier, sgd(meta_rate, l2=config.meta_l2)

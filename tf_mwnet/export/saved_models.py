@@ -146,7 +146,7 @@ def model_card(
             "meta_labels")  # fmt: skip
     schedule = ("epochs", "steps_per_epoch", "batch_size", "meta_batch_size", "lr", "schedule",
                 "lr_drops", "momentum", "nesterov", "l2", "meta_optimizer", "meta_lr", "meta_l2",
-                "precision", "augment")  # fmt: skip
+                "meta_schedule", "precision", "augment")  # fmt: skip
     return {
         "what": what,
         "method": config["method"],

@@ -59,21 +59,34 @@ def aucs(histories: Mapping[str, Rows]) -> Figure | None:
     return figure
 
 
-def weight_change(weights: np.ndarray, corrupted: np.ndarray | None, name: str, seed: int = 0) -> Figure:
-    """Draws the change of weights from epoch to epoch, mean and deviation (MW-Net figure 6).
+def weight_change(
+    histories: Mapping[str, tuple[np.ndarray, np.ndarray | None]], seed: int = 0
+) -> Figure:
+    """Draws the change of weights between adjacent epochs, mean and deviation (MW-Net figure 6).
 
     Of ten examples with wrong labels, and ten with right ones; of ten examples where the truth is not
-    known.
+    known. Methods lie side by side, on one scale.
 
     Args:
-        weights: ``[E, N]``, weight times batch size; NaN where an example was not seen.
-        corrupted: bool ``[N]``, or None.
-        name: of the method.
-        seed: of the draw of the examples.
+        histories: method -> weights ``[E, N]``, times batch size, NaN where an example was not seen; and
+            which labels are wrong, bool ``[N]``, or None.
+        seed: of the draw of the examples, the same for each method.
     """
-    title = f"Change of example weights between epochs, {name}"
-    figure, axes = new_axes("epoch", "change of weight x batch size", title)
-    rng = np.random.default_rng(seed)
+    figure = Figure(figsize=(1.5 + 4.5 * len(histories), 4.0), layout="constrained")
+    panels = figure.subplots(1, len(histories), sharey=True, squeeze=False)[0]
+    for axes, (name, (weights, corrupted)) in zip(panels, histories.items(), strict=True):
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.set(xlabel="epoch", title=f"Change of example weights, {name}")
+        _changes(axes, weights, corrupted, np.random.default_rng(seed))
+    panels[0].set_ylabel("change of weight x batch size")
+    handles = max((axes.get_legend_handles_labels()[0] for axes in panels), key=len)
+    figure.legend(handles=handles, fontsize=8, frameon=False, loc="outside lower center", ncols=4)
+    return figure
+
+
+def _changes(
+    axes: Axes, weights: np.ndarray, corrupted: np.ndarray | None, rng: np.random.Generator
+) -> None:
     every = np.ones(weights.shape[1], bool)
     groups = [("examples", every, GREY)]
     if corrupted is not None and corrupted.any():
@@ -90,8 +103,6 @@ def weight_change(weights: np.ndarray, corrupted: np.ndarray | None, name: str, 
         low, high, label = mean - spread, mean + spread, "± standard deviation"
         axes.fill_between(epochs, low, high, color=colour, alpha=0.2, lw=0, label=label)
     axes.axhline(0, color=GREY, lw=1, zorder=0)
-    axes.legend(fontsize=8, frameon=False, ncols=2)
-    return figure
 
 
 def increased_shares(

@@ -46,6 +46,9 @@ def of_run(run: RunData) -> Iterator[Picture]:
         panels = {f"Noise, {name}": matrix for name, matrix in noise.items()}
         figure = matrices.draw(panels, run.class_names, "given label", "true label")
         yield Picture("noise_matrix", "Noise transition matrices (MW-Net figure 3)", figure)
+    if changing := dict(_changing_weights(run)):
+        caption = "Change of weights between adjacent epochs (MW-Net figure 6)"
+        yield Picture("weight_change", caption, curves.weight_change(changing))
     for method in run.methods:
         yield from _of_weights(run, method)
         predicted = run.predictions(method)
@@ -57,6 +60,19 @@ def of_run(run: RunData) -> Iterator[Picture]:
             yield Picture(f"confusion_{method}", caption, figure)
 
 
+def _are_all_one(weights: np.ndarray) -> bool:
+    """Tells plain training from weighting, by the weights of an epoch, ``[N]``."""
+    return bool(np.nanmax(weights) - np.nanmin(weights) < 1e-3)
+
+
+def _changing_weights(run: RunData) -> Iterator[tuple[str, tuple[np.ndarray, np.ndarray | None]]]:
+    """Reads the weights ``[E, N]`` of each method that weights, and which labels are wrong."""
+    for method in run.methods:
+        weights = [load_arrays(path, ("weight",))["weight"] for path in run.records(method)]
+        if len(weights) > 2 and not _are_all_one(weights[-1].astype(float)):
+            yield method, (np.stack(weights), run.corrupted(method))
+
+
 def _of_weights(run: RunData, method: str) -> Iterator[Picture]:
     records = run.records(method)
     if not records:
@@ -64,7 +80,7 @@ def _of_weights(run: RunData, method: str) -> Iterator[Picture]:
     last = load_arrays(records[-1])
     corrupted, labels = run.corrupted(method), run.trained_on(method, "y")
     weights, losses = last["weight"].astype(float), last["loss"].astype(float)
-    if np.nanmax(weights) - np.nanmin(weights) < 1e-3:  # plain training: all are 1
+    if _are_all_one(weights):
         return
     if curves_by_epoch := weight_curves(records):
         grid, by_epoch = curves_by_epoch
@@ -76,11 +92,6 @@ def _of_weights(run: RunData, method: str) -> Iterator[Picture]:
     figure = plots.example_weights(weights, corrupted, title)
     caption = "Example weights (MW-Net figure 5, L2RW figure 3)"
     yield Picture(f"example_weights_{method}", caption, figure)
-    if len(records) > 2:
-        history = np.stack([load_arrays(path)["weight"] for path in records])
-        figure = curves.weight_change(history, corrupted, method)
-        caption = "Change of weights from epoch to epoch (MW-Net figure 6)"
-        yield Picture(f"weight_change_{method}", caption, figure)
     if "class_change" in last and run.truth_known:
         shares = curves.increased_shares(
             last["class_change"].astype(float), labels, run.trained_on(method, "true_y")

@@ -31,7 +31,8 @@ from tf_mwnet.methods.joint import JointOptimization
 from tf_mwnet.methods.l2rw import L2RW
 from tf_mwnet.methods.lccn import LCCN
 from tf_mwnet.methods.losses import GCE, MAE, SCE, BootstrapHard, BootstrapSoft, Focal
-from tf_mwnet.methods.mentornet import MentorNet, MentorNetDD
+from tf_mwnet.methods.mentornet import MentorNet
+from tf_mwnet.methods.mentornet_dd import MentorNetDD
 from tf_mwnet.methods.mlc import MLC
 from tf_mwnet.methods.mlnt import MLNT
 from tf_mwnet.methods.mwnet import MNW, RMNW, MWNet

@@ -1,4 +1,8 @@
-"""Weights by class, and class-balanced batches."""
+"""Weights that depend only on the class, and class-balanced batches.
+
+In the equations y_i is the given label of example i, n_k the number of training examples labelled k,
+N their sum, K the number of classes, and B the batch size.
+"""
 
 from __future__ import annotations
 
@@ -18,10 +22,15 @@ from tf_mwnet.types import Examples, Sampling
 
 
 class ByClass(Method):
-    """``weight_i = table[y_i] / B``; soft labels take the mean of the table under the label.
+    """Base of the methods with one fixed weight per class.
+
+        weight_i = table[y_i] / B
+
+    A soft label takes the mean of the table under the label.
 
     Args:
-        table: a weight per class, ``[K]``, not negative.
+        table: a weight per class, float ``[K]``, not negative.
+        **kwargs: as for `Method`.
     """
 
     def __init__(self, table: Sequence[float], **kwargs: Any) -> None:
@@ -36,19 +45,31 @@ class ByClass(Method):
 
 
 def sizes_of(class_sizes: Sequence[int]) -> np.ndarray:
-    """Converts class sizes to float64 ``[K]``; an empty class counts as one example."""
+    """Returns class sizes as float64 ``[K]``; an empty class counts as one example to get a weight."""
     return np.maximum(np.asarray(class_sizes, np.float64), 1)
 
 
 @keras.saving.register_keras_serializable(package="tf_mwnet")
 class ClassBalanced(ByClass):
-    """Effective number of samples (Cui et al., CVPR 2019, Proposition 1): mean over classes 1.
+    """Class-balanced weights: the inverse of a class's effective number of samples.
 
-    ``weight of class k ~ (1 - beta) / (1 - beta^n_k)``.
+        table_k ~ (1 - beta) / (1 - beta^n_k),    weight_i = table[y_i] / B
+
+    The table is scaled to a mean of 1 over the classes.
+
+    Source: Cui et al., CVPR 2019, Proposition 1.
 
     Args:
-        class_sizes: training examples of each class as labelled, n_k, ``[K]``.
-        beta: 0 (all equal) to below 1 (inverse frequency); 0.9999 here and in MW-Net.
+        class_sizes: n_k, training examples of each class as labelled, int ``[K]``. A run fills it in.
+        beta: 0 (equal weights) to below 1 (inverse frequency); 0.9999 here and in MW-Net.
+        **kwargs: as for `Method`.
+
+    Raises:
+        UserError: ``beta`` is out of range.
+
+    Examples:
+        >>> method = tf_mwnet.methods.ClassBalanced(class_sizes=[500, 50, 5], beta=0.999)
+        >>> model = tf_mwnet.ReweightedModel(classifier, method)
     """
 
     from_run = ("class_sizes",)
@@ -66,10 +87,21 @@ class ClassBalanced(ByClass):
 
 @keras.saving.register_keras_serializable(package="tf_mwnet")
 class Proportion(ByClass):
-    """Inverse class frequency (L2RW section 4.1, "Proportion"): ``N / (K n_y)``, mean over examples 1.
+    """Weights by inverse class frequency.
+
+        table_k = N / (K n_k),    weight_i = table[y_i] / B
+
+    The table has a mean of 1 over the training examples.
+
+    Source: L2RW, section 4.1, "Proportion".
 
     Args:
-        class_sizes: training examples of each class as labelled, n_k, ``[K]``.
+        class_sizes: n_k, training examples of each class as labelled, int ``[K]``. A run fills it in.
+        **kwargs: as for `Method`.
+
+    Examples:
+        >>> method = tf_mwnet.methods.Proportion(class_sizes=[500, 50, 5])
+        >>> model = tf_mwnet.ReweightedModel(classifier, method)
     """
 
     from_run = ("class_sizes",)
@@ -85,16 +117,27 @@ class Proportion(ByClass):
 
 @keras.saving.register_keras_serializable(package="tf_mwnet")
 class WeightedOracle(ByClass):
-    """The share of right labels among those given, per class, known (L2RW section 4.3, "Weighted").
+    """Weights by the known share of correct labels in each class.
 
-    Scaled so that the weights of the training set have mean 1.
+        table_k ~ share_k,    weight_i = table[y_i] / B
+
+    The table is scaled to a mean of 1 over the training examples. It needs the true labels: this is a
+    reference for experiments with synthetic noise.
+
+    Source: L2RW, section 4.3, "Weighted".
 
     Args:
-        class_sizes: training examples of each class as labelled, ``[K]``.
-        clean_share: share of them whose label is right, ``[K]``, 0 to 1.
+        class_sizes: n_k, training examples of each class as labelled, int ``[K]``. A run fills it in.
+        clean_share: share_k, share of these examples whose label is correct, float ``[K]``, 0 to 1. A
+            run fills it in.
+        **kwargs: as for `Method`.
 
     Raises:
         UserError: a share is outside 0 to 1, or all are 0.
+
+    Examples:
+        >>> method = tf_mwnet.methods.WeightedOracle(class_sizes=[300, 300], clean_share=[0.9, 0.6])
+        >>> model = tf_mwnet.ReweightedModel(classifier, method)
     """
 
     from_run = ("class_sizes", "clean_share")
@@ -118,9 +161,17 @@ class WeightedOracle(ByClass):
 
 @keras.saving.register_keras_serializable(package="tf_mwnet")
 class Resample(ERM):
-    """Class-balanced batches (L2RW section 4.1, "Resample"): each class is drawn equally often.
+    """Class-balanced batches: each class is drawn equally often, with replacement.
 
-    Examples are drawn with replacement; all have weight 1/B.
+        weight_i = 1 / B
+
+    Source: L2RW, section 4.1, "Resample".
+
+    Args:
+        **kwargs: as for `Method`.
+
+    Examples:
+        >>> result = tf_mwnet.run(tf_mwnet.Experiment(method="resample", compare="erm"))
     """
 
     sampling = Sampling(balanced=True)

@@ -1,4 +1,4 @@
-"""Methods that train on the trusted examples."""
+"""Methods that train on the meta set itself."""
 
 from __future__ import annotations
 
@@ -17,7 +17,18 @@ from tf_mwnet.types import Outputs
 
 @keras.saving.register_keras_serializable(package="tf_mwnet")
 class MetaOnly(ERM):
-    """Plain training on the meta set alone, for the same number of steps (L2RW's "Clean only")."""
+    """Plain training on the meta set alone, for as many steps as on the training set.
+
+        weight_i = 1 / B
+
+    Source: L2RW, "Clean only".
+
+    Args:
+        **kwargs: as for `Method`.
+
+    Examples:
+        >>> result = tf_mwnet.run(tf_mwnet.Experiment(method="mwnet", compare="meta_only"))
+    """
 
     needs_meta = True
     trains_on = "meta"
@@ -25,15 +36,29 @@ class MetaOnly(ERM):
 
 @keras.saving.register_keras_serializable(package="tf_mwnet")
 class GLC(Forward):
-    """Gold loss correction (Hendrycks et al., NeurIPS 2018, Algorithm 1).
+    """Gold loss correction: forward correction with a transition matrix estimated on the meta set.
+
+        loss_i = -log p_y                    for a trusted example
+        loss_i = -log sum_k p_k T[k, y]      for an untrusted example
+        weight_i = 1 / B
 
     A run trains plainly on the untrusted examples for half of its epochs, estimates T on the meta set
-    with `mean_prediction`, and starts again on both sets for the other half: forward-corrected loss
-    for the untrusted examples, cross-entropy for the trusted; all have weight 1/B.
+    with `mean_prediction`, and starts again on both sets for the other half.
+
+    Source: Hendrycks et al., NeurIPS 2018, Algorithm 1.
 
     Args:
-        transition: T, ``[K, K]``, row = true class.
-        num_untrusted: rows from this on are trusted examples.
+        transition: T, float ``[K, K]``, row = true class, rows sum to 1. A run estimates it.
+        num_untrusted: number of untrusted examples, at least 0; rows from this number on are trusted.
+            A run fills it in.
+        **kwargs: as for `Method`.
+
+    Raises:
+        UserError: ``transition`` is not a transition matrix, or ``num_untrusted`` is negative; in
+            `prepare`, ``transition`` has another number of classes than the classifier.
+
+    Examples:
+        >>> result = tf_mwnet.run(tf_mwnet.Experiment(method="glc", compare="erm"))
     """
 
     needs_meta = True

@@ -1,4 +1,4 @@
-"""Co-teaching: two networks that select each other's examples."""
+"""Two networks that select training examples for each other."""
 
 from __future__ import annotations
 
@@ -16,17 +16,32 @@ from tf_mwnet.types import Examples
 
 @keras.saving.register_keras_serializable(package="tf_mwnet")
 class CoTeaching(Method):
-    """Co-teaching: two networks select small-loss examples for each other (Han et al., NeurIPS 2018).
+    """Co-teaching: each of two networks is trained on the examples with small loss under the other.
 
-    Both networks see each batch; each is trained, with equal weights, on the examples of smallest loss
-    under the other (Algorithm 1). The share that is kept in epoch t (from 0) is
-    ``1 - min(t / warm_up * forget_rate, forget_rate)``. The classifier is the first network; the second
-    belongs to the method.
+        weight_ij = 1 / n  where loss_i under the other network is among the n smallest, else 0
+        n = max(floor(R(t) B), 1),    R(t) = 1 - min(t / warm_up * forget_rate, forget_rate)
+
+    i is an example of the batch, j one of the two networks, t the epoch, counted from 0. The first
+    network is the classifier, the second (``peer``) belongs to the method. Losses and weights are
+    ``[B, 2]``.
+
+    Source: Han et al., NeurIPS 2018, Algorithm 1.
 
     Args:
-        peer: the second network, a built Keras model like the classifier with other initial values.
-        forget_rate: tau, 0 to below 1; the noise rate in the paper.
-        warm_up: T_k, epochs until that rate is reached, above 0; 10 in the paper.
+        peer: the second network, a built Keras model like the classifier with other initial values. A
+            run builds it.
+        forget_rate: tau, largest share of a batch that is left out, 0 to below 1; the noise rate in the
+            paper. A run fills it in.
+        warm_up: T_k, epochs until that share is reached, at least 1; 10 in the paper.
+        **kwargs: as for `Method`.
+
+    Raises:
+        UserError: ``forget_rate`` or ``warm_up`` is out of range.
+
+    Examples:
+        >>> classifier, peer = make_classifier(seed=0), make_classifier(seed=1)
+        >>> method = tf_mwnet.methods.CoTeaching(peer, forget_rate=0.4)
+        >>> model = tf_mwnet.ReweightedModel(classifier, method)
     """
 
     from_run = ("peer", "forget_rate")
@@ -56,7 +71,7 @@ class CoTeaching(Method):
         return tf.reverse(small, axis=[1]) / tf.cast(count, values.dtype)
 
     def label_weight(self, weights: tf.Tensor, examples: Examples) -> tf.Tensor:
-        """Returns the weights of the first network."""
+        """Returns the weights for the first network, the classifier, ``[B]``."""
         return weights[:, 0]
 
     def get_config(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Dimensionality-driven learning: labels are mixed with predictions once dimensionality rises."""
+"""Dimensionality-driven learning: targets that follow the dimensionality of the features."""
 
 from __future__ import annotations
 
@@ -15,13 +15,20 @@ from tf_mwnet.types import Examples
 
 
 def local_intrinsic_dimensionality(features: tf.Tensor, neighbours: int = 20) -> tf.Tensor:
-    """Estimates the dimensionality at each example, ``[B]`` (Ma et al., eq. 4; Amsaleg et al., 2015).
+    """Estimates the local intrinsic dimensionality at each example by maximum likelihood.
 
-    ``-1 / mean_i log(r_i / r_max)`` over the distances r to the nearest neighbours in the batch.
+        LID = -1 / mean_i log(r_i / r_max)
+
+    r_i are the Euclidean distances to the k nearest neighbours in the batch, r_max the largest of them.
+
+    Source: Ma et al., ICML 2018, eq. 4; Amsaleg et al., 2015.
 
     Args:
-        features: ``[B, D]``.
-        neighbours: k, at most B - 1 are taken.
+        features: float ``[B, D]``.
+        neighbours: k, at least 2; at most B - 1 are used.
+
+    Returns:
+        float ``[B]``, positive.
     """
     square = tf.reduce_sum(features**2, axis=1)
     products = tf.linalg.matmul(features, features, transpose_b=True)
@@ -40,25 +47,36 @@ def _number(variable: keras.Variable) -> float:
 
 @keras.saving.register_keras_serializable(package="tf_mwnet")
 class D2L(SoftTargets):
-    """Dimensionality-driven learning (Ma et al., ICML 2018).
+    """Dimensionality-driven learning: mixes labels with predictions once the dimensionality rises.
 
-    The local intrinsic dimensionality of the features falls while the classifier learns and rises
-    when it begins to learn wrong labels. After the first epochs, at the first epoch i whose mean is more
-    than two deviations above the mean of the ``window`` epochs before, labels begin to be mixed with
-    predictions:
+        losses_jk = -log p_jk,    weights_jk = q_jk / B
+        q_j = a y_j + (1 - a) c_j,    a = exp(-(i / T) LID_i / min_{h < i} LID_h)
 
-        q = a y + (1 - a) predicted class,    a = exp(-(i / T) LID_i / min_{j < i} LID_j).
+    p is the softmax of the logits, y_j the given label of example j and c_j its predicted class, both
+    one-hot. i is the epoch, counted from 1, T the number of epochs, and LID_i the local intrinsic
+    dimensionality of the features, averaged over the training batches of epoch i. It falls while the
+    classifier learns, and rises when the classifier begins to learn wrong labels. The turning point is
+    the first epoch, after ``start + window`` epochs, whose LID is more than two standard deviations
+    above the mean of the ``window`` epochs before it. Until then a is 1.
 
-    The mean is taken over the training batches of an epoch.
+    Source: Ma et al., ICML 2018.
 
-    Departure: the authors return to the weights of the epoch before the turning point; this is not done
-    here.
+    Departures: the authors go back to the classifier of the epoch before the turning
+    point; here training goes on.
 
     Args:
-        window: epochs that the turning point is found from, at least 2; 5 in the authors' code. (12 in
-            the paper, where a steady rise is never two deviations above the mean of so many.)
-        start: epochs before the first of these; 5 in the authors' code.
-        neighbours: k of the estimate; 20 in the paper.
+        window: number of epochs that the turning point is found from, at least 2; 5 in the authors'
+            code. (12 in the paper; a steady rise is never two deviations above the mean of so many.)
+        start: number of epochs before the first window, at least 0; 5 in the authors' code.
+        neighbours: k of the estimate, at least 2; 20 in the paper.
+        **kwargs: as for `Method`.
+
+    Raises:
+        UserError: an argument is out of range; in `prepare`, the classifier does not end in a dense
+            layer whose input could be used as features.
+
+    Examples:
+        >>> model = tf_mwnet.ReweightedModel(classifier, "d2l --window=8")
     """
 
     uses_features = True
@@ -91,6 +109,7 @@ class D2L(SoftTargets):
         self.batches.assign(0)
 
     def _mix(self, lids: np.ndarray, epoch: int, epochs: int) -> None:
+        """Sets the share of the given label from the dimensionality of each epoch so far."""
         before = lids[:-1][-self.window :]
         enough = len(lids) > self.start + self.window
         if enough and lids[-1] - before.mean() > 2 * before.std():

@@ -1,4 +1,4 @@
-"""Joint optimization of network and labels."""
+"""Joint optimization of the classifier and the labels."""
 
 from __future__ import annotations
 
@@ -18,36 +18,49 @@ from tf_mwnet.types import Examples, Head, Outputs
 
 @keras.saving.register_keras_serializable(package="tf_mwnet")
 class JointOptimization(SoftTargets):
-    """Joint optimization (Tanaka et al., CVPR 2018, eq. 3-8 and Algorithm 1), soft labels.
+    """Joint optimization: replaces the labels by soft labels from the classifier's own predictions.
 
-    Each training example has a label q of its own, the given one at first. A run trains for half of
-    its epochs with
+        objective = mean_i KL(q_i || p_i) + alpha sum_k c_k log(c_k / mean_i p_ik)
+                    + beta mean_i entropy(p_i)
 
-        mean_i KL(q_i || p_i) + alpha sum_k c_k log(c_k / mean_i p_ik) + beta mean_i entropy(p_i),
+    p is the softmax of the logits, q_i the soft label of example i, and c_k the share of class k. q
+    starts as the given label. A run trains for half of its epochs on this objective. After the
+    ``warm_up`` it replaces q at the start of each epoch by the mean prediction of the last ``average``
+    epochs. For the other half the run starts again and trains on the cross-entropy with the last q.
 
-    c the share of each class, and from ``warm_up`` on replaces q, at the start of each epoch, by the
-    mean of the predictions p of the last epochs. For the other half it starts again, on the labels it
-    found, by their cross-entropy alone.
+    As losses and weights, both ``[B, 2K + 1]``:
 
-    Losses and weights are ``[B, 2K + 1]``: -log p_k with q_k / B, -p_k with alpha c_k / (B mean_i p_ik)
-    and the entropy with beta / B. The second's sum is not the middle term, but has its gradient.
+        losses_i  = (-log p_ik)_k,   (-p_ik)_k,                         entropy(p_i)
+        weights_i = (q_ik / B)_k,    (alpha c_k / (B mean_j p_jk))_k,   beta / B
 
-    Departures: the learning rate follows the run's schedule in both halves, instead of a large
-    constant one in the first; c is taken from the labels as given, instead of equal shares.
+    The second part does not sum to the middle term of the objective, but has its gradient.
+
+    Source: Tanaka et al., CVPR 2018, eq. 3-8 and Algorithm 1, with soft labels.
+
+    Departures: the learning rate follows the run's schedule in both halves; theirs is large and constant
+    in the first. c is taken from the given labels; theirs are equal shares.
 
     Args:
-        num_examples: N, above every row that the training batches carry.
-        class_sizes: training examples of each class as labelled, ``[K]``.
-        alpha: at least 0; 1.2 in the paper.
-        beta: at least 0; 0.8 in the paper.
-        warm_up: part of the epochs with the given labels, 0 to 1; 70 of 200 in the paper.
-        average: epochs whose predictions are averaged; 10 in the authors' code.
-        updating: whether labels are replaced and the two further terms are there: the first half.
-        labels: q at the start, ``[N, K]``; None for the given ones. Kept in the method's state, not in
-            its configuration.
+        num_examples: N, number of training examples, at least 1; above every row that the training
+            batches carry. A run fills it in.
+        class_sizes: training examples of each class as labelled, int ``[K]``. A run fills it in.
+        alpha: factor of the term for the class shares, at least 0; 1.2 in the paper.
+        beta: factor of the entropy, at least 0; 0.8 in the paper.
+        warm_up: fraction of the epochs that use the given labels, 0 to 1; 70 of 200 epochs in the paper.
+        average: number of epochs whose predictions are averaged, at least 1; 10 in the authors' code.
+        updating: True for the first half: labels are replaced and all three terms count. False for the
+            second.
+        labels: q at the start, float ``[N, K]``; None for the given labels. They are part of the
+            method's state, not of its configuration.
+        **kwargs: as for `Method`.
 
     Raises:
-        UserError: a value is out of range, or ``labels`` of another shape.
+        UserError: a value is out of range, or ``labels`` has another shape; in `prepare`,
+            ``class_sizes`` has another length than the classifier's output.
+
+    Examples:
+        >>> config = tf_mwnet.Experiment(method="joint_optimization --beta=0.4", compare="erm")
+        >>> result = tf_mwnet.run(config)
     """
 
     from_run = ("num_examples", "class_sizes")
@@ -111,7 +124,7 @@ class JointOptimization(SoftTargets):
         self.epoch.assign(epoch)
 
     def averaged(self) -> np.ndarray:
-        """Averages the predictions of the last epochs, ``[N, K]``; zeros for unseen examples."""
+        """Returns the mean prediction of the last epochs, ``[N, K]``; zeros for unseen examples."""
         predictions = self.history.value.numpy().reshape(self.average, *self.labels.shape)
         epochs = predictions.any(axis=2).sum(axis=0)
         return predictions.sum(axis=0) / np.maximum(epochs, 1)[:, None]
@@ -150,7 +163,7 @@ class JointOptimization(SoftTargets):
         return tf.concat([label, tf.broadcast_to(prior, tf.shape(p)), entropy], axis=1)
 
     def label_weight(self, weights: tf.Tensor, examples: Examples) -> tf.Tensor:
-        """Returns the weight of the given label."""
+        """Returns the weight of each example's given label, ``[B]``."""
         return super().label_weight(weights[:, : len(self.class_sizes)], examples)
 
     def get_config(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Latent class-conditional noise: latent labels drawn by Gibbs sampling."""
+"""Latent class-conditional noise: latent labels that are sampled while the classifier trains."""
 
 from __future__ import annotations
 
@@ -19,22 +19,33 @@ from tf_mwnet.types import Examples
 
 @keras.saving.register_keras_serializable(package="tf_mwnet")
 class LCCN(SoftTargets):
-    """Latent class-conditional noise (Yao et al., AAAI 2019, "Safeguarded Dynamic Label Regression").
+    """Latent class-conditional noise: the classifier is trained on a latent label of each example.
 
-    Each training example has a latent label z, which the classifier is trained on. In each step the
-    latent labels of the batch are drawn by Gibbs sampling, with the transition matrix integrated out:
+        losses_ik = -log p_ik,    weights_ik = [z_i = k] / B
+        P(z_i = k) ~ p_ik (alpha + n_ky) / sum_j (alpha + n_kj),    y the given label of example i
 
-        P(z = k) ~ p_k(x) (alpha + n_ky) / sum_j (alpha + n_kj),
+    z is the latent label, p the softmax of the logits, n_kj the number of training examples with latent
+    label k and given label j, without example i itself, and alpha the Dirichlet prior. Each step draws
+    the latent labels of its batch again, by Gibbs sampling with the transition matrix integrated out.
+    In the first epochs z is the given label.
 
-    n the counts of (latent, given) labels over the training set without the example itself, alpha the
-    Dirichlet prior. In the first epochs z is the given label.
+    Source: Yao et al., "Safeguarded Dynamic Label Regression", AAAI 2019.
 
     Args:
-        num_examples: N, above every row that the training batches carry.
-        class_sizes: training examples of each class as labelled, ``[K]``.
-        alpha: of the prior, above 0.
-        warm_up: part of the epochs with the given labels, 0 to 1.
-        seed: of the draws.
+        num_examples: N, number of training examples, at least 1; above every row that the training
+            batches carry. A run fills it in.
+        class_sizes: training examples of each class as labelled, int ``[K]``. A run fills it in.
+        alpha: concentration of the Dirichlet prior, above 0.
+        warm_up: fraction of the epochs that use the given labels, 0 to 1.
+        seed: seed of the draws.
+        **kwargs: as for `Method`.
+
+    Raises:
+        UserError: an argument is out of range.
+
+    Examples:
+        >>> method = tf_mwnet.methods.LCCN(num_examples=len(y), class_sizes=np.bincount(y))
+        >>> model = tf_mwnet.ReweightedModel(classifier, method)
     """
 
     num_examples: int
@@ -71,7 +82,12 @@ class LCCN(SoftTargets):
         self.active.assign(int(epoch >= self.warm_up * epochs))
 
     def posterior(self, examples: Examples, current: tf.Tensor) -> tf.Tensor:
-        """Computes P(z = k), ``[B, K]``; ``current`` is the latent label as ``[B, K]``."""
+        """Returns P(z = k) for each example of a batch, ``[B, K]``.
+
+        Args:
+            examples: the batch.
+            current: its latent labels before the draw, one-hot ``[B, K]``.
+        """
         label = given(examples)
         counts = tf.cast(tf.convert_to_tensor(self.counts), label.dtype)
         together = tf.linalg.matmul(label, counts, transpose_b=True) - current  # n_ky
@@ -81,6 +97,7 @@ class LCCN(SoftTargets):
         return values / tf.reduce_sum(values, axis=1, keepdims=True)
 
     def _current(self, examples: Examples) -> tf.Tensor:
+        """Returns the latent labels of a batch, one-hot ``[B, K]``."""
         latent = tf.gather(tf.convert_to_tensor(self.latent), examples.index)
         label = given(examples)
         drawn = tf.one_hot(latent, label.shape[1], dtype=label.dtype)

@@ -1,4 +1,7 @@
-"""Plain training with other losses."""
+"""Plain training with a loss other than cross-entropy: all weights are 1/B.
+
+In the equations p is the softmax of the logits, and p_y the probability of the given label.
+"""
 
 from __future__ import annotations
 
@@ -14,10 +17,21 @@ from tf_mwnet.methods.options import Option
 
 @keras.saving.register_keras_serializable(package="tf_mwnet")
 class Focal(ERM):
-    """Focal loss ``-(1 - p_y)^gamma log p_y`` (Lin et al., ICCV 2017, eq. 4, without class weights).
+    """Focal loss: examples that are already fitted count less.
+
+        loss_i = -(1 - p_y)^gamma log p_y
+
+    Source: Lin et al., ICCV 2017, eq. 4, without class weights. See `losses.focal`.
 
     Args:
-        gamma: not negative; 2 in the paper, 0 is cross-entropy.
+        gamma: exponent, at least 0; 2 in the paper. 0 is cross-entropy.
+        **kwargs: as for `Method`.
+
+    Raises:
+        UserError: ``gamma`` is out of range.
+
+    Examples:
+        >>> model = tf_mwnet.ReweightedModel(classifier, "focal --gamma=1")
     """
 
     options = (Option("gamma", "exponent of 1 - p; 0 is cross-entropy", at_least=0),)
@@ -34,10 +48,22 @@ class Focal(ERM):
 
 @keras.saving.register_keras_serializable(package="tf_mwnet")
 class GCE(ERM):
-    """Generalised cross-entropy, see `losses.generalised_cross_entropy`.
+    """Generalised cross-entropy: a loss between cross-entropy and mean absolute error.
+
+        loss_i = (1 - p_y^q) / q
+
+    Source: Zhang and Sabuncu, NeurIPS 2018, eq. 6. See `losses.generalised_cross_entropy`.
 
     Args:
-        q: above 0, at most 1; 0.7 in the paper.
+        q: exponent, above 0 and at most 1; 0.7 in the paper. Near 0 the loss is cross-entropy, at 1 it
+            is half the mean absolute error.
+        **kwargs: as for `Method`.
+
+    Raises:
+        UserError: ``q`` is out of range.
+
+    Examples:
+        >>> model = tf_mwnet.ReweightedModel(classifier, "gce --q=0.5")
     """
 
     options = (
@@ -56,11 +82,22 @@ class GCE(ERM):
 
 @keras.saving.register_keras_serializable(package="tf_mwnet")
 class SCE(ERM):
-    """Symmetric cross-entropy, see `losses.symmetric_cross_entropy`.
+    """Symmetric cross-entropy: cross-entropy plus its reverse, with prediction and label exchanged.
+
+        loss_i = -alpha log p_y - beta sum_k p_k log y_k,    with log 0 = -4
+
+    Source: Wang et al., ICCV 2019. See `losses.symmetric_cross_entropy`.
 
     Args:
-        alpha: factor of cross-entropy, not negative; 0.1 in the paper for CIFAR-10.
-        beta: factor of reverse cross-entropy, not negative; 1 in the paper.
+        alpha: factor of cross-entropy, at least 0; 0.1 in the paper for CIFAR-10.
+        beta: factor of reverse cross-entropy, at least 0; 1 in the paper.
+        **kwargs: as for `Method`.
+
+    Raises:
+        UserError: a factor is out of range.
+
+    Examples:
+        >>> model = tf_mwnet.ReweightedModel(classifier, "sce --alpha=0.5")
     """
 
     options = (
@@ -81,7 +118,18 @@ class SCE(ERM):
 
 @keras.saving.register_keras_serializable(package="tf_mwnet")
 class MAE(ERM):
-    """Mean absolute error ``2 (1 - p_y)`` (Ghosh et al., AAAI 2017)."""
+    """Mean absolute error between the class probabilities and the one-hot label.
+
+        loss_i = sum_k |p_k - y_k| = 2 (1 - p_y)
+
+    Source: Ghosh et al., AAAI 2017. See `losses.mean_absolute_error`.
+
+    Args:
+        **kwargs: as for `Method`.
+
+    Examples:
+        >>> model = tf_mwnet.ReweightedModel(classifier, "mae")
+    """
 
     def example_losses(
         self, logits: tf.Tensor, labels: tf.Tensor, index: tf.Tensor | None = None
@@ -91,10 +139,21 @@ class MAE(ERM):
 
 @keras.saving.register_keras_serializable(package="tf_mwnet")
 class BootstrapHard(ERM):
-    """Hard bootstrapping (Reed et al., ICLR 2015 workshop, eq. 7), see `losses.bootstrap_hard`.
+    """Hard bootstrapping: cross-entropy with a mix of the given label and the predicted class.
+
+        loss_i = -sum_k (beta y_k + (1 - beta) c_k) log p_k,    c the predicted class, one-hot
+
+    Source: Reed et al., ICLR 2015 workshop, eq. 7. See `losses.bootstrap_hard`.
 
     Args:
         beta: share of the given label, 0 to 1; 0.8 in the paper.
+        **kwargs: as for `Method`.
+
+    Raises:
+        UserError: ``beta`` is out of range.
+
+    Examples:
+        >>> model = tf_mwnet.ReweightedModel(classifier, "bootstrap_hard --beta=0.9")
     """
 
     options = (Option("beta", "share of the given label", at_least=0, at_most=1),)
@@ -112,10 +171,22 @@ class BootstrapHard(ERM):
 
 @keras.saving.register_keras_serializable(package="tf_mwnet")
 class BootstrapSoft(BootstrapHard):
-    """Soft bootstrapping (Reed et al., eq. 6), see `losses.bootstrap_soft`.
+    """Soft bootstrapping: cross-entropy with a mix of the given label and the predicted probabilities.
+
+        loss_i = -sum_k (beta y_k + (1 - beta) p_k) log p_k
+
+    Source: Reed et al., ICLR 2015 workshop, eq. 6. See `losses.bootstrap_soft`; the prediction in the
+    target is differentiated too.
 
     Args:
         beta: share of the given label, 0 to 1; 0.95 in the paper.
+        **kwargs: as for `Method`.
+
+    Raises:
+        UserError: ``beta`` is out of range.
+
+    Examples:
+        >>> model = tf_mwnet.ReweightedModel(classifier, "bootstrap_soft")
     """
 
     loss = staticmethod(losses.bootstrap_soft)

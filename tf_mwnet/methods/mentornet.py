@@ -1,4 +1,4 @@
-"""MentorNet: a small recurrent network that knows a curriculum of examples."""
+"""MentorNet PD: weights from a small recurrent network that was fitted to a curriculum."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ import tensorflow as tf
 
 from tf_mwnet import losses, replicas
 from tf_mwnet.errors import UserError, check_range
-from tf_mwnet.meta import dense
 from tf_mwnet.methods.base import Method
 from tf_mwnet.methods.draws import draws, follow_quantile
 from tf_mwnet.methods.options import Option
@@ -22,10 +21,19 @@ from tf_mwnet.types import Examples, Head
 
 
 def mentor_net(num_classes: int, seed: int = 0) -> keras.Model:
-    """Builds the mentor: ``(loss and difference [B, 2], label [B], percentage of epochs [B])`` -> logit.
+    """Builds the network g of MentorNet.
 
-    As in the authors' code: a bidirectional LSTM of one unit each way; embeddings of 2 and 5 for label
-    and percentage (the second is fixed); 20 tanh units. Full precision also in mixed precision.
+    As in the authors' code: a bidirectional LSTM with one unit in each direction, embeddings of size 2
+    for the label and 5 for the percentage (the second is fixed), and 20 tanh units. Full precision, in
+    mixed precision too.
+
+    Args:
+        num_classes: K.
+        seed: seed of the initial values.
+
+    Returns:
+        A model of three inputs: loss and loss minus age, float ``[B, 2]``; label, int ``[B]`` in 0..K-1;
+        and percentage of the epochs, int ``[B]`` in 0..99. Its output is a logit, ``[B]``.
     """
     seeds, dtype = Seeds(seed), keras.config.floatx()
 
@@ -54,15 +62,20 @@ def mentor_net(num_classes: int, seed: int = 0) -> keras.Model:
 
 @functools.lru_cache
 def self_paced(num_classes: int, seed: int = 0, size: int = 20000) -> tuple[np.ndarray, ...]:
-    """Weights of a `mentor_net` fitted to the self-paced curriculum (Jiang et al., eq. 4 and 5).
+    """Fits a `mentor_net` to the self-paced curriculum and returns its variables.
 
-    The target is 1 where the loss is at most the age, else 0, for ages of up to 4 nats; the loss is
-    binary cross-entropy.
+    The target is 1 where the loss is at most the age, else 0, for ages of up to 4 nats. The network is
+    fitted by binary cross-entropy.
+
+    Source: Jiang et al., ICML 2018, eq. 4 and 5.
 
     Args:
         num_classes: K.
-        seed: of initial values and data.
-        size: number of examples, seen 8 times.
+        seed: seed of the initial values and the data.
+        size: number of examples; each is seen 8 times.
+
+    Returns:
+        The values for ``set_weights``.
     """
     rng = np.random.default_rng(seed)
     age = rng.uniform(0, 4, size)
@@ -87,22 +100,40 @@ def self_paced(num_classes: int, seed: int = 0, size: int = 20000) -> tuple[np.n
 
 @keras.saving.register_keras_serializable(package="tf_mwnet")
 class MentorNet(Method):
-    """MentorNet PD: weights v / B from a network fitted to a curriculum (Jiang et al., ICML 2018).
+    """MentorNet PD: example weights from a network that was fitted to a predefined curriculum.
 
-    v = g(loss, loss - age, label, percentage of the epochs), the age a moving average of the batches'
-    loss at a quantile; g is fitted before training to the self-paced curriculum. In the first epochs
-    all v are 1. Some examples, drawn again in each step, are left out.
+        weight_i = v_i d_i / B
+        v_i = sigmoid(g(loss_i, loss_i - age, y_i, percentage of the epochs))
 
-    Departures from the authors' code: each example is dropped independently, instead of a fixed number;
-    the label enters the embedding (theirs is always 0), as does the percentage after the burn-in.
+    The age is a moving average of a quantile of each batch's losses. g is fitted to the self-paced
+    curriculum before training (`self_paced`). In the first epochs, the burn-in, all v are 1. d is 0 or
+    1: each step leaves out a random share of the examples.
+
+    Source: Jiang et al., ICML 2018.
+
+    Departures from the authors' code: each example is left out independently, where they leave out a
+    fixed number; the given label enters the embedding (theirs is always 0), as does the percentage after
+    the burn-in.
 
     Args:
-        num_examples: N, above every row that the training batches carry.
-        percentile: share of the batch at or below the age, 0 to 1; 0.7 in the authors' commands.
-        decay: of the moving average, 0 to below 1; 0.9 in the authors' code.
-        burn_in: part of the epochs in which all v are 1, 0 to 1; 0.18 in the authors' code.
-        dropout: share left out in these and after them, 0 to below 1; 0.5 and 0.05 in their commands.
-        seed: of draws and network.
+        num_examples: N, number of training examples, at least 1; above every row that the training
+            batches carry. A run fills it in.
+        percentile: share of the batch with a loss at or below the age, 0 to 1; 0.7 in the authors'
+            commands.
+        decay: decay of the moving average, 0 to below 1; 0.9 in the authors' code.
+        burn_in: fraction of the epochs in which all v are 1, 0 to 1; 0.18 in the authors' code.
+        dropout: shares of the examples to leave out during the burn-in and after it, 0 to below 1; 0.5
+            and 0.05 in the authors' commands.
+        seed: seed of the draws and of the network.
+        **kwargs: as for `Method`.
+
+    Raises:
+        UserError: an argument is out of range; in `prepare`, the classifier's number of classes is
+            unknown.
+
+    Examples:
+        >>> method = tf_mwnet.methods.MentorNet(num_examples=len(y), percentile=0.6)
+        >>> model = tf_mwnet.ReweightedModel(classifier, method)
     """
 
     num_examples: int
@@ -165,7 +196,7 @@ class MentorNet(Method):
         return tf.cast(losses.cross_entropy(examples.logits, label), label.dtype)
 
     def score(self, examples: Examples) -> tf.Tensor:
-        """Computes the logits of v, ``[B]``."""
+        """Returns g, the logits of v, ``[B]``."""
         assert self.mentor is not None  # made in `prepare`
         label, dtype = self.labels(examples), self.mentor.variables[0].dtype
         loss = tf.cast(self._loss(examples, label), dtype)
@@ -184,99 +215,3 @@ class MentorNet(Method):
 
     def get_config(self) -> dict[str, Any]:
         return super().get_config() | {"num_examples": self.num_examples, "seed": self.seed}
-
-
-@keras.saving.register_keras_serializable(package="tf_mwnet")
-class MentorNetDD(MentorNet):
-    """MentorNet DD: the curriculum is learned from data (Jiang et al., ICML 2018, section 3.2).
-
-    g starts as in `MentorNet` and learns to tell right labels from wrong ones, by their cross-entropy,
-    on examples whose truth is known: the meta set is part of the training set, and a fixed share of it
-    has wrong labels, drawn uniformly from the other classes.
-
-    Departure: g is trained together with the classifier, instead of once from the losses of an earlier
-    training.
-
-    Args:
-        num_untrusted: rows from this on are trusted examples.
-        num_trusted: their number.
-        wrong_share: of them, 0 to 1; a run passes the noise rate that was put in, or 0.2.
-        **kwargs: as for `MentorNet`, without ``num_examples``.
-    """
-
-    learns = True
-    needs_meta = True
-    meta_gradient = "none"
-    trains_on = "both"
-    from_run = ("num_untrusted", "num_trusted", "wrong_share", "seed")
-    options = (
-        *MentorNet.options,
-        Option(
-            "wrong_share", "of the meta set; by default the noise rate put in", at_least=0, at_most=1
-        ),
-    )
-
-    def __init__(
-        self, num_untrusted: int, num_trusted: int, wrong_share: float = 0.4, **kwargs: Any
-    ) -> None:
-        check_range("num_untrusted", num_untrusted, 0)
-        check_range("num_trusted", num_trusted, 1)
-        super().__init__(num_untrusted + num_trusted, **kwargs)
-        self.num_untrusted, self.num_trusted = int(num_untrusted), int(num_trusted)
-        self.wrong_share = self.option("wrong_share", wrong_share)
-
-    def example_losses(
-        self, logits: tf.Tensor, labels: tf.Tensor, index: tf.Tensor | None = None
-    ) -> tf.Tensor:
-        """Computes ``-log p_k``, ``[B, K]``: the weights choose the labels."""
-        return -tf.nn.log_softmax(losses.full_precision(logits))
-
-    def _trusted(self, examples: Examples) -> tf.Tensor:
-        return examples.index >= self.num_untrusted
-
-    def _wrong(self, examples: Examples) -> tf.Tensor:
-        """Tells which examples get a wrong label, bool ``[B]``."""
-        uniform = draws(self.num_examples, self.seed, -1, examples.losses.dtype)
-        wrong = tf.gather(uniform, examples.index) < self.wrong_share
-        return tf.logical_and(wrong, self._trusted(examples))
-
-    def labels(self, examples: Examples) -> tf.Tensor:
-        label = given(examples)
-        count = label.shape[1]
-        uniform = draws(self.num_examples, self.seed, -2, label.dtype)
-        shift = 1 + tf.cast(tf.gather(uniform, examples.index) * (count - 1), tf.int64)
-        other = tf.one_hot((tf.argmax(label, axis=1) + shift) % count, count, dtype=label.dtype)
-        return tf.where(self._wrong(examples)[:, None], other, label)
-
-    def example_weights(self, examples: Examples) -> tf.Tensor:
-        return super().example_weights(examples)[:, None] * self.labels(examples)
-
-    def learn(
-        self,
-        gradient: tf.Tensor | None,
-        examples: Examples,
-        optimizer: keras.optimizers.Optimizer | None,
-    ) -> tf.Tensor:
-        assert optimizer is not None
-        variables = self.trainable_variables
-        with tf.GradientTape() as tape:
-            score = self.score(examples)
-            right = tf.cast(tf.logical_not(self._wrong(examples)), score.dtype)
-            entropy = tf.nn.sigmoid_cross_entropy_with_logits(right, score)
-            trusted = tf.cast(self._trusted(examples), score.dtype)
-            count = tf.maximum(replicas.all_sum(tf.reduce_sum(trusted)), 1)
-            loss = tf.reduce_sum(trusted * entropy) / count
-            scaled = optimizer.scale_loss(loss)
-        slopes = tape.gradient(scaled, [v.value for v in variables])
-        optimizer.apply(dense(slopes, variables), variables)
-        return self.example_weights(examples)
-
-    def label_weight(self, weights: tf.Tensor, examples: Examples) -> tf.Tensor:
-        """Returns the weight of the given label."""
-        return tf.reduce_sum(weights * given(examples), axis=1)
-
-    def get_config(self) -> dict[str, Any]:
-        config = super().get_config()
-        config.pop("num_examples")
-        names = ("num_untrusted", "num_trusted")
-        return config | {name: getattr(self, name) for name in names}

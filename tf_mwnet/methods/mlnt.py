@@ -1,4 +1,4 @@
-"""Training that is robust to synthetic label noise."""
+"""Meta-learning of parameters that tolerate synthetic label noise."""
 
 from __future__ import annotations
 
@@ -18,9 +18,16 @@ from tf_mwnet.types import Examples, Head
 
 
 def neighbours(features: tf.Tensor, among: tf.Tensor, count: int) -> tf.Tensor:
-    """Finds the nearest of ``among [n, D]`` to each of ``features [b, D]``, without itself.
+    """Finds the nearest neighbours of each example, without the example itself.
 
-    int32 ``[b, min(count, n - 1)]``, nearest first; where n is 1, the one place.
+    Args:
+        features: float ``[b, D]``, examples that are also in ``among``.
+        among: float ``[n, D]``, the examples to search.
+        count: number of neighbours, at least 1.
+
+    Returns:
+        int32 ``[b, min(count, n - 1)]``, positions in ``among``, nearest first; ``[b, 1]``, the
+        example's own position, if n is 1.
     """
     square = tf.reduce_sum(features**2, axis=1)[:, None] + tf.reduce_sum(among**2, axis=1)[None]
     distance = square - 2 * tf.linalg.matmul(features, among, transpose_b=True)
@@ -30,33 +37,50 @@ def neighbours(features: tf.Tensor, among: tf.Tensor, count: int) -> tf.Tensor:
 
 @keras.saving.register_keras_serializable(package="tf_mwnet")
 class MLNT(SoftTargets):
-    """Meta-learning based noise-tolerant training (Li et al., CVPR 2019, Algorithm 1).
+    """Meta-learning based noise-tolerant training: predictions that survive a step on wrong labels.
 
-    For each batch, M times: a share of the labels is replaced by those of near neighbours, and one
-    virtual step from the parameters w along the cross-entropy with these labels leads to w_m. The
-    consistency loss there is
+        losses_ik = -log p_ik,    weights_ik = y_ik / B
+        J_m = mean_i KL(p(x_i; teacher) || p(x_i; w_m))
+        gradient = d sum(weights * losses) / dw + ramp mean_m dJ_m / dw_m
 
-        J_m = mean_i KL(p(x_i; teacher) || p(x_i; w_m)),
+    p is the softmax of the logits, y the given label, one-hot, and the teacher a moving average of the
+    parameters w. Each step makes M copies of its batch in which a share of the labels is replaced by
+    labels of near neighbours. w_m is w after one virtual step on the cross-entropy with the labels of
+    copy m, and J_m the consistency loss there. The factor ``ramp`` is 0 during the warm-up; then it
+    rises as ``exp(-5 (1 - u)^2)``, u from 0 to 1, until ``ramp_up`` of the epochs. As in the authors'
+    code, both gradients make one step and second-order terms are left out.
 
-    the teacher a moving average of w. The classifier takes a step along the gradient of the
-    cross-entropy with the given labels plus ``ramp * mean_m dJ_m / dw_m``. J comes in after
-    ``warm_up`` of the epochs, its factor ``exp(-5 (1 - u)^2)`` rising until ``ramp_up``. As in the
-    authors' code both gradients make one step, and second-order terms are left out.
+    Source: Li et al., CVPR 2019, Algorithm 1.
 
-    Departures: neighbours are found in the batch (as in their code) by the current features, not by
-    those of a classifier trained before; the virtual step has the optimizer's learning rate; ramp and
-    warm-up are parts of the training instead of 500 and 2,000 steps; there is one iteration, without the
-    second training on the examples that the teacher agrees with; the trained classifier is the student.
+    Departures:
+
+    - neighbours are found within the batch (as in the authors' code), by the current features of the
+      classifier instead of those of one trained before;
+    - the virtual step uses the optimizer's learning rate;
+    - ramp and warm-up are fractions of the training, in place of 500 and 2,000 steps;
+    - one iteration, without the second training on the examples that the teacher agrees with;
+    - the trained classifier is the student.
 
     Args:
-        num_examples: N, above every row that the training batches carry.
-        copies: M, synthetic batches a step; 10 in the paper.
+        num_examples: N, number of training examples, at least 1; above every row that the training
+            batches carry. A run fills it in.
+        copies: M, batches with synthetic labels per step, at least 1; 10 in the paper.
         replaced: share of the labels that is replaced, 0 to 1; 0.5 in the authors' code.
-        neighbours: how many near neighbours a label is drawn from; 10 in the paper.
-        decay: of the teacher's moving average after the ramp, 0 to 1; 0.999 in the paper, 0.99 before.
-        warm_up: part of the epochs without J, 0 to 1.
-        ramp_up: part of the epochs until J counts in full, ``warm_up`` to 1.
-        seed: of the draws.
+        neighbours: number of near neighbours that a label is drawn from, at least 1; 10 in the paper.
+        decay: decay of the teacher's moving average after the ramp, 0 to 1; 0.999 in the paper. Before,
+            it is at most 0.99.
+        warm_up: fraction of the epochs without J, 0 to 1.
+        ramp_up: fraction of the epochs until J counts in full, ``warm_up`` to 1.
+        seed: seed of the draws.
+        **kwargs: as for `Method`.
+
+    Raises:
+        UserError: an argument is out of range; in `prepare`, the classifier does not end in a dense
+            layer whose input could be used as features.
+
+    Examples:
+        >>> method = tf_mwnet.methods.MLNT(num_examples=len(y), copies=5)
+        >>> model = tf_mwnet.ReweightedModel(classifier, method)
     """
 
     uses_features = True
@@ -120,7 +144,7 @@ class MLNT(SoftTargets):
         return given(examples)
 
     def synthetic(self, examples: Examples) -> tf.Tensor:
-        """Makes M sets of labels with synthetic noise, ``[M, b, K]``."""
+        """Draws M sets of labels with synthetic noise, ``[M, b, K]``."""
         label, index = given(examples), examples.index
         everywhere = replicas.gather(label)
         features = tf.cast(examples.features, label.dtype)
@@ -147,7 +171,7 @@ class MLNT(SoftTargets):
         return [tf.cast(ramp, g.dtype) * g for g in self._consistency(examples, probe)]
 
     def _follow(self, parameters: list[tf.Tensor]) -> None:
-        """Updates the teacher; until J is used it equals the classifier."""
+        """Moves the teacher; it equals the classifier as long as the ramp is 0."""
         step, kept = tf.cast(self.step, self.kept.dtype), tf.convert_to_tensor(self.kept)
         kept = tf.where(tf.convert_to_tensor(self.ramp) > 0, tf.minimum(kept, 1 - 1 / step), 0)
         for old, new in zip(self.teacher, parameters, strict=True):
@@ -155,7 +179,7 @@ class MLNT(SoftTargets):
             old.assign(share * old + (1 - share) * new)
 
     def _consistency(self, examples: Examples, probe: Probe) -> list[tf.Tensor]:
-        """Computes this replica's share of the gradient of mean_m J_m, each taken at w_m."""
+        """Returns this replica's share of mean_m dJ_m / dw_m, a tensor for each parameter."""
         labels = self.synthetic(examples)
         size = replicas.batch_size(examples.losses, labels.dtype)
         types = [p.dtype for p in probe.parameters]

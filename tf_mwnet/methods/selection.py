@@ -1,4 +1,7 @@
-"""Weights that select examples of a batch by their losses, or at random."""
+"""Weights that select examples of a batch by their losses, or at random.
+
+In the equations B is the batch size.
+"""
 
 from __future__ import annotations
 
@@ -20,14 +23,27 @@ from tf_mwnet.types import Examples, Sampling
 
 @keras.saving.register_keras_serializable(package="tf_mwnet")
 class RandomWeights(Method):
-    """Random weights: ``max(z_i, 0)`` divided by its batch sum, z standard normal (L2RW eq. 16).
+    """Random weights: rectified normal draws, divided by their batch sum.
 
-    Each draw is a function of seed, step and the example's row, so that several replicas draw the same
-    as one. Examples of unknown row share a draw.
+        weight_i = max(z_i, 0) / sum_j max(z_j, 0),    z_i standard normal
+
+    Each draw is a function of the seed, the step and the example's row: several replicas draw the same
+    values as one. Examples whose row is unknown share one draw.
+
+    Source: L2RW, eq. 16, "Random".
 
     Args:
-        num_examples: N, above every row that the training batches carry.
-        seed: of the draws.
+        num_examples: N, number of training examples, at least 1; above every row that the training
+            batches carry. A run fills it in.
+        seed: seed of the draws.
+        **kwargs: as for `Method`.
+
+    Raises:
+        UserError: ``num_examples`` is below 1.
+
+    Examples:
+        >>> method = tf_mwnet.methods.RandomWeights(num_examples=len(y))
+        >>> model = tf_mwnet.ReweightedModel(classifier, method)
     """
 
     num_examples: int
@@ -53,16 +69,27 @@ class RandomWeights(Method):
 
 @keras.saving.register_keras_serializable(package="tf_mwnet")
 class SPL(Method):
-    """Self-paced learning (Kumar et al., NeurIPS 2010): weight 1/B below a loss lambda.
+    """Self-paced learning: trains on the examples with small loss first, and on more of them over time.
 
-    The age lambda follows a quantile of the losses. Its share of the examples grows linearly from
-    ``start`` to 1 over the first ``grow`` of the epochs. A moving average over batches approximates the
-    quantile of the training set.
+        weight_i = [loss_i <= lambda] / B
+
+    The age lambda is a quantile of the losses: that of a share of the examples which grows linearly
+    from ``start`` to 1 over the first ``grow`` of the epochs. The quantile over the training set is
+    estimated by a moving average over the batches.
+
+    Source: Kumar et al., NeurIPS 2010.
 
     Args:
         start: share of the examples at the start, 0 to 1; a half in the paper.
-        grow: part of the training after which all examples count, above 0, at most 1.
-        decay: of the moving average, 0 to below 1.
+        grow: fraction of the epochs after which all examples count, above 0 and at most 1.
+        decay: decay of the moving average, 0 to below 1.
+        **kwargs: as for `Method`.
+
+    Raises:
+        UserError: an argument is out of range.
+
+    Examples:
+        >>> model = tf_mwnet.ReweightedModel(classifier, "spl --start=0.3")
     """
 
     options = (
@@ -98,17 +125,26 @@ class SPL(Method):
 
 @keras.saving.register_keras_serializable(package="tf_mwnet")
 class HardMining(Method):
-    """Hard example mining under imbalance (L2RW section 4.1, "Hard mining").
+    """Hard example mining under class imbalance: keeps the hardest examples of the majority classes.
 
-    From a batch that is five times as large, all examples of minority classes and the same number of
-    majority examples with the highest losses get equal weights; the others get 0. A minority class is
-    smaller than the mean.
+        weight_i = 1 / n  if i has a minority class, or one of the highest losses of the others; else 0
+
+    A class is a minority if it is smaller than the mean class. Of the majority classes, as many examples
+    are kept as the batch has of minority classes, and at least one; n is the number of examples that are
+    kept. Batches are five times as large as asked for.
+
+    Source: L2RW, section 4.1, "Hard mining".
 
     Args:
-        class_sizes: training examples of each class as labelled, ``[K]``.
+        class_sizes: training examples of each class as labelled, int ``[K]``. A run fills it in.
+        **kwargs: as for `Method`.
 
     Raises:
         UserError: all classes have the same size.
+
+    Examples:
+        >>> method = tf_mwnet.methods.HardMining(class_sizes=[500, 50, 5])
+        >>> model = tf_mwnet.ReweightedModel(classifier, method)
     """
 
     from_run = ("class_sizes",)

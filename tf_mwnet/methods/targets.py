@@ -1,4 +1,4 @@
-"""Base of methods that replace the given label by another target, ``[B, K]``."""
+"""The base of methods that replace the given labels by targets ``[B, K]``."""
 
 from __future__ import annotations
 
@@ -10,9 +10,16 @@ from tf_mwnet.types import Examples
 
 
 class SoftTargets(Method):
-    """``losses_ik = -log p_k`` and ``weights_ik = q_ik / B``: cross-entropy with the target q.
+    """Base of the methods that train on the cross-entropy with a target q.
 
-    A method supplies `targets`.
+        losses_ik = -log p_ik,    weights_ik = q_ik / B
+
+    p is the softmax of the logits. A subclass implements `targets`.
+
+    Examples:
+        >>> class Smoothed(SoftTargets):
+        ...     def targets(self, examples):
+        ...         return 0.9 * given(examples) + 0.1 * predicted(examples)
     """
 
     def example_losses(
@@ -21,7 +28,7 @@ class SoftTargets(Method):
         return -tf.nn.log_softmax(losses.full_precision(logits))
 
     def targets(self, examples: Examples) -> tf.Tensor:
-        """Returns the labels to train on, ``[B, K]`` of the losses' type; rows sum to 1."""
+        """Returns the targets of a batch, ``[B, K]`` of the losses' dtype; rows sum to 1."""
         raise NotImplementedError
 
     def example_weights(self, examples: Examples) -> tf.Tensor:
@@ -29,15 +36,15 @@ class SoftTargets(Method):
         return target / replicas.batch_size(target, target.dtype)
 
     def label_weight(self, weights: tf.Tensor, examples: Examples) -> tf.Tensor:
-        """Returns the weight of the given label."""
+        """Returns the weight of each example's given label, ``[B]``."""
         return tf.reduce_sum(weights * given(examples), axis=1)
 
 
 def given(examples: Examples) -> tf.Tensor:
-    """Returns the given labels as ``[B, K]`` of the losses' type."""
+    """Returns the given labels as ``[B, K]`` of the losses' dtype."""
     return tf.cast(losses.one_hot(examples.labels, examples.logits), examples.losses.dtype)
 
 
 def predicted(examples: Examples) -> tf.Tensor:
-    """Returns the class probabilities as ``[B, K]`` of the losses' type."""
+    """Returns the predicted class probabilities, ``[B, K]`` of the losses' dtype."""
     return tf.cast(tf.nn.softmax(losses.full_precision(examples.logits)), examples.losses.dtype)

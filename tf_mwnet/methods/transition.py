@@ -1,4 +1,7 @@
-"""Losses corrected by a noise transition matrix: known, estimated or learned."""
+"""Losses corrected by a noise transition matrix T that is known, estimated or learned.
+
+``T[i, j]`` is the probability that an example of true class i is labelled j.
+"""
 
 from __future__ import annotations
 
@@ -31,20 +34,25 @@ def checked(matrix: Sequence[Sequence[float]]) -> np.ndarray:
 
 
 def smoothed_identity(num_classes: int, smoothing: float) -> np.ndarray:
-    """Returns ``1 - e`` on the diagonal and ``e / (K - 1)`` off it, ``[K, K]``."""
+    """Returns a ``[K, K]`` matrix with ``1 - e`` on the diagonal and ``e / (K - 1)`` off it.
+
+    Args:
+        num_classes: K, at least 2.
+        smoothing: e, 0 to 1.
+    """
     off = np.full((num_classes, num_classes), smoothing / (num_classes - 1))
     np.fill_diagonal(off, 1 - smoothing)
     return off
 
 
 def confusion(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Computes the share of given label j among the examples predicted as i, ``[K, K]``.
+    """Returns the share of each given label j among the examples predicted as class i, ``[K, K]``.
 
-    A class that is never predicted keeps its labels.
+    The row of a class that is never predicted is that of the identity.
 
     Args:
-        probabilities: of a trained classifier, ``[N, K]``.
-        labels: given labels, int ``[N]``.
+        probabilities: class probabilities from a trained classifier, float ``[N, K]``.
+        labels: given labels, int ``[N]`` in 0..K-1.
     """
     count = probabilities.shape[1]
     table = np.zeros((count, count))
@@ -54,11 +62,16 @@ def confusion(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 
 def anchors(probabilities: np.ndarray, labels: np.ndarray, percentile: float = 97.0) -> np.ndarray:
-    """Estimates ``T_ij = p(j | x_i)``, x_i at a percentile of p(i | x) (Patrini et al., eq. 12-13).
+    """Estimates T from anchor points, the training examples that are surest of their class, ``[K, K]``.
+
+        T[i, j] = p(j | x_i),    x_i the example at a percentile of p(i | x)
+
+    Source: Patrini et al., CVPR 2017, eq. 12-13.
 
     Args:
-        probabilities: of a classifier trained on the noisy labels, ``[N, K]``.
-        labels: given labels, int ``[N]``.
+        probabilities: class probabilities from a classifier trained on the noisy labels, float
+            ``[N, K]``.
+        labels: given labels, int ``[N]`` in 0..K-1.
         percentile: 0 to 100; 97 in the authors' code instead of the largest, which may be an outlier.
             For a class with fewer than twice as many given labels as there are examples above the
             percentile, the example there would be of another class: the largest is taken, as the
@@ -74,10 +87,15 @@ def anchors(probabilities: np.ndarray, labels: np.ndarray, percentile: float = 9
 
 
 def mean_prediction(probabilities: np.ndarray, true: np.ndarray) -> np.ndarray:
-    """Averages p(j | x) over the trusted examples of class i, ``[K, K]`` (Hendrycks et al., eq. 1).
+    """Estimates T as the mean prediction on the trusted examples of each class, ``[K, K]``.
+
+        T[i, j] = mean of p(j | x) over the trusted examples x of class i
+
+    Source: Hendrycks et al., NeurIPS 2018, eq. 1.
 
     Args:
-        probabilities: on the trusted set, of a classifier trained on the noisy labels, ``[M, K]``.
+        probabilities: class probabilities of the trusted examples, from a classifier trained on the
+            noisy labels, float ``[M, K]``.
         true: their true labels, int ``[M]``, each class at least once.
     """
     return np.stack([probabilities[true == k].mean(axis=0) for k in range(probabilities.shape[1])])
@@ -85,16 +103,26 @@ def mean_prediction(probabilities: np.ndarray, true: np.ndarray) -> np.ndarray:
 
 @keras.saving.register_keras_serializable(package="tf_mwnet")
 class Forward(ERM):
-    """Forward correction: loss ``-log sum_k p_k T[k, y]`` (Patrini et al., CVPR 2017, Theorem 2).
+    """Forward correction: cross-entropy of the noisy labels that T makes of the prediction.
 
-    A run trains plainly for half of its epochs, estimates T with `anchors`, and starts again with the
-    corrected loss for the other half.
+        loss_i = -log sum_k p_k T[k, y],    weight_i = 1 / B
+
+    p is the softmax of the logits, y the given label. A run trains plainly for half of its epochs,
+    estimates T with `anchors`, and starts again with the corrected loss for the other half.
+
+    Source: Patrini et al., CVPR 2017, Theorem 2.
 
     Args:
-        transition: T, ``[K, K]``, row = true class.
+        transition: T, float ``[K, K]``, row = true class, rows sum to 1. A run estimates it.
+        **kwargs: as for `Method`.
 
     Raises:
-        UserError: ``transition`` is not such a matrix.
+        UserError: ``transition`` is not a transition matrix; in `prepare`, it has another number of
+            classes than the classifier.
+
+    Examples:
+        >>> method = tf_mwnet.methods.Forward([[0.8, 0.2], [0.3, 0.7]])
+        >>> model = tf_mwnet.ReweightedModel(classifier, method)
     """
 
     def __init__(self, transition: Sequence[Sequence[float]], **kwargs: Any) -> None:
@@ -128,20 +156,30 @@ class Forward(ERM):
 
 @keras.saving.register_keras_serializable(package="tf_mwnet")
 class SModel(ERM):
-    """Noise adaptation layer, learned with the classifier (Goldberger and Ben-Reuven, ICLR 2017).
+    """Noise adaptation layer: a transition matrix that is learned together with the classifier.
 
-    The paper's simple version: the loss is ``-log sum_k p_k T[k, y]`` with T the row softmax of free
-    parameters. These start as a smoothed identity, or as a confusion matrix (L2RW's "+Conf"), and are
-    trained by the classifier's optimizer, including its L2. At inference the layer is left out.
+        loss_i = -log sum_k p_k T[k, y],    weight_i = 1 / B
+
+    p is the softmax of the logits, y the given label, and T the row softmax of free parameters. This is
+    the simple version of the paper. T starts as a smoothed identity, or as a confusion matrix (L2RW's
+    "+Conf"). The classifier's optimizer trains its parameters, with its L2 regularisation. At inference
+    the layer is left out.
+
+    Source: Goldberger and Ben-Reuven, ICLR 2017.
 
     Args:
-        s_model_init: "identity", or "confusion": a run trains plainly for half of its epochs, takes the
-            confusion matrix as ``initial``, and starts again for the other half.
-        initial: T at the start, ``[K, K]``; None for the smoothed identity.
-        smoothing: share off the diagonal, above 0 and below 1.
+        s_model_init: "identity" or "confusion". With "confusion" a run trains plainly for half of its
+            epochs, takes the `confusion` matrix as ``initial``, and starts again for the other half.
+        initial: T at the start, float ``[K, K]``, rows sum to 1; None for the smoothed identity.
+        smoothing: share off the diagonal of the smoothed identity, above 0 and below 1.
+        **kwargs: as for `Method`.
 
     Raises:
-        UserError: ``initial`` is not such a matrix, or the number of classes is not known.
+        UserError: ``initial`` is not a transition matrix, or is missing for "confusion"; in `prepare`,
+            the classifier's number of classes is unknown.
+
+    Examples:
+        >>> model = tf_mwnet.ReweightedModel(classifier, "s_model --smoothing=0.2")
     """
 
     options = (

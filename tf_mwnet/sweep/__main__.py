@@ -70,15 +70,15 @@ def define_flags() -> flags.FlagValues:
     return values
 
 
-def run(values: flags.FlagValues, common: Sequence[str] = ()) -> tuple[str, dict[Job, str]]:
-    """Does what the flags ask for; returns the table, and what has no result and why.
+def jobs_of(values: flags.FlagValues, common: Sequence[str] = ()) -> list[Job]:
+    """Plans the runs that the flags ask for.
 
     Args:
         values: the sweep's flags.
         common: flags of all runs.
 
     Raises:
-        UserError: a flag is not allowed, of the sweep or of a run; nothing has been run then.
+        UserError: a flag is not allowed, of the sweep or of a run.
     """
     check_range("jobs", values.jobs, 1)
     try:
@@ -89,12 +89,27 @@ def run(values: flags.FlagValues, common: Sequence[str] = ()) -> tuple[str, dict
     methods = method_names(values.methods) if values.methods else own or method_names("all")
     if not seeds or not methods:
         raise UserError("there are no seeds or no methods; allowed: one or more of each")
-    settings, out = settings_of(values.setting), pathlib.Path(values.out)
+    settings = settings_of(values.setting)
     if values.set:
         named = settings if values.setting else {"": []}
         pairs = itertools.product(named.items(), grid(values.set).items())
         settings = {f"{a} {b}".strip(): [*first, *more] for (a, first), (b, more) in pairs}
-    jobs = plan(out, methods, seeds, settings, common)
+    return plan(pathlib.Path(values.out), methods, seeds, settings, common)
+
+
+def run(values: flags.FlagValues, common: Sequence[str] = ()) -> tuple[str, dict[Job, str]]:
+    """Does what the flags ask for; returns the table, and what has no result and why.
+
+    Args:
+        values: the sweep's flags.
+        common: flags of all runs.
+
+    Raises:
+        UserError: a flag is not allowed, of the sweep or of a run; nothing has been run then.
+    """
+    jobs = jobs_of(values, common)
+    settings = list(dict.fromkeys(job.setting for job in jobs))
+    out = pathlib.Path(values.out)
     keep_plan(out, jobs)
     problems = execute(jobs, values.jobs)
     results = rows(jobs)
@@ -103,11 +118,11 @@ def run(values: flags.FlagValues, common: Sequence[str] = ()) -> tuple[str, dict
     if values.csv:
         compare.write_csv(pathlib.Path(values.csv), results, ["setting"])
     if values.md:
-        text = markdown(results, list(settings))
+        text = markdown(results, settings)
         pathlib.Path(values.md).parent.mkdir(parents=True, exist_ok=True)
         write_atomically(pathlib.Path(values.md), lambda file: file.write(text), mode="w")
     if values.png:
-        plots.save(picture(results, list(settings)), pathlib.Path(values.png))
+        plots.save(picture(results, settings), pathlib.Path(values.png))
     root = pathlib.Path()
     return compare.table(results, ["setting"], lambda row: published.of_run(row, root)), problems
 

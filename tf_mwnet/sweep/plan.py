@@ -77,12 +77,17 @@ def method_names(text: str) -> list[str]:
 
 
 def settings_of(lines: Sequence[str]) -> dict[str, list[str]]:
+    """Returns setting -> flags; the methods that a setting's flagfile names are left out.
+
+    Raises:
+        UserError: a line is not ``<name>: <flags>``, or a flagfile can not be read.
+    """
     settings = {}
     for line in lines or ["default:"]:
         name, colon, rest = line.partition(":")
         if not colon or not name.strip():
             raise UserError(f"setting is '{line}'; allowed: <name>: <flags>")
-        settings[name.strip()] = expand(shlex.split(rest))
+        settings[name.strip()] = own_methods(expand(shlex.split(rest)))[1]
     return settings
 
 

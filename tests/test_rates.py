@@ -1,0 +1,72 @@
+"""Learning rates over the steps, against values worked out by hand."""
+
+import dataclasses
+
+import keras
+import numpy as np
+import pytest
+
+from tf_mwnet import Experiment
+from tf_mwnet.experiment import rates
+
+CONFIG = Experiment(epochs=4, steps_per_epoch=10, lr=0.4, lr_drops=(2, 3))
+
+
+def at(rate, steps):
+    return [float(rate(np.int64(step))) for step in steps]
+
+
+def changed(**fields):
+    return dataclasses.replace(CONFIG, **fields)
+
+
+def test_step():
+    rate = rates.of_classifier(CONFIG)
+    assert at(rate, (0, 19, 20, 29, 30, 39)) == pytest.approx([0.4, 0.4, 0.04, 0.04, 0.004, 0.004])
+    assert rates.of_classifier(changed(lr_drops=(4,))) == 0.4  # after the last epoch
+
+
+def test_cosine():
+    rate = rates.of_classifier(changed(schedule="cosine"))
+    assert at(rate, (0, 20, 40)) == pytest.approx([0.4, 0.2, 0], abs=1e-7)
+    assert at(rate, (10,)) == pytest.approx([0.2 * (1 + np.sqrt(0.5))])
+    assert at(rate, (5,)) < at(rate, (4,))
+
+
+def test_cosine_with_one_value_an_epoch():
+    """GDW's code: lr (1 + cos(pi e / E)) / 2, set before each epoch e of E."""
+    rate = rates.of_classifier(changed(schedule="cosine_epochs"))
+    half = np.sqrt(0.5)
+    expected = [0.4, 0.4, 0.2 * (1 + half), 0.2 * (1 + half), 0.2, 0.2 * (1 - half), 0.2 * (1 - half)]
+    assert at(rate, (0, 9, 10, 19, 20, 30, 39)) == pytest.approx(expected, abs=1e-7)
+
+
+def test_of_the_weight_net():
+    assert rates.of_weights(CONFIG, 1e-3) == 1e-3
+    as_lr = rates.of_weights(changed(meta_schedule="as_lr"), 1e-3)
+    assert at(as_lr, (0, 20, 30)) == pytest.approx([1e-3, 1e-4, 1e-5])
+    inverse = rates.of_weights(changed(meta_schedule="inverse"), 1e-3)
+    assert at(inverse, (0, 10, 15, 30)) == pytest.approx([1e-3, 5e-4, 4e-4, 2.5e-4])
+
+
+def test_of_the_weight_net_in_every_third_step():
+    """Its optimizer counts its own steps: 0, 1 in the warm-up, then 2, 5, 8 ... of training."""
+    config = changed(meta_every=3, meta_warmup=2)
+    assert at(rates.of_weights(config, 1e-3), (0, 1, 2, 3)) == pytest.approx([1e-3, 1e-3, 3e-3, 3e-3])
+    config = dataclasses.replace(config, meta_schedule="as_lr")
+    # Its steps 7 and 8 are those of 17 and 20 in training, which is the first after the drop.
+    rate = rates.of_weights(config, 1e-3)
+    assert at(rate, (0, 1, 2, 7, 8, 12)) == pytest.approx([1e-3, 1e-3, 3e-3, 3e-3, 3e-4, 3e-5])
+    config = dataclasses.replace(config, meta_schedule="inverse")
+    assert at(rates.of_weights(config, 1e-3), (0, 1, 2, 4)) == pytest.approx(
+        [1e-3, 1e-3 / 1.1, 3e-3 / 1.2, 3e-3 / 1.8]
+    )
+
+
+@pytest.mark.parametrize("fields", [{"schedule": "cosine_epochs"}, {"schedule": "step"}])
+def test_schedules_are_saved_with_an_optimizer(fields):
+    config = changed(**fields, meta_schedule="as_lr", meta_every=3, meta_warmup=2)
+    for rate in (rates.of_classifier(config), rates.of_weights(config, 1e-3)):
+        optimizer = keras.optimizers.SGD(rate)
+        again = keras.optimizers.SGD.from_config(optimizer.get_config())
+        assert at(again._learning_rate, range(40)) == at(rate, range(40))

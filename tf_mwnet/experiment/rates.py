@@ -1,0 +1,112 @@
+"""Learning rates of a run, as schedules over the steps of its two optimizers."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import keras
+import tensorflow as tf
+from keras.optimizers import schedules
+from keras.optimizers.schedules import LearningRateSchedule as Schedule
+
+from tf_mwnet.config import Experiment
+
+
+@keras.saving.register_keras_serializable(package="tf_mwnet")
+class CosineEpochs(Schedule):
+    """Half a cosine with one value an epoch: ``lr (1 + cos(pi e / E)) / 2`` in epoch e of E, from 0.
+
+    As GDW's code has it (NeurIPS 2021, main.py); `keras.optimizers.schedules.CosineDecay` has one value
+    a step.
+
+    Args:
+        learning_rate: lr, above 0.
+        epochs: E, at least 1.
+        steps_per_epoch: at least 1.
+    """
+
+    def __init__(self, learning_rate: float, epochs: int, steps_per_epoch: int) -> None:
+        self.learning_rate, self.epochs = float(learning_rate), int(epochs)
+        self.steps_per_epoch = int(steps_per_epoch)
+
+    def __call__(self, step: tf.Tensor) -> tf.Tensor:
+        epoch = tf.minimum(tf.cast(step, tf.int64) // self.steps_per_epoch, self.epochs)
+        angle = math.pi / self.epochs * tf.cast(epoch, tf.float32)
+        return self.learning_rate * (1 + tf.cos(angle)) / 2
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            "learning_rate": self.learning_rate,
+            "epochs": self.epochs,
+            "steps_per_epoch": self.steps_per_epoch,
+        }
+
+
+@keras.saving.register_keras_serializable(package="tf_mwnet")
+class EveryNth(Schedule):
+    """A schedule for an optimizer that is called in every n-th step only, with n times the rate.
+
+    Args:
+        schedule: learning rate in each step of training.
+        every: n, at least 1.
+        warmup: first steps, in all of which the optimizer is called.
+    """
+
+    def __init__(self, schedule: Schedule, every: int, warmup: int = 0) -> None:
+        self.schedule, self.every, self.warmup = schedule, int(every), int(warmup)
+
+    def __call__(self, step: tf.Tensor) -> tf.Tensor:
+        step = tf.cast(step, tf.int64)
+        warm = step < self.warmup
+        place = tf.where(warm, step, self.warmup + (step - self.warmup) * self.every)
+        return tf.where(warm, 1.0, float(self.every)) * self.schedule(place)
+
+    def get_config(self) -> dict[str, Any]:
+        schedule = schedules.serialize(self.schedule)
+        return {"schedule": schedule, "every": self.every, "warmup": self.warmup}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> EveryNth:
+        return cls(**config | {"schedule": schedules.deserialize(config["schedule"])})
+
+
+def _follow(config: Experiment, start: float) -> float | Schedule:
+    """Returns the configuration's schedule of the classifier, from ``start``."""
+    if config.schedule == "cosine":
+        return schedules.CosineDecay(start, config.epochs * config.steps_per_epoch)
+    if config.schedule == "cosine_epochs":
+        return CosineEpochs(start, config.epochs, config.steps_per_epoch)
+    drops = sorted(d for d in config.lr_drops if d < config.epochs)
+    if not drops:
+        return start
+    # A boundary is the last step with the old value.
+    boundaries = [d * config.steps_per_epoch - 1 for d in drops]
+    return schedules.PiecewiseConstantDecay(boundaries, [start / 10**i for i in range(len(drops) + 1)])
+
+
+def of_classifier(config: Experiment) -> float | Schedule:
+    """Returns the classifier's learning rate."""
+    return _follow(config, config.lr)
+
+
+def of_weights(config: Experiment, start: float) -> float | Schedule:
+    """Returns the learning rate of what a method learns, see ``meta_schedule`` and ``meta_every``.
+
+    Args:
+        config: resolved, of a run.
+        start: learning rate at the start, for a step of training.
+    """
+    rate: float | Schedule = start
+    if config.meta_schedule == "as_lr":
+        rate = _follow(config, start)
+    elif config.meta_schedule == "inverse":
+        rate = schedules.InverseTimeDecay(start, config.steps_per_epoch, decay_rate=1.0)
+    if config.meta_every == 1:
+        return rate
+    if isinstance(rate, Schedule):
+        return EveryNth(rate, config.meta_every, config.meta_warmup)
+    if config.meta_warmup:  # fewer meta steps after those of the start
+        boundaries = [config.meta_warmup - 1]
+        return schedules.PiecewiseConstantDecay(boundaries, [rate, rate * config.meta_every])
+    return rate * config.meta_every
