@@ -124,6 +124,7 @@ def find(config: Experiment, source: Source | None = None) -> tuple[Experiment, 
         config.center_crop,
         config.cache,
         config.cache_dir,
+        config.resize_sides,
     )
     return resolve_bias(config, source), source
 
