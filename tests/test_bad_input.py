@@ -48,7 +48,7 @@ def snapshot(folder):
         (["--background_class=1"], "background_class is set with noise 'flip2'"),
         (["--meta_balance=balanced"], "unknown meta_balance 'balanced'; allowed: given, true, none"),
         (["--train_size=5000"], "train_size is 5000; allowed: at most"),
-        (["--scaling=raw"], "unknown scaling 'raw'; allowed: standardised, unit"),
+        (["--scaling=raw"], "unknown scaling 'raw'; allowed: standardised, unit, signed"),
         (["--resize_sides=both"], "resize_sides is both without resize"),
         (["--noise=none.csv"], "'none.csv' is not there"),
         (["--dataset=folder", "--data_dir=none"], "folder 'none/train' is not there"),

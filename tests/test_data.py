@@ -287,6 +287,9 @@ def test_eight_bit_images_between_0_and_1():
     batch = next(iter(evaluation_stream(splits.test, splits.spec)()))
     np.testing.assert_allclose(batch[0], splits.test.x / 255, rtol=1e-6)
     assert splits.spec.mean.shape == splits.spec.std.shape == (splits.train.x.shape[-1],)
+    signed = make_splits(source(), BiasConfig(meta_size=100), "signed")
+    batch = next(iter(evaluation_stream(signed.test, signed.spec)()))
+    np.testing.assert_allclose(batch[0], 2 * (splits.test.x / 255 - 0.5), atol=1e-6)
     for name in ("train", "meta", "test"):  # what is kept does not depend on it
         same = getattr(make_splits(source(), BiasConfig(meta_size=100)), name)
         np.testing.assert_array_equal(getattr(splits, name).ids, same.ids)

@@ -66,7 +66,8 @@ class Experiment:
     cache_dir: str = option("", "folder of cache=disk; ~/.cache/tf_mwnet by default")
     classes: tuple[str, ...] = option((), "classes to keep, by number or name: 4,9; all by default")
     scaling: str = option(
-        "standardised", "of the inputs: standardised per channel, or unit (8-bit images divided by 255)"
+        "standardised",
+        "of the inputs: standardised per channel; of 8-bit images also unit, 0 to 1, or signed, -1 to 1",
     )
     # Bias
     noise: str = option(

@@ -8,7 +8,7 @@ from tf_mwnet.data import images
 from tf_mwnet.errors import UserError, choose
 from tf_mwnet.types import DataSpec, LabelledSet, Source
 
-SCALINGS = ("standardised", "unit")
+SCALINGS = ("standardised", "unit", "signed")
 
 
 def describe(source: Source, train: LabelledSet, scale: str = "standardised") -> DataSpec:
@@ -18,20 +18,22 @@ def describe(source: Source, train: LabelledSet, scale: str = "standardised") ->
         source: gives the names.
         train: the training set, inputs ``[N, ..., C]``.
         scale: "standardised": mean and deviation of each channel over the training set (1 for a channel
-            that does not vary); "unit": 0 and 255, which brings 8-bit images to the range 0 to 1.
+            that does not vary); "unit": 0 and 255, which brings 8-bit images to the range 0 to 1;
+            "signed": 127.5 and 127.5, to the range -1 to 1.
 
     Raises:
-        UserError: another scale, or "unit" for inputs that are not uint8.
+        UserError: another scale, or "unit" or "signed" for inputs that are not uint8.
     """
     choose("scaling", scale, dict.fromkeys(SCALINGS))
     dtype = np.dtype(train.x.dtype)
-    if scale == "unit":
-        if dtype != np.uint8:
-            raise UserError(f"scaling is unit with {dtype} inputs; allowed: with uint8 images")
-        channels = train.x.shape[-1]
-        mean, std = np.zeros(channels), np.full(channels, 255.0)
-    else:
+    if scale == "standardised":
         mean, std = _moments(train)
+    elif dtype != np.uint8:
+        raise UserError(f"scaling is {scale} with {dtype} inputs; allowed: with uint8 images")
+    else:
+        channels = train.x.shape[-1]
+        mean = np.full(channels, 0.0 if scale == "unit" else 127.5)
+        std = 255 - mean
     return DataSpec(
         name=source.name,
         shape=tuple(train.x.shape[1:]),
