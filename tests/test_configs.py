@@ -46,7 +46,8 @@ OTHERS = {
     re.compile(r"l2rw_(cifar100?)_(uniform|background)_(\d+)\.cfg"): {
         "method": "l2rw", "l2": 2e-4, "scaling": "signed", "early_stopping": 0},
     re.compile(r"rmnw_(cifar100?)_(uniform|flip2?)_(\d+)\.cfg"): {
-        "method": "rmnw", "meta_labels": "noisy", "meta_balance": "true", "meta_size": 1000, "lr": 0.05, "normalise": True,
+        "method": "rmnw", "meta_labels": "noisy", "meta_balance": "true", "meta_size": 1000,
+        "lr": 0.05, "normalise": True,
         "nesterov": True, "meta_optimizer": "sgd", "meta_lr": 1e-3, "meta_l2": 5e-4},
     re.compile(r"gdw_(cifar100?)_(uniform)_(\d+)(?:_longtail_\d+)?\.cfg"): {
         "method": "gdw", "schedule": "cosine_epochs", "epochs": 80, "network": "resnet32",
