@@ -7,6 +7,7 @@ import pytest
 import tensorflow as tf
 from runs import SHORT, final_variables
 
+from tf_mwnet import Experiment, UserError
 from tf_mwnet.benchmark import unseen
 from tf_mwnet.config import saved_experiment
 from tf_mwnet.data.streams import normalise
@@ -104,12 +105,11 @@ def test_bad_input(finished, capsys, flag, message):
     assert len(err.strip().splitlines()) == 1
 
 
-def test_runs_that_cannot_be_asked(tmp_path, capsys):
-    short = ["--network=mlp", "--epochs=1", "--steps_per_epoch=2"]
-    assert train(["--method=erm", f"--run_dir={tmp_path / 'a'}", *short]) == 0
-    assert unseen.main([f"--run_dir={tmp_path / 'a'}"]) == 2
-    assert "the run held no examples of known true label out" in capsys.readouterr().err
-    line = ["--method=insw", "--early_stopping=50", f"--run_dir={tmp_path / 'b'}", *short]
-    assert train(line) == 0
-    assert unseen.main([f"--run_dir={tmp_path / 'b'}"]) == 2
-    assert "method 'insw' weights no other examples" in capsys.readouterr().err
+def test_runs_that_cannot_be_asked():
+    none = Experiment(method="erm")
+    with pytest.raises(UserError, match="the run held no examples of known true label out"):
+        unseen.held_out_of(none, resolve.load(none)[2], "erm")
+    for name in ("insw", "glc"):  # a weight for each row; a first stage
+        config = Experiment(method=name, early_stopping=50)
+        with pytest.raises(UserError, match=f"method '{name}' weights no other examples"):
+            unseen.held_out_of(config, resolve.load(config)[2], name)

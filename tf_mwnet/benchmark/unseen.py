@@ -133,7 +133,7 @@ def measure(
 
 
 def arrays_of(lines: Sequence[Mapping[str, Any]], kind: str) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the weights in batches of a kind, float ``[n]``, and which labels are wrong, bool ``[n]``."""
+    """Returns weights in batches of a kind, float ``[n]``, and which labels are wrong, bool ``[n]``."""
     chosen = [line for line in lines if line["kind"] == kind]
     wrong = np.array([line["given_label"] != line["true_label"] for line in chosen], bool)
     return np.array([line["weight"] for line in chosen], float), wrong
