@@ -93,8 +93,8 @@ class Proportion(ByClass):
 
     The table has a mean of 1 over the training examples.
 
-    Source: L2RW, section 4.1, "Proportion". The released code takes 1 - n_k / N itself, of two classes, so
-    that its steps are longer the less the classes differ in size: alike at 200:1, ten times at 20:1.
+    Source: L2RW, section 4.1, "Proportion". The released code takes 1 - n_k / N itself, of two classes,
+    so that its steps are longer the less the classes differ in size: alike at 200:1, ten times at 20:1.
 
     Args:
         class_sizes: n_k, training examples of each class as labelled, int ``[K]``. A run fills it in.
