@@ -8,10 +8,12 @@ import re
 import pytest
 
 from tf_mwnet import Experiment, UserError, optimizers
+from tf_mwnet.cli import console
 from tf_mwnet.cli.flagfiles import expand
 from tf_mwnet.cli.flags import parse as parse_flags
 from tf_mwnet.config import differences, saved_experiment
 from tf_mwnet.experiment import build
+from tf_mwnet.sweep import __main__ as sweep
 
 CONFIGS = pathlib.Path(__file__).resolve().parents[1] / "configs"
 PIPELINES = sorted(CONFIGS.glob("*_pipeline.cfg"))
@@ -21,6 +23,14 @@ BIAS = re.compile(r"(cifar100?)_(longtail|uniform|flip)(?:_(\d+))?\.cfg")
 
 def parse(*arguments):
     return parse_flags(arguments)
+
+
+def jobs_of(name):
+    """Plans a sweep as its command does."""
+    values = sweep.define_flags()
+    path = CONFIGS / "sweeps" / f"{name}.cfg"
+    common = console.read_flags(values, expand([f"--flagfile={path}"]), more=True)
+    return {job.folder.name: job.config() for job in sweep.jobs_of(values, common)}
 
 
 def test_every_cifar_column_of_tables_1_to_3_is_there():
@@ -33,9 +43,11 @@ def test_every_cifar_column_of_tables_1_to_3_is_there():
 SOURCES = r"(MW-Net|L2RW|RMNW-Net|GDW) (table \d|figure \d|section \d|appendix [A-Z])"
 # Names after the paper's, with what they must resolve to.
 OTHERS = {
-    re.compile(r"l2rw_(cifar100?)_(uniform|background)_(\d+)\.cfg"): {"method": "l2rw", "l2": 5e-4},
+    re.compile(r"l2rw_(cifar100?)_(uniform|background)_(\d+)\.cfg"): {
+        "method": "l2rw", "l2": 2e-4, "scaling": "signed", "early_stopping": 0},
     re.compile(r"rmnw_(cifar100?)_(uniform|flip2?)_(\d+)\.cfg"): {
-        "method": "rmnw", "meta_labels": "noisy", "meta_size": 1000, "lr": 0.05, "normalise": True,
+        "method": "rmnw", "meta_labels": "noisy", "meta_balance": "true", "meta_size": 1000,
+        "lr": 0.05, "normalise": True,
         "nesterov": True, "meta_optimizer": "sgd", "meta_lr": 1e-3, "meta_l2": 5e-4},
     re.compile(r"gdw_(cifar100?)_(uniform)_(\d+)(?:_longtail_\d+)?\.cfg"): {
         "method": "gdw", "schedule": "cosine_epochs", "epochs": 80, "network": "resnet32",
@@ -59,7 +71,6 @@ def test_flagfile_says_what_it_reproduces(name, monkeypatch, tmp_path):
 @pytest.mark.parametrize("path", PIPELINES, ids=lambda path: path.name)
 def test_flagfile_of_a_pipeline(path, monkeypatch, tmp_path):
     from pipelines import settings
-    from tf_mwnet.cli import console
 
     monkeypatch.chdir(tmp_path)
     assert f"# Command: python -m pipelines.run --flagfile=configs/{path.name}" in path.read_text()
@@ -125,7 +136,11 @@ def test_flagfiles_of_the_other_papers(name):
         steps = config.epochs * config.steps_per_epoch
         assert steps == (60_000 if noise == "uniform" else 80_000)
         assert config.dropout == (0.3 if noise == "uniform" else 0)
+        drops = [drop * config.steps_per_epoch for drop in config.lr_drops]
+        assert drops == ([40_000, 50_000] if noise == "uniform" else [40_000, 60_000])
         assert config.meta_size == (1000 if noise == "uniform" else 10 * int(data[5:]))
+        # Of 50,000, the code takes 5,000 and the clean ones out of the training set.
+        assert config.train_size == 45_000 - config.meta_size
     if config.method == "rmnw":
         assert config.epochs * config.steps_per_epoch == 60_000
         drops = [drop * config.steps_per_epoch for drop in config.lr_drops]
@@ -157,20 +172,55 @@ def test_every_setting_of_the_other_papers_is_there():
     assert {f"{n}.cfg" for n in names} <= set(FILES)
 
 
-def test_settings_that_stand_alone():
+def test_mnist49_is_l2rw_s():
+    """Of 5,000 images 1 / ratio are 4s; five of each class become the meta set (mnist_train.py)."""
+    planned = jobs_of("l2rw_figure2")
+    assert len(planned) == 4 * 6 * 10
     for ratio in (20, 50, 100, 200):
         config = parse(f"--flagfile={CONFIGS / f'mnist49_{ratio}.cfg'}")
-        few, many = config.class_counts
-        assert few + many == 5000
-        assert many / few == pytest.approx(ratio, rel=0.02)
+        assert config.class_counts == (5000 // ratio - 5, 5000 - 5000 // ratio - 5)
         assert config.epochs * config.steps_per_epoch == 8000
         assert (config.lr, config.meta_size, config.network) == (1e-3, 10, "lenet_sigmoid")
+        assert (config.scaling, config.l2, config.momentum, config.lr_drops) == ("unit", 0, 0.9, ())
+        for method in ("erm", "l2rw", "hard_mining"):
+            job = planned[f"{ratio}_to_1-{method}-3"]
+            assert (job.method, job.seed, job.data_seed) == (method, 3, 3)
+            apart = {"method": "l2rw", "compare": "erm", "seed": 0, "data_seed": 0, "method_options": {}}
+            alike = dataclasses.replace(job, run_dir=config.run_dir, **apart)
+            assert alike == dataclasses.replace(config, method_options={})
+
+
+def test_trials_and_figures_of_l2rw(monkeypatch):
+    """Section 4.2 names the background classes of the five trials; figure 4 has label 3."""
+    monkeypatch.chdir(CONFIGS.parent)
+    trials = {"cifar10": (0, 1, 3, 5, 7), "cifar100": (7, 12, 41, 62, 85)}
+    for data, classes in trials.items():
+        planned = jobs_of(f"l2rw_table2_{data}")
+        found = [planned[f"class_{k}-l2rw-0"] for k in classes]
+        assert [c.background_class for c in found] == [str(k) for k in classes]
+        assert [(c.seed, c.data_seed) for c in found] == [(i, i) for i in range(5)]
+        column = parse(f"--flagfile={CONFIGS / f'l2rw_{data}_background_40.cfg'}")
+        first = {"background_class": "", "compare": "erm", "run_dir": column.run_dir}
+        assert dataclasses.replace(found[0], **first) == column
+    planned = jobs_of("l2rw_figure4")
+    assert {c.background_class for c in planned.values()} == {"3"}
+    assert {c.meta_size for c in planned.values()} == {1, 5, 10, 15, 100, 1000}
+    early, whole = (planned[f"{name}_meta_size_15-l2rw-2"] for name in ("ES", "whole"))
+    assert (early.epochs, early.lr_drops, early.train_size) == (120, (80, 100), 44_000)
+    assert (whole.epochs, whole.lr_drops, whole.meta_balance) == (160, (80, 120), "none")
+    planned = jobs_of("l2rw_figure5")
+    assert {c.noise_rate for c in planned.values()} == {0, 0.1, 0.2, 0.3, 0.4, 0.5}
+    assert {c.dataset for c in planned.values()} == {"cifar10", "cifar100"}
+
+
+def test_settings_that_stand_alone():
     for shape, hidden in (("1-50-1", (50,)), ("1-10-10-10-1", (10, 10, 10))):
         config = parse(f"--flagfile={CONFIGS / f'mwnet_table5_{shape}.cfg'}")
         assert (config.hidden, config.noise, config.method) == (hidden, "flip2", "mwnet")
     config = parse(f"--flagfile={CONFIGS / 'clothing1m.cfg'}", "--data_dir=x")
     assert (config.network, config.batch_size, config.lr, config.l2) == ("resnet50", 32, 0.01, 1e-3)
     assert (config.resize, config.center_crop, config.lr_drops, config.epochs) == (256, 224, (5,), 10)
+    assert (config.resize_sides, config.augment) == ("both", "none")
     config = parse(f"--flagfile={CONFIGS / 'gdw_places_lt.cfg'}", "--data_dir=x")
     assert (config.network, config.batch_size, config.epochs) == ("resnet18", 64, 10)
     assert (config.lr, config.l2) == (0.01, 1e-3)

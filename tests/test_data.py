@@ -8,6 +8,7 @@ import pytest
 from tf_mwnet import UserError, data
 from tf_mwnet.data import bias, sources
 from tf_mwnet.data.splits import BiasConfig, make_splits
+from tf_mwnet.data.streams import evaluation_stream
 
 
 def source(size=600, classes=5, **kwargs):
@@ -45,12 +46,43 @@ def test_background_is_one_class():
     np.testing.assert_allclose(matrix[others, others], 0.6)
 
 
+def test_background_class_by_number_or_name():
+    right = [[0.6, 0, 0.4], [0, 0.6, 0.4], [0, 0, 1]]
+    rng = np.random.default_rng(0)
+    matrix = data.transition_matrix("background", 0.4, 3, rng, background_class=2)
+    np.testing.assert_allclose(matrix, right)
+    found = source(class_names=["ant", "bee", "cat", "dog", "elk"])
+    config = BiasConfig(noise="background", noise_rate=0.4, classes=("dog", "2", "ant"))
+    for name in ("2", "ant"):  # ant is number 2 of those kept
+        splits = make_splits(found, dataclasses.replace(config, background_class=name))
+        np.testing.assert_allclose(splits.transition, right)
+        assert (splits.train.y[splits.corrupted] == 2).all()
+        assert splits.corrupted.mean() == pytest.approx(0.4 * 2 / 3, abs=0.05)
+    with pytest.raises(UserError, match="unknown background_class 'bee'; allowed: dog, cat, ant"):
+        make_splits(found, dataclasses.replace(config, background_class="bee"))
+    with pytest.raises(UserError, match="background_class is set with noise 'flip'"):
+        make_splits(found, dataclasses.replace(config, background_class="2", noise="flip"))
+
+
 def test_hierarchical_stays_in_the_coarse_class():
     coarse = np.array([0, 0, 0, 1, 1, 2])
     matrix = data.transition_matrix("hierarchical", 0.6, 6, np.random.default_rng(0), coarse)
-    np.testing.assert_allclose(matrix[0], [0.6, 0.2, 0.2, 0, 0, 0])
-    np.testing.assert_allclose(matrix[3], [0, 0, 0, 0.7, 0.3, 0])
-    np.testing.assert_allclose(matrix[5], [0, 0, 0, 0, 0, 1])
+    # GLC's and MW-Net's code, by hand: the true class keeps 1 - p, each other one gets p / others.
+    by_hand = [
+        [0.4, 0.3, 0.3, 0.0, 0.0, 0.0],
+        [0.3, 0.4, 0.3, 0.0, 0.0, 0.0],
+        [0.3, 0.3, 0.4, 0.0, 0.0, 0.0],
+        [0.0, 0.0, 0.0, 0.4, 0.6, 0.0],
+        [0.0, 0.0, 0.0, 0.6, 0.4, 0.0],
+        [0.0, 0.0, 0.0, 0.0, 0.0, 1.0],  # alone in its coarse class
+    ]
+    np.testing.assert_allclose(matrix, by_hand)
+    mixed = data.transition_matrix(
+        "hierarchical", 0.5, 4, np.random.default_rng(0), coarse[[0, 3, 1, 4]]
+    )
+    np.testing.assert_allclose(
+        mixed, [[0.5, 0, 0.5, 0], [0, 0.5, 0, 0.5], [0.5, 0, 0.5, 0], [0, 0.5, 0, 0.5]]
+    )
     with pytest.raises(UserError, match="coarse"):
         data.transition_matrix("hierarchical", 0.6, 6, np.random.default_rng(0))
 
@@ -197,10 +229,76 @@ def test_classes_and_counts():
     np.testing.assert_array_equal(np.bincount(splits.test.y), [5, 5])
 
 
+def test_noisy_meta_set_of_equally_many_examples_of_each_true_class():
+    """As in RMNW-Net's code: drawn by the true class, and its labels are then as noisy as the others."""
+    config = BiasConfig(noise="flip", noise_rate=0.3, meta_size=100, meta_labels="noisy")
+    by_given = make_splits(source(), config).meta
+    np.testing.assert_array_equal(np.bincount(by_given.y), [20] * 5)
+    assert np.ptp(np.bincount(by_given.true_y)) > 0
+    splits = make_splits(source(), dataclasses.replace(config, meta_balance="true"))
+    np.testing.assert_array_equal(np.bincount(splits.meta.true_y), [20] * 5)
+    assert np.ptp(np.bincount(splits.meta.y)) > 0
+    assert 0.15 < (splits.meta.y != splits.meta.true_y).mean() < 0.45
+    assert not set(splits.meta.ids) & set(splits.train.ids)
+    clean = dataclasses.replace(config, meta_labels="clean")
+    for balance in ("given", "true"):  # one and the same where labels are clean
+        meta = make_splits(source(), dataclasses.replace(clean, meta_balance=balance)).meta
+        np.testing.assert_array_equal(meta.ids, make_splits(source(), clean).meta.ids)
+    unknown = dataclasses.replace(config, noise="none", meta_balance="true")
+    with pytest.raises(UserError, match="meta_balance is true, but no true labels are known"):
+        make_splits(source(), unknown)
+    known = source(true_y_train=np.arange(600) % 5)
+    np.testing.assert_array_equal(np.bincount(make_splits(known, unknown).meta.true_y), [20] * 5)
+
+
+@pytest.mark.parametrize("labels", ["clean", "noisy"])
+def test_meta_set_that_is_not_balanced(labels):
+    """Fewer examples than classes can be asked for, as in L2RW's figure 4."""
+    config = BiasConfig(noise="flip", noise_rate=0.3, meta_labels=labels, meta_balance="none")
+    drawn = []
+    for size in (1, 3, 100):
+        splits = make_splits(source(), dataclasses.replace(config, meta_size=size))
+        assert (len(splits.meta), len(splits.train)) == (size, 600 - size)
+        drawn.append(splits.meta)
+    assert np.ptp(np.bincount(drawn[-1].true_y)) > 0
+    assert (labels == "clean") == bool((drawn[-1].y == drawn[-1].true_y).all())
+    with pytest.raises(UserError, match="meta_size is 600; allowed: below 600, all training examples"):
+        make_splits(source(), dataclasses.replace(config, meta_size=600))
+
+
+def test_train_size():
+    config = BiasConfig(meta_size=50, noise="flip", noise_rate=0.4)
+    whole, part = (make_splits(source(), dataclasses.replace(config, train_size=n)) for n in (0, 220))
+    assert (len(whole.train), len(part.train)) == (550, 220)
+    assert set(part.train.ids) < set(whole.train.ids)
+    np.testing.assert_array_equal(part.meta.ids, whole.meta.ids)
+    assert np.ptp(np.bincount(part.train.true_y)) > 0  # whatever their class
+
+
 def test_statistics_are_those_of_the_training_set():
     splits = make_splits(source(), BiasConfig(meta_size=100))
     np.testing.assert_allclose(splits.spec.mean, splits.train.x.mean(axis=(0, 1, 2)), rtol=1e-5)
     np.testing.assert_allclose(splits.spec.std, splits.train.x.std(axis=(0, 1, 2)), rtol=1e-5)
+
+
+def test_eight_bit_images_between_0_and_1():
+    """As the tutorials' MNIST, and so L2RW's: x / 255; what is no 8-bit image has no such range."""
+    splits = make_splits(source(), BiasConfig(meta_size=100), "unit")
+    batch = next(iter(evaluation_stream(splits.test, splits.spec)()))
+    np.testing.assert_allclose(batch[0], splits.test.x / 255, rtol=1e-6)
+    assert splits.spec.mean.shape == splits.spec.std.shape == (splits.train.x.shape[-1],)
+    signed = make_splits(source(), BiasConfig(meta_size=100), "signed")
+    batch = next(iter(evaluation_stream(signed.test, signed.spec)()))
+    np.testing.assert_allclose(batch[0], 2 * (splits.test.x / 255 - 0.5), atol=1e-6)
+    for name in ("train", "meta", "test"):  # what is kept does not depend on it
+        same = getattr(make_splits(source(), BiasConfig(meta_size=100)), name)
+        np.testing.assert_array_equal(getattr(splits, name).ids, same.ids)
+    with pytest.raises(
+        UserError, match="scaling is unit with float32 inputs; allowed: with uint8 images"
+    ):
+        make_splits(sources.from_arrays(X, Y), BiasConfig(), "unit")
+    with pytest.raises(UserError, match="unknown scaling 'units'"):
+        make_splits(source(), BiasConfig(), "units")
 
 
 def test_a_source_with_a_meta_set_keeps_it():
@@ -226,6 +324,12 @@ def test_a_source_with_a_meta_set_keeps_it():
         ({"class_counts": (1, 2)}, "class_counts has 2 entries; allowed: 5"),
         ({"class_counts": (1, 2, 3, 4, 500)}, "class 4 is to keep 500 examples; allowed: 1 to 120"),
         ({"meta_labels": "dirty"}, "meta_labels is 'dirty'; allowed: clean, noisy"),
+        ({"meta_balance": "true?"}, "unknown meta_balance 'true\\?'.*; allowed: given, true, none"),
+        ({"train_size": 601}, "train_size is 601; allowed: at most 600"),
+        (
+            {"train_size": 10, "imbalance_factor": 2.0},
+            "train_size is 10 with class_counts or imbalance_factor; allowed: one of them",
+        ),
     ],
 )
 def test_bad_bias(change, message):

@@ -75,6 +75,14 @@ def test_resize_and_center_crop(tmp_path):
     with Image.open(tmp_path / "train" / "b" / "1.png") as image:
         expected = np.asarray(image.resize((15, 10), Image.Resampling.BILINEAR))[1:9, 3:11]
     np.testing.assert_array_equal(found.train.x[3], expected)
+    # Both sides: 20 x 30 and 40 x 22 become 10 x 10, whatever their shape, and lose their borders.
+    found = data.load("folder", str(tmp_path), resize=10, center_crop=8, resize_sides="both")
+    for part, split in ((found.train, "train"), (found.test, "test")):
+        with Image.open(tmp_path / split / "b" / "1.png") as image:
+            expected = np.asarray(image.resize((10, 10), Image.Resampling.BILINEAR))[1:9, 1:9]
+        np.testing.assert_array_equal(part.x[3], expected)
+    with pytest.raises(UserError, match="resize_sides is both without resize"):
+        data.load("folder", str(tmp_path), resize_sides="both")
     found = data.load("folder", str(tmp_path), center_crop=20)
     whole = np.asarray(Image.open(tmp_path / "train" / "a" / "0.png"))
     np.testing.assert_array_equal(found.train.x[0], whole[:, 5:25])

@@ -10,7 +10,7 @@ from small import fit, model_of, network, numpy_weights
 
 import tf_mwnet
 from tf_mwnet import ReweightedModel, UserError, methods, optimizers
-from tf_mwnet.data import splits
+from tf_mwnet.data import meta_sets
 from tf_mwnet.model import example_record
 
 
@@ -226,7 +226,7 @@ def test_without_a_meta_set(blobs, caplog):
     """A method for noisy meta sets takes one out of the training set, balanced over classes."""
     x, y, _, _ = blobs
     given, drawn = model_of("rmnw"), model_of("rmnw")
-    (x_left, y_left), (x_meta, y_meta) = splits.hold_out_meta(x, y, seed=0)
+    (x_left, y_left), (x_meta, y_meta) = meta_sets.hold_out_meta(x, y, seed=0)
     assert (len(x_left), len(x_meta)) == (108, 12)
     np.testing.assert_array_equal(np.bincount(y_meta), [3] * 4)
     both = np.concatenate([x_left, x_meta])
@@ -236,10 +236,10 @@ def test_without_a_meta_set(blobs, caplog):
     for a, b in zip(numpy_weights(given), numpy_weights(drawn), strict=True):
         np.testing.assert_array_equal(a, b)
     assert "taking 3 examples of each class" in caplog.text
-    dense = splits.hold_out_meta({"x": x}, np.eye(4)[y], seed=0)
+    dense = meta_sets.hold_out_meta({"x": x}, np.eye(4)[y], seed=0)
     np.testing.assert_array_equal(dense[1][0]["x"], x_meta)
     with pytest.raises(UserError, match="meta set is 2, 1 of class 0, which has 1 examples"):
-        splits.hold_out_meta(x[:3], np.array([0, 1, 1]), seed=0)
+        meta_sets.hold_out_meta(x[:3], np.array([0, 1, 1]), seed=0)
 
 
 def test_bad_use(blobs):

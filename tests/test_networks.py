@@ -62,6 +62,15 @@ def test_lenet_of_l2rw():
     assert convolutions == [(5, 5, 1, 16), (5, 5, 16, 32), (5, 5, 32, 64)]
     dense = [v.shape for v in model.trainable_variables if len(v.shape) == 2]
     assert dense == [(4 * 4 * 64, 100), (100, 1)]
+    # A normal distribution of deviation 0.1 that is cut off at two of them has 0.08796:
+    # sqrt(1 - 4 phi(2) / (2 Phi(2) - 1)) = 0.8796.
+    for kernel in (v.numpy() for v in model.trainable_variables if len(v.shape) > 1):
+        assert np.abs(kernel).max() <= 0.2
+        assert kernel.std() == pytest.approx(0.08796, rel=0.2 if kernel.size < 1000 else 0.03)
+    for bias in (v.numpy() for v in model.trainable_variables if len(v.shape) == 1):
+        np.testing.assert_array_equal(bias, 0)
+    kernels = [v.numpy().ravel()[:100] for v in model.trainable_variables if len(v.shape) > 1]
+    assert np.abs(np.corrcoef(kernels) - np.eye(5)).max() < 0.4  # each has a seed of its own
     logits = model(np.random.default_rng(0).normal(size=(3, 28, 28, 1))).numpy()
     np.testing.assert_array_equal(logits[:, 0], 0)
     with pytest.raises(UserError, match="lenet_sigmoid got 10 classes"):

@@ -90,6 +90,22 @@ def test_examples_are_those_of_the_command(line):
     np.testing.assert_allclose(realised, expected, atol=1e-6)
 
 
+def test_bias_is_that_of_the_command(tmp_path):
+    """Two components do in turn what a run does at once: the second one leaves out and flips labels."""
+    flags = [*FLAGS, "--noise=background", "--background_class=3", "--train_size=300",
+             "--meta_labels=noisy", "--meta_balance=true"]  # fmt: skip
+    config, _, splits = resolve.load(parse(flags))
+    found = Line(tmp_path)
+    found("example_gen", flags=settings.flags_of(config, "example_gen"))
+    found("bias_gen", flags=settings.flags_of(config, "bias_gen"))
+    made = data.load("records", str(found.path("biased")))
+    assert (len(made.train) + len(made.meta), made.bias["background_class"]) == (300, "3")
+    for part in ("train", "meta", "test"):
+        for field in ("y", "true_y", "ids"):
+            expected = getattr(getattr(splits, part), field)
+            np.testing.assert_array_equal(getattr(getattr(made, part), field), expected)
+
+
 def test_statistics_are_those_of_the_arrays(line):
     numbers, groups = statistics.read(line.path("statistics"))
     made = data.load("records", str(line.path("examples")))

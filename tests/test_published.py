@@ -13,6 +13,12 @@ from tf_mwnet.reports import papers, published
 
 ENTRIES = papers.entries()
 BIAS = {"long_tail": "none", "real": "none", "uniform+long_tail": "uniform"}
+# Steps of L2RW's runs and after which the rate drops, section 4.2.
+SCHEDULES = {
+    "resnet32": (80_000, [40_000, 60_000]),
+    "early": (60_000, [40_000, 50_000]),
+    "wrn28_10": (60_000, [40_000, 50_000]),
+}
 
 
 def asked(entry):
@@ -44,7 +50,13 @@ def test_commands_mean_what_the_tables_say():
         # The row that is reported is one that the command's run will have.
         method, *endings = entry.row.split("+")
         assert method in config.methods, entry.command
-        assert ("ES" in endings) == (config.early_stopping == 5000), entry.command
+        assert config.early_stopping == 0, entry.command
+        if entry.source == "l2rw":
+            steps, drops = SCHEDULES[entry.network if "+ES" not in entry.method else "early"]
+            if entry.method == "CLEAN ONLY":
+                steps, drops = 2_000, []
+            assert config.epochs * config.steps_per_epoch == steps, entry.command
+            assert [d * config.steps_per_epoch for d in config.lr_drops] == drops, entry.command
         assert ("FT" in endings) == (config.then_fine_tune == 5000), entry.command
         # Different experiments go to different folders.
         same = dataclasses.replace(config, compare="")
@@ -53,11 +65,11 @@ def test_commands_mean_what_the_tables_say():
 
 def test_methods_by_name():
     found = {(e.source, e.method.rstrip("*")): e.row for e in ENTRIES}
-    assert found["l2rw", "S-MODEL +CONF +ES +FT"] == "s_model+ES+FT"
+    assert found["l2rw", "S-MODEL +CONF +ES +FT"] == "s_model+FT"
     assert found["l2rw", "MENTORNET +FT"] == "mentornet+FT"
     assert found["mwnet", "MentorNet"] == "mentornet_dd"
     assert found["mwnet", "Fine-tuning"] == "erm+FT"
-    assert found["l2rw", "REED SOFT +ES"] == "bootstrap_soft+ES"
+    assert found["l2rw", "REED SOFT +ES"] == "bootstrap_soft"
     shape = next(e for e in ENTRIES if e.method == "MW-Net 1-10-10-1" and e.dataset == "cifar100")
     assert asked(shape).hidden == (10, 10)
     star = next(e for e in ENTRIES if e.method == "MW-Net*" and e.bias == "flip")

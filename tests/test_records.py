@@ -124,7 +124,15 @@ def test_damaged_records(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("flags", [("--noise=flip2", "--imbalance_factor=5"), ("--meta_labels=noisy",)])
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ("--noise=flip2", "--imbalance_factor=5"),
+        ("--meta_labels=noisy",),
+        ("--noise=background", "--background_class=3", "--train_size=700", "--scaling=unit",
+         "--meta_labels=noisy", "--meta_balance=true"),
+    ],
+)  # fmt: skip
 def test_a_biased_source_trains_as_the_biased_splits_do(tmp_path, flags):
     flags = [*SHORT, *flags, "--method=mwnet", "--early_stopping=40"]
     config, found, splits = load(parse([*flags, f"--run_dir={tmp_path / 'x'}"]))

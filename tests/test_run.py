@@ -15,8 +15,9 @@ from runs import ROOT, SHORT, final_variables, rows
 
 import tf_mwnet
 from tf_mwnet import Experiment, data, methods
+from tf_mwnet.config import saved_experiment
 from tf_mwnet.errors import UserError
-from tf_mwnet.experiment import scores
+from tf_mwnet.experiment import resolve, scores
 from tf_mwnet.files import load_arrays
 from tf_mwnet.main import main
 
@@ -84,16 +85,42 @@ def test_model_card(finished):
     assert card["test_accuracy"]["last"] == pytest.approx(last)
 
 
-def test_exported_classifier_has_the_reported_accuracy(finished):
-    path = finished / "mwnet" / "saved_models" / "classifier" / "1"
+def exported_accuracy(folder, method):
+    """Test accuracy of the exported classifier on the digits' raw pixels."""
+    path = folder / method / "saved_models" / "classifier" / "1"
     serve = tf.saved_model.load(str(path)).signatures["serving_default"]
     digits = data.load("digits")
-    with np.load(finished / "split.npz") as split:
+    with np.load(folder / "split.npz") as split:
         row = {i: k for k, i in enumerate(digits.train.ids)}
         chosen = digits.train.take(np.array([row[i] for i in split["test_ids"]]))
     found = serve(image=tf.constant(chosen.x))["probabilities"].numpy().argmax(axis=1)
-    result = json.loads((finished / "result.json").read_text())
-    assert (found == chosen.y).mean() == pytest.approx(result["methods"]["mwnet"]["last"], abs=1e-6)
+    return (found == chosen.y).mean()
+
+
+def reported_accuracy(folder, method):
+    last = json.loads((folder / "result.json").read_text())["methods"][method]["last"]
+    return pytest.approx(last, abs=1e-6)
+
+
+def test_exported_classifier_has_the_reported_accuracy(finished):
+    assert exported_accuracy(finished, "mwnet") == reported_accuracy(finished, "mwnet")
+
+
+def test_scaling_reaches_all_that_a_run_leaves(tmp_path, capfd):
+    """The exported classifier, the audit and a resumed run scale inputs as the training did."""
+    folder = tmp_path / "run"
+    line = ["--method=erm", "--network=mlp", "--scaling=unit", "--lr=1", "--momentum=0.5", *SHORT]
+    assert main([*line, f"--run_dir={folder}", "--steps_per_epoch=40"]) == 0
+    assert json.loads((folder / "config.json").read_text())["scaling"] == "unit"
+    splits = resolve.load(saved_experiment(folder / "config.json"))[2]  # as audits and pages do
+    assert (splits.spec.mean, splits.spec.std) == (0, 255)
+    assert exported_accuracy(folder, "erm") == reported_accuracy(folder, "erm")
+    assert exported_accuracy(folder, "erm") > 0.3
+    capfd.readouterr()
+    assert main([f"--run_dir={folder}", "--resume", "--scaling=standardised"]) == 2
+    assert "scaling: 'unit' -> 'standardised'" in capfd.readouterr().err
+    assert len(tf_mwnet.audit(folder)) > 1000
+    assert main([f"--run_dir={folder}", "--resume"]) == 0
 
 
 def test_tensorboard(finished):

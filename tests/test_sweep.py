@@ -30,6 +30,8 @@ def test_plan(tmp_path):
     assert (config.seed, config.data_seed, config.epochs, config.meta_size) == (4, 4, 2, 0)
     assert config.method == "s_model"
     assert config.options_of("s_model") == {"s_model_init": "confusion"}
+    (own,) = plan.plan(tmp_path, ["erm"], [3], {"split 7": ["--noise=flip", "--data_seed=7"]})
+    assert (own.config().seed, own.config().data_seed) == (3, 7)  # a setting's own seed stays
     with pytest.raises(UserError, match="unknown method 'mwnt'"):
         plan.plan(tmp_path, ["mwnt"], [0], SETTINGS)
     with pytest.raises(UserError, match="noise_rate is 2"):

@@ -10,6 +10,9 @@ from typing import Any
 
 from tf_mwnet import methods
 from tf_mwnet.data.cache import CACHES
+from tf_mwnet.data.images import RESIZE_SIDES
+from tf_mwnet.data.meta_sets import BALANCES
+from tf_mwnet.data.scaling import SCALINGS
 from tf_mwnet.errors import UserError, check_range, choose
 from tf_mwnet.files import read_json
 from tf_mwnet.losses import LOSSES
@@ -52,7 +55,8 @@ class Experiment:
     )
     label_key: str = option("", "TFDS column to train on; 'label' by default")
     clean_label_key: str = option("", "TFDS column of true labels, for sets that have both")
-    resize: int = option(0, "pixels of the shorter side that folder images are resized to; 0 for none")
+    resize: int = option(0, "pixels that folder images are resized to; 0 for none")
+    resize_sides: str = option("shorter", "which sides resize sets: shorter, keeping the shape, or both")
     center_crop: int = option(0, "side of the square that is then cut from the centre; 0 for none")
     cache: str = option(
         "auto",
@@ -61,6 +65,10 @@ class Experiment:
     )
     cache_dir: str = option("", "folder of cache=disk; ~/.cache/tf_mwnet by default")
     classes: tuple[str, ...] = option((), "classes to keep, by number or name: 4,9; all by default")
+    scaling: str = option(
+        "standardised",
+        "of the inputs: standardised per channel; of 8-bit images also unit, 0 to 1, or signed, -1 to 1",
+    )
     # Bias
     noise: str = option(
         "auto",
@@ -68,14 +76,23 @@ class Experiment:
         " flip, flip2, background, hierarchical, or a .csv/.npy file with the transition matrix",
     )
     noise_rate: float = option(0.4, "share of labels that are redrawn, 0 to 1")
+    background_class: str = option(
+        "", "noise=background's class, by name or by number among those kept; drawn at random by default"
+    )
     imbalance_factor: float = option(1.0, "largest over smallest class, at least 1")
     class_counts: tuple[int, ...] = option((), "training examples per class, not with imbalance_factor")
+    train_size: int = option(0, "training examples to keep, drawn at random; 0 for all")
     test_fraction: float = option(
         0.25, "share of the training set held out for testing if the data has no test set"
     )
-    meta_size: int = option(100, "examples in the meta set, class-balanced, held out of training")
+    meta_size: int = option(100, "examples in the meta set, held out of training, see meta_balance")
     meta_labels: str = option(
         "auto", "labels of the meta set: clean, noisy, or auto (what the method is made for)"
+    )
+    meta_balance: str = option(
+        "given",
+        "what a meta set has equally many of: examples of each given label; of each true class, also if"
+        " its labels are noisy (true); neither, drawn at random (none)",
     )
     data_seed: int = option(0, "seed of splits, imbalance and noise")
     noise_seed: int | None = option(None, "seed of the noise alone; data_seed by default")
@@ -174,7 +191,10 @@ class Experiment:
             ("meta_schedule", META_SCHEDULES),
             ("augment", AUGMENTATIONS),
             ("cache", CACHES),
+            ("resize_sides", RESIZE_SIDES),
+            ("scaling", SCALINGS),
             ("meta_labels", ("auto", "clean", "noisy")),
+            ("meta_balance", BALANCES),
             ("meta_loss", ("auto", *LOSSES)),
             ("precision", ("float32", "mixed_bfloat16", "mixed_float16")),
             ("fine_tune_unit", ("steps", "epochs")),
@@ -198,6 +218,7 @@ class Experiment:
             "early_stopping",
             "then_fine_tune",
             "meta_size",
+            "train_size",
             "steps_per_epoch",
             "replicas",
             "meta_warmup",

@@ -101,8 +101,8 @@ class DataSpec:
         shape: shape of one input, ``(H, W, C)`` for images.
         dtype: numpy dtype name of the raw input ("uint8", "float32").
         class_names: K names.
-        mean: per channel, float32 ``[C]``, in the raw input's units.
-        std: per channel, float32 ``[C]``, positive.
+        mean: what is taken off each channel, float32 ``[C]``, in the raw input's units.
+        std: what each channel is then divided by, float32 ``[C]``, positive.
     """
 
     name: str
@@ -217,7 +217,7 @@ class Splits:
         train: what is trained on, labels possibly wrong.
         meta: the examples that the weights are learned from; None if not asked for.
         test: what is reported on.
-        spec: see `DataSpec`; mean and deviation are those of ``train``.
+        spec: see `DataSpec`; mean and deviation are those of ``train``, unless it was scaled otherwise.
         transition: ``[K, K]``, row = true class, the noise that was asked for; None without noise.
         truth_known: whether ``train.true_y`` is known apart from ``train.y``.
         validation: held out of the biased training set to choose an epoch; None if not asked for.

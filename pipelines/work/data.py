@@ -43,6 +43,8 @@ def example_gen(
         noise="none",
         imbalance_factor=1.0,
         class_counts=(),
+        train_size=0,
+        background_class="",
         meta_size=0 if noisy else bias.meta_size,
     )
     split = data.biased_source(source, data.make_splits(source, bias), bias)

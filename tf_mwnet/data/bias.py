@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import pathlib
 from collections.abc import Callable
 
@@ -49,18 +50,33 @@ def flip2(
 
 
 def background(
-    rate: float, num_classes: int, rng: np.random.Generator, superclass: np.ndarray | None = None
+    rate: float,
+    num_classes: int,
+    rng: np.random.Generator,
+    superclass: np.ndarray | None = None,
+    target: int | None = None,
 ) -> np.ndarray:
-    """Flips every class to one background class, drawn at random, with probability p (L2RW 4.3)."""
+    """Flips every class to one background class, ``target``, with probability p (L2RW section 4.2).
+
+    Without a target, one is drawn at random.
+    """
     matrix = (1 - rate) * np.eye(num_classes)
-    matrix[:, rng.integers(num_classes)] += rate
+    drawn = rng.integers(num_classes)
+    matrix[:, drawn if target is None else target] += rate
     return matrix
 
 
 def hierarchical(
     rate: float, num_classes: int, rng: np.random.Generator, superclass: np.ndarray | None
 ) -> np.ndarray:
-    """Draws the new label from the classes of the same coarse class, the true one included.
+    """Flips each class to the n others of its coarse class, with probability p/n each.
+
+    The true class is left out, as in the code of GLC and of MW-Net; a class that is alone in its coarse
+    class keeps its label.
+
+    Examples:
+        >>> hierarchical(0.4, 3, np.random.default_rng(0), np.array([0, 0, 1])).tolist()
+        [[0.6, 0.4, 0.0], [0.4, 0.6, 0.0], [0.0, 0.0, 1.0]]
 
     Raises:
         UserError: the data set has no coarse classes.
@@ -70,8 +86,10 @@ def hierarchical(
             "noise 'hierarchical' needs coarse classes and the data set has none; allowed here: "
             + quoted(n for n in NOISES if n != "hierarchical")
         )
-    same = (superclass[:, None] == superclass[None, :]).astype(float)
-    return (1 - rate) * np.eye(num_classes) + rate * same / same.sum(axis=1, keepdims=True)
+    identity = np.eye(num_classes)
+    others = (superclass[:, None] == superclass[None, :]) - identity
+    count = others.sum(axis=1, keepdims=True)
+    return np.where(count > 0, (1 - rate) * identity + rate * others / np.maximum(count, 1), identity)
 
 
 NOISES: dict[str, Maker] = {
@@ -89,6 +107,7 @@ def transition_matrix(
     num_classes: int,
     rng: np.random.Generator,
     superclass: np.ndarray | None = None,
+    background_class: int | None = None,
 ) -> np.ndarray | None:
     """Returns the noise transition matrix ``T[i, j] = P(given label j | true label i)``.
 
@@ -104,14 +123,19 @@ def transition_matrix(
         num_classes: K.
         rng: draws the target classes of "flip", "flip2" and "background".
         superclass: int ``[K]``, the coarse class of each class, for "hierarchical".
+        background_class: the class of "background"; None to draw one.
 
     Returns:
         float64 ``[K, K]`` with rows that sum to 1, or None for "none".
 
     Raises:
-        UserError: the noise is unknown, the rate is outside 0 to 1, or the file does not hold such a
-            matrix.
+        UserError: the noise is unknown, the rate is outside 0 to 1, the file does not hold such a
+            matrix, or a background class is set for another noise.
     """
+    if background_class is not None and noise != "background":
+        raise UserError(
+            f"background_class is set with noise '{noise}'; allowed: with noise 'background'"
+        )
     if noise == "none":
         return None
     if noise.endswith((".csv", ".npy")):
@@ -121,6 +145,8 @@ def transition_matrix(
         if make is None:  # the message's own words
             raise UserError(f"noise is '{noise}'; allowed: the path of such a file")
         check_range("noise_rate", rate, 0, 1)
+        if background_class is not None:
+            make = functools.partial(background, target=background_class)
         matrix = make(rate, num_classes, rng, superclass)
     lost = [k for k in range(num_classes) if matrix[k, k] < np.max(np.delete(matrix[k], k))]
     if lost:

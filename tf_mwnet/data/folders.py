@@ -38,7 +38,12 @@ def _split(
 
 
 def load_folder(
-    path: str, resize: int = 0, center_crop: int = 0, cache: str = "auto", cache_dir: str = ""
+    path: str,
+    resize: int = 0,
+    center_crop: int = 0,
+    cache: str = "auto",
+    cache_dir: str = "",
+    resize_sides: str = "shorter",
 ) -> Source:
     """Reads a folder of images of one size.
 
@@ -47,7 +52,7 @@ def load_folder(
     Args:
         path: a folder with ``train/<class>/`` and optional ``meta/<class>/`` and ``test/<class>/``. The
             folders in ``train``, sorted, are the class names.
-        resize, center_crop: see `images.Reading`.
+        resize, center_crop, resize_sides: see `images.Reading`.
         cache, cache_dir: see `cache.keep`.
 
     Raises:
@@ -65,7 +70,7 @@ def load_folder(
     def keep_images(images: LazyImages, what: str) -> np.ndarray | LazyImages:
         return keep(images, cache, cache_dir, what)
 
-    reading = Reading("", resize, center_crop)
+    reading = Reading("", resize, center_crop, resize_sides)
     examples = _split(root, "train", classes, reading, keep_images)
     reading = dataclasses.replace(reading, mode="L" if examples.x.shape[-1] == 1 else "RGB")
     parts: dict[str, LabelledSet] = {}

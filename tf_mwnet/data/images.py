@@ -16,6 +16,8 @@ import tensorflow as tf
 from tf_mwnet.errors import UserError
 from tf_mwnet.types import Images
 
+RESIZE_SIDES = ("shorter", "both")
+
 
 @dataclasses.dataclass(frozen=True)
 class Reading:
@@ -26,13 +28,15 @@ class Reading:
 
     Attributes:
         mode: "L" for grey, "RGB", or "" to keep the file's mode.
-        resize: length of the shorter side in pixels after bilinear resizing; 0 to keep the size.
+        resize: length in pixels of a side after bilinear resizing; 0 to keep the size.
         center_crop: side in pixels of the square cut from the centre afterwards; 0 for no crop.
+        sides: "shorter": the shorter side gets that length, and the shape stays; "both" sides get it.
     """
 
     mode: str = ""
     resize: int = 0
     center_crop: int = 0
+    sides: str = "shorter"
 
     def __call__(self, path: str | pathlib.Path) -> np.ndarray:
         """Reads a file; returns uint8 ``[H, W, C]``.
@@ -59,6 +63,8 @@ class Reading:
     def _resized(self, size: tuple[int, int]) -> tuple[int, int]:
         if not self.resize:
             return size
+        if self.sides == "both":
+            return self.resize, self.resize
         scale = self.resize / min(size)
         width, height = (max(self.resize, round(side * scale)) for side in size)
         return width, height

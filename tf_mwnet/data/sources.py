@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike
 from tf_mwnet.data import checks
 from tf_mwnet.data.cache import CACHES
 from tf_mwnet.data.folders import load_folder
+from tf_mwnet.data.images import RESIZE_SIDES
 from tf_mwnet.data.records import load_records
 from tf_mwnet.data.tfds_source import load_tfds
 from tf_mwnet.errors import UserError, choose, quoted
@@ -154,6 +155,7 @@ def load(
     center_crop: int = 0,
     cache: str = "auto",
     cache_dir: str = "",
+    resize_sides: str = "shorter",
 ) -> Source:
     """Loads a source by name.
 
@@ -167,7 +169,7 @@ def load(
             `load_npz`; "records", see `load_records`; or a TensorFlow Datasets name, see `load_tfds`.
         data_dir: the folder of images or records, the ``.npz`` file, or TFDS's folder.
         label_key, clean_label_key: columns of a TFDS set with several labels.
-        resize, center_crop: for folders, see `images.Reading`.
+        resize, center_crop, resize_sides: for folders, see `images.Reading`.
         cache, cache_dir: for folders, records and TFDS: where decoded images are kept, see `cache.keep`.
 
     Raises:
@@ -177,6 +179,9 @@ def load(
         if value and name != "folder":
             raise UserError(f"{option} is {value} with dataset '{name}'; allowed: with dataset 'folder'")
     choose("cache", cache, dict.fromkeys(CACHES))
+    choose("resize_sides", resize_sides, dict.fromkeys(RESIZE_SIDES))
+    if resize_sides == "both" and not resize:
+        raise UserError("resize_sides is both without resize; allowed: with it")
     if cache in ("disk", "none") and (name in ("digits", "npz") or name.endswith(".npz")):
         raise UserError(f"cache is {cache} with dataset '{name}'; allowed: auto, memory")
     if name == "digits":
@@ -184,7 +189,7 @@ def load(
     if name == "folder":
         if not data_dir:
             raise UserError("dataset 'folder' needs --data_dir; allowed: a folder with train/<class>/")
-        return load_folder(data_dir, resize, center_crop, cache, cache_dir)
+        return load_folder(data_dir, resize, center_crop, cache, cache_dir, resize_sides)
     if name == "records":
         if not data_dir:
             raise UserError("dataset 'records' needs --data_dir; allowed: a folder of TFRecord files")

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
 
 import numpy as np
-import tensorflow as tf
 from absl import logging
-from numpy.typing import ArrayLike
 
-from tf_mwnet.data import bias, checks, images
+from tf_mwnet.data import bias, checks, meta_sets, scaling
 from tf_mwnet.errors import UserError, check_range, choose, quoted
-from tf_mwnet.types import DataSpec, LabelledSet, Source, Splits
+from tf_mwnet.types import LabelledSet, Source, Splits
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,11 +29,17 @@ class BiasConfig:
         classes: class indices or names to keep, in this order; empty for all.
         noise: see `bias.transition_matrix`.
         noise_rate: p, 0 to 1.
+        background_class: the class of "background", by name or by number after ``classes``; "" for one
+            drawn at random.
         imbalance_factor: see `bias.long_tail_counts`; 1 for no imbalance.
         class_counts: training examples to keep of each class, instead of the factor; empty to keep all.
+        train_size: training examples to keep, whatever their class; 0 to keep all.
         meta_size: examples in the meta set; 0 for no meta set.
         meta_labels: "clean" draws the meta set before imbalance and noise, with true labels. "noisy"
             draws it from the biased training set, with the given labels.
+        meta_balance: "given": the meta set has equally many examples of each class as labelled; "true":
+            of each true class, also with noisy labels, as RMNW-Net's code has it; "none": it is drawn
+            at random, as L2RW's code has it.
         test_fraction: share of each class to hold out for testing if the source has no test set.
         early_stopping: training examples to hold out with their given labels; 0 for none.
         data_seed: seed of the splits and the imbalance, and of the noise unless ``noise_seed`` is set.
@@ -46,14 +49,28 @@ class BiasConfig:
     classes: tuple[str, ...] = ()
     noise: str = "none"
     noise_rate: float = 0.0
+    background_class: str = ""
     imbalance_factor: float = 1.0
     class_counts: tuple[int, ...] = ()
+    train_size: int = 0
     meta_size: int = 0
     meta_labels: str = "clean"
+    meta_balance: str = "given"
     test_fraction: float = 0.25
     early_stopping: int = 0
     data_seed: int = 0
     noise_seed: int | None = None
+
+
+def class_number(class_names: tuple[str, ...], name: str, kind: str = "class") -> int:
+    """Returns the index of a class that is named by its index or its name.
+
+    Raises:
+        UserError: there is no such class; ``kind`` says what it was to be.
+    """
+    numbers = {str(k): k for k in range(len(class_names))}
+    names = {named: k for k, named in enumerate(class_names)}
+    return choose(kind, name, numbers if name in numbers else names)
 
 
 def select_classes(source: Source, classes: tuple[str, ...]) -> Source:
@@ -68,9 +85,7 @@ def select_classes(source: Source, classes: tuple[str, ...]) -> Source:
     """
     if not classes:
         return source
-    names = {name: k for k, name in enumerate(source.class_names)}
-    numbers = {str(k): k for k in range(len(source.class_names))}
-    kept = [choose("class", str(c), numbers if str(c) in numbers else names) for c in classes]
+    kept = [class_number(source.class_names, str(c)) for c in classes]
     if len(set(kept)) != len(kept) or len(kept) < 2:
         raise UserError(f"classes are {quoted(classes)}; allowed: two or more different ones")
     new = np.full(len(source.class_names), -1)
@@ -89,41 +104,6 @@ def select_classes(source: Source, classes: tuple[str, ...]) -> Source:
         class_names=tuple(source.class_names[k] for k in kept),
         superclass=superclass,
     )
-
-
-def hold_out_meta(
-    x: Any, y: ArrayLike, seed: int
-) -> tuple[tuple[Any, np.ndarray], tuple[Any, np.ndarray]]:
-    """Takes a class-balanced meta set out of a training set, with the given labels.
-
-    The meta set has 1 to 10 examples of each class: a tenth of the smallest class.
-
-    Args:
-        x: array ``[N, ...]``, or a structure of arrays.
-        y: labels, int ``[N]`` or class probabilities ``[N, K]``.
-        seed: seed of the draw.
-
-    Returns:
-        ``(x, y)`` of the remaining training set, and ``(x, y)`` of the meta set.
-
-    Raises:
-        UserError: a class has fewer than two examples.
-    """
-    y = np.asarray(y)
-    label = y.argmax(axis=1) if y.ndim == 2 and y.shape[1] > 1 else y.reshape(-1).astype(np.int64)
-    counts = np.bincount(label)
-    each = int(np.clip(counts.min() // 10, 1, 10))
-    rows = bias.balanced_rows(
-        label, each * len(counts), len(counts), np.random.default_rng(seed), "meta set"
-    )
-    # A warning, because absl hides lower levels outside of a command.
-    logging.warning("no meta set: taking %d examples of each class from the training set", each)
-    left = np.setdiff1d(np.arange(len(y)), rows)
-
-    def take(which: np.ndarray) -> tuple[Any, np.ndarray]:
-        return tf.nest.map_structure(lambda part: np.asarray(part)[which], x), y[which]
-
-    return take(left), take(rows)
 
 
 def _without(part: LabelledSet, rows: np.ndarray) -> LabelledSet:
@@ -166,9 +146,27 @@ def _imbalance(
     elif config.imbalance_factor > 1:
         smallest = int(np.bincount(train.true_y, minlength=num_classes).min())
         counts = bias.long_tail_counts(smallest, config.imbalance_factor, num_classes)
+    elif config.train_size:
+        if config.train_size > len(train):
+            raise UserError(f"train_size is {config.train_size}; allowed: at most {len(train)}")
+        return train.take(np.sort(rng.choice(len(train), config.train_size, replace=False)))
     else:
         return train
+    if config.train_size:
+        raise UserError(
+            f"train_size is {config.train_size} with class_counts or imbalance_factor; allowed: one of"
+            " them"
+        )
     return train.take(bias.keep_counts(train.true_y, counts, rng))
+
+
+def _transition(source: Source, config: BiasConfig, rng: np.random.Generator) -> np.ndarray | None:
+    names, target = source.class_names, None
+    if config.background_class:
+        target = class_number(names, config.background_class, "background_class")
+    return bias.transition_matrix(
+        config.noise, config.noise_rate, len(names), rng, source.superclass, target
+    )
 
 
 def biased_source(source: Source, splits: Splits, config: BiasConfig) -> Source:
@@ -191,7 +189,7 @@ def biased_source(source: Source, splits: Splits, config: BiasConfig) -> Source:
     )
 
 
-def make_splits(source: Source, config: BiasConfig) -> Splits:
+def make_splits(source: Source, config: BiasConfig, scale: str = "standardised") -> Splits:
     """Holds out the test and the meta set, then adds imbalance and noise to the remaining examples.
 
     The order is: classes, test set (if the source has none), clean meta set, imbalance, noise, noisy
@@ -208,12 +206,14 @@ def make_splits(source: Source, config: BiasConfig) -> Splits:
     Args:
         source: the data.
         config: the bias and the sizes of the splits.
+        scale: of the inputs, see `scaling.describe`.
 
     Raises:
         UserError: a value of ``config`` does not fit the source.
     """
     if config.meta_labels not in ("clean", "noisy"):
         raise UserError(f"meta_labels is '{config.meta_labels}'; allowed: clean, noisy")
+    choose("meta_balance", config.meta_balance, dict.fromkeys(meta_sets.BALANCES))
     seeds = np.random.SeedSequence(config.data_seed).spawn(5)
     noise_seed = seeds[3] if config.noise_seed is None else config.noise_seed
     test_rng, meta_rng, imbalance_rng = (np.random.default_rng(s) for s in seeds[:3])
@@ -222,7 +222,9 @@ def make_splits(source: Source, config: BiasConfig) -> Splits:
         if source.test is None:
             raise UserError(f"{source.name} was biased and has no test set; allowed: with its test set")
         meta = source.meta if config.meta_size else None
-        return _splits(source, source.train, meta, source.test, source.transition, config, seeds[4])
+        return _splits(
+            source, source.train, meta, source.test, source.transition, config, scale, seeds[4]
+        )
     source = select_classes(source, tuple(config.classes))
     num_classes = len(source.class_names)
     train, test = _hold_out_test(source, config.test_fraction, test_rng)
@@ -231,19 +233,21 @@ def make_splits(source: Source, config: BiasConfig) -> Splits:
         meta = source.meta
         logging.info("%s comes with a meta set: %d examples", source.name, len(meta))
     elif size and config.meta_labels == "clean":
-        rows = bias.balanced_rows(train.true_y, size, num_classes, meta_rng, "meta_size")
+        rows = meta_sets.rows(train.true_y, size, num_classes, config.meta_balance, meta_rng)
         meta, train = train.take(rows), _without(train, rows)
         meta = meta.with_labels(meta.true_y)
     train = _imbalance(train, config, num_classes, imbalance_rng)
-    matrix = bias.transition_matrix(
-        config.noise, config.noise_rate, num_classes, noise_rng, source.superclass
-    )
+    matrix = _transition(source, config, noise_rng)
     if matrix is not None:
         train = train.with_labels(bias.corrupt(train.y, matrix, noise_rng))
     if size and meta is None:
-        rows = bias.balanced_rows(train.y, size, num_classes, meta_rng, "meta_size")
+        true = config.meta_balance == "true"
+        if true and matrix is None and not (source.truth_known or source.trusted):
+            raise UserError("meta_balance is true, but no true labels are known; allowed: given, none")
+        label = train.true_y if true else train.y
+        rows = meta_sets.rows(label, size, num_classes, config.meta_balance, meta_rng)
         meta, train = train.take(rows), _without(train, rows)
-    return _splits(source, train, meta, test, matrix, config, seeds[4])
+    return _splits(source, train, meta, test, matrix, config, scale, seeds[4])
 
 
 def _splits(
@@ -253,6 +257,7 @@ def _splits(
     test: LabelledSet,
     matrix: np.ndarray | None,
     config: BiasConfig,
+    scale: str,
     seed: np.random.SeedSequence,
 ) -> Splits:
     validation = None
@@ -270,27 +275,8 @@ def _splits(
         train=train,
         meta=meta,
         test=test,
-        spec=_spec(source, train),
+        spec=scaling.describe(source, train, scale),
         transition=matrix,
         truth_known=source.truth_known or matrix is not None,
         validation=validation,
-    )
-
-
-def _spec(source: Source, train: LabelledSet) -> DataSpec:
-    # In float64, as a channel may have millions of values; in parts, to save memory.
-    x = images.pixels(train.x)
-    axes = tuple(range(x.ndim - 1))
-    parts = np.array_split(x, max(1, len(x) // 5000))
-    count = x.size // x.shape[-1]
-    mean = sum(p.sum(axis=axes, dtype=np.float64) for p in parts) / count
-    square = sum(((p - mean) ** 2).sum(axis=axes, dtype=np.float64) for p in parts) / count
-    std = np.sqrt(square)
-    return DataSpec(
-        name=source.name,
-        shape=tuple(train.x.shape[1:]),
-        dtype=train.x.dtype.name,
-        class_names=source.class_names,
-        mean=mean.astype(np.float32),
-        std=np.where(std > 0, std, 1).astype(np.float32),
     )

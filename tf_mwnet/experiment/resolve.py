@@ -124,6 +124,7 @@ def find(config: Experiment, source: Source | None = None) -> tuple[Experiment, 
         config.center_crop,
         config.cache,
         config.cache_dir,
+        config.resize_sides,
     )
     return resolve_bias(config, source), source
 
@@ -142,5 +143,5 @@ def load(config: Experiment, source: Source | None = None) -> tuple[Experiment, 
     bias = bias_of(config)
     if config.weight_net:
         bias = dataclasses.replace(bias, meta_size=0)
-    splits = data.make_splits(source, bias)
+    splits = data.make_splits(source, bias, config.scaling)
     return resolve(config, splits), source, splits

@@ -142,8 +142,8 @@ def model_card(
         group_of_class: see `Method`.
     """
     seen = losses[np.isfinite(losses)].astype(float)
-    bias = ("noise", "noise_rate", "imbalance_factor", "class_counts", "classes", "meta_size",
-            "meta_labels")  # fmt: skip
+    bias = ("noise", "noise_rate", "background_class", "imbalance_factor", "class_counts", "train_size",
+            "classes", "meta_size", "meta_labels", "meta_balance")  # fmt: skip
     schedule = ("epochs", "steps_per_epoch", "batch_size", "meta_batch_size", "lr", "schedule",
                 "lr_drops", "momentum", "nesterov", "l2", "meta_optimizer", "meta_lr", "meta_l2",
                 "meta_schedule", "precision", "augment")  # fmt: skip

@@ -93,7 +93,8 @@ class Proportion(ByClass):
 
     The table has a mean of 1 over the training examples.
 
-    Source: L2RW, section 4.1, "Proportion".
+    Source: L2RW, section 4.1, "Proportion". The released code takes 1 - n_k / N itself, of two classes,
+    so that its steps are longer the less the classes differ in size: alike at 200:1, ten times at 20:1.
 
     Args:
         class_sizes: n_k, training examples of each class as labelled, int ``[K]``. A run fills it in.
@@ -124,7 +125,7 @@ class WeightedOracle(ByClass):
     The table is scaled to a mean of 1 over the training examples. It needs the true labels: this is a
     reference for experiments with synthetic noise.
 
-    Source: L2RW, section 4.3, "Weighted".
+    Source: L2RW, section 4.2, "Weighted".
 
     Args:
         class_sizes: n_k, training examples of each class as labelled, int ``[K]``. A run fills it in.

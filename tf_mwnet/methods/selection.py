@@ -133,7 +133,8 @@ class HardMining(Method):
     are kept as the batch has of minority classes, and at least one; n is the number of examples that are
     kept. Batches are five times as large as asked for.
 
-    Source: L2RW, section 4.1, "Hard mining".
+    Source: L2RW, section 4.1, "Hard mining". The released code ranks by the batch's mean loss, which is
+    one number, and so keeps the first examples instead of the hardest.
 
     Args:
         class_sizes: training examples of each class as labelled, int ``[K]``. A run fills it in.

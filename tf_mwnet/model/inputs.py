@@ -6,7 +6,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from tf_mwnet.data import orders, shares, splits, streams
+from tf_mwnet.data import meta_sets, orders, shares, streams
 from tf_mwnet.errors import UserError
 from tf_mwnet.methods.base import Method
 from tf_mwnet.types import EACH_ONCE, Batch
@@ -43,7 +43,7 @@ def pairs(
     if method.takes_meta_batches and meta_data is None:
         if method.meta_labels == "clean" or isinstance(x, tf.data.Dataset):
             raise UserError(f"{type(method).__name__} needs meta_data; got None")
-        (x, y), meta_data = splits.hold_out_meta(x, y, seed)
+        (x, y), meta_data = meta_sets.hold_out_meta(x, y, seed)
     meta = meta_data if method.takes_meta_batches else None
     meta = _meta_batches(meta, meta_batch_size, shuffle, seed)
     if isinstance(x, tf.data.Dataset):

@@ -48,15 +48,14 @@ NAMES = {
     "mlnt": "mlnt",
     "random": "random",
     "weighted": "weighted_oracle",
-    "clean only": "meta_only",
 }
-# L2RW's table has MentorNet among the methods without clean data.
-OF_L2RW = {"mentornet": "mentornet"}
+# L2RW's table has MentorNet among the methods without clean data, and 2,000 steps on clean data alone.
+OF_L2RW = {"mentornet": "mentornet", "clean only": "meta_only --epochs=4 --lr_drops="}
 # What may follow a name: flags, and the ending of the result's row.
 ENDINGS = {
-    "CONF": ("--s_model_init=confusion", ""),
-    "ES": ("--early_stopping=5000", "+ES"),
-    "FT": ("--then_fine_tune=5000", "+FT"),
+    "CONF": (["--s_model_init=confusion"], ""),
+    "ES": (["--epochs=120", "--lr_drops=80,100"], ""),  # a shorter schedule, L2RW section 4.2
+    "FT": (["--then_fine_tune=5000"], "+FT"),
 }
 NEEDS = {
     "clothing1m": "the images are given out on request",
@@ -116,8 +115,8 @@ def _entry(number: Mapping[str, str]) -> Entry:
     method, *more = known[name.removeprefix("transferred ")].split()
     row = method + "+FT" * bool(more and "then_fine_tune" in more[0])
     for ending in endings:
-        flag, suffix = ENDINGS[ending]
-        more, row = [*more, flag], row + suffix
+        own, suffix = ENDINGS[ending]
+        more, row = [*more, *own], row + suffix
     if layers:
         more.append("--hidden=" + layers.removesuffix("-1").replace("-", ","))
     if number["method"].endswith("*") and column.startswith("rmnw_"):
@@ -150,6 +149,8 @@ def _difference(column: str, method: str, row: str, more: Sequence[str]) -> list
             words.append("transferred")
         elif name in ("--hidden", "--meta_labels", "--s_model_init"):
             words.append(value.replace(",", "-"))
+        elif name == "--epochs":
+            words.append(f"{value}-epochs")
     spelled, rest = with_own_options(method, more)
     return [f"--method={spelled}", "--compare=", *rest, f"--run_dir=runs/{'-'.join(words)}"]
 

@@ -17,6 +17,7 @@ from tf_mwnet.methods import METHODS, with_own_options
 from tf_mwnet.sweep.jobs import Job
 
 PLAN = "sweep.json"
+SEEDS = ("--seed", "--data_seed")
 
 
 def plan(
@@ -32,7 +33,7 @@ def plan(
         out: folder of the sweep.
         methods: names, which options of the method and flags of its runs may follow
             ("s_model --s_model_init=confusion").
-        seeds: each is the run's ``seed`` and ``data_seed``.
+        seeds: each is the run's ``seed`` and ``data_seed``, unless its setting has its own.
         settings: name -> flags.
         common: flags of all runs.
 
@@ -47,8 +48,9 @@ def plan(
                 choose("method", name, METHODS)
                 label = name + f" ({', '.join(f.split('=')[-1].lstrip('-') for f in more)})" * bool(more)
                 spelled, rest = with_own_options(name, more)
-                line = [*common, *own, f"--method={spelled}", *rest, f"--seed={seed}"]
-                line += [f"--data_seed={seed}"]
+                given = {flag.partition("=")[0] for flag in own}
+                line = [*common, *own, f"--method={spelled}", *rest]
+                line += [f"{flag}={seed}" for flag in SEEDS if flag not in given]
                 folder = out / re.sub(r"[^\w.-]+", "_", f"{setting}-{label}-{seed}")
                 jobs.append(Job(folder, setting, name, label, tuple(line)))
     for job in jobs:

@@ -1,0 +1,55 @@
+"""How inputs are scaled before a classifier sees them."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tf_mwnet.data import images
+from tf_mwnet.errors import UserError, choose
+from tf_mwnet.types import DataSpec, LabelledSet, Source
+
+SCALINGS = ("standardised", "unit", "signed")
+
+
+def describe(source: Source, train: LabelledSet, scale: str = "standardised") -> DataSpec:
+    """Describes the inputs of a training set; every input is taken as ``(x - mean) / std``.
+
+    Args:
+        source: gives the names.
+        train: the training set, inputs ``[N, ..., C]``.
+        scale: "standardised": mean and deviation of each channel over the training set (1 for a channel
+            that does not vary); "unit": 0 and 255, which brings 8-bit images to the range 0 to 1;
+            "signed": 127.5 and 127.5, to the range -1 to 1.
+
+    Raises:
+        UserError: another scale, or "unit" or "signed" for inputs that are not uint8.
+    """
+    choose("scaling", scale, dict.fromkeys(SCALINGS))
+    dtype = np.dtype(train.x.dtype)
+    if scale == "standardised":
+        mean, std = _moments(train)
+    elif dtype != np.uint8:
+        raise UserError(f"scaling is {scale} with {dtype} inputs; allowed: with uint8 images")
+    else:
+        channels = train.x.shape[-1]
+        mean = np.full(channels, 0.0 if scale == "unit" else 127.5)
+        std = 255 - mean
+    return DataSpec(
+        name=source.name,
+        shape=tuple(train.x.shape[1:]),
+        dtype=dtype.name,
+        class_names=source.class_names,
+        mean=mean.astype(np.float32),
+        std=np.where(std > 0, std, 1).astype(np.float32),
+    )
+
+
+def _moments(train: LabelledSet) -> tuple[np.ndarray, np.ndarray]:
+    # In float64, as a channel may have millions of values; in parts, to save memory.
+    x = images.pixels(train.x)
+    axes = tuple(range(x.ndim - 1))
+    parts = np.array_split(x, max(1, len(x) // 5000))
+    count = x.size // x.shape[-1]
+    mean = sum(p.sum(axis=axes, dtype=np.float64) for p in parts) / count
+    square = sum(((p - mean) ** 2).sum(axis=axes, dtype=np.float64) for p in parts) / count
+    return np.asarray(mean), np.sqrt(square)
