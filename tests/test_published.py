@@ -7,9 +7,10 @@ import json
 import pytest
 from runs import ROOT, SHORT
 
+from tf_mwnet import Experiment
 from tf_mwnet.cli.flags import parse
 from tf_mwnet.main import main as train
-from tf_mwnet.reports import papers, published
+from tf_mwnet.reports import matching, paper_figures, papers, published
 
 ENTRIES = papers.entries()
 BIAS = {"long_tail": "none", "real": "none", "uniform+long_tail": "uniform"}
@@ -72,10 +73,103 @@ def test_methods_by_name():
     assert found["l2rw", "REED SOFT +ES"] == "bootstrap_soft"
     shape = next(e for e in ENTRIES if e.method == "MW-Net 1-10-10-1" and e.dataset == "cifar100")
     assert asked(shape).hidden == (10, 10)
-    star = next(e for e in ENTRIES if e.method == "MW-Net*" and e.bias == "flip")
-    assert asked(star).meta_labels == "clean"
+    for star in [e for e in ENTRIES if e.method == "MW-Net*"]:  # trained again with RMNW-Net's settings
+        config = asked(star)
+        assert (config.method, config.meta_labels, config.lr) == ("mwnet", "clean", 0.05), star.command
     moved = next(e for e in ENTRIES if e.method == "Transferred MW-Net" and e.bias == "flip2")
     assert asked(moved).weight_net.startswith("runs/cifar10_flip")
+
+
+def a_run(asked, **fields):
+    """A row of a finished run with these settings, as `compare.read_run` gives it."""
+    full = matching.resolved(asked, {"train_examples": 1000, "shape": [32, 32, 3]}, asked.method)
+    row = json.loads(json.dumps(full | {"train_examples": 1000, "shape": [32, 32, 3]}))
+    return row | {"method": asked.method} | fields
+
+
+# Another value of each field, in a run, that changes the result.
+CHANGED = {
+    "dataset": "cifar100", "label_key": "coarse_label", "clean_label_key": "true", "resize": 16,
+    "resize_sides": "both", "center_crop": 8, "classes": ["1", "2"], "scaling": "unit", "noise": "flip",
+    "noise_rate": 0.3, "background_class": "3", "imbalance_factor": 2.0, "class_counts": [3] * 10,
+    "train_size": 900, "test_fraction": 0.5, "meta_size": 99, "meta_labels": "noisy",
+    "meta_balance": "true", "meta_loss": "mae", "hidden": [50], "normalise": False,
+    "weight_net": "other", "weight_net_replay": False, "early_stopping": 10, "then_fine_tune": 5,
+    "fine_tune_unit": "epochs", "fine_tune_lr": 0.1, "network": "resnet18", "dropout": 0.1,
+    "augment": "none", "epochs": 7, "steps_per_epoch": 9, "batch_size": 50, "meta_batch_size": 50,
+    "lr": 0.2, "schedule": "cosine", "lr_drops": [1], "momentum": 0.8, "nesterov": True, "l2": 0.0,
+    "meta_optimizer": "sgd", "meta_lr": 0.5, "meta_l2": 0.1, "meta_schedule": "as_lr",
+    "meta_scope": "head", "meta_every": 2, "meta_warmup": 3, "meta_late": True, "speed": "fast",
+    "precision": "mixed_bfloat16", "sync_batch_norm": True,
+}  # fmt: skip
+SAME = {
+    "data_dir": "x", "cache": "disk", "cache_dir": "y", "data_seed": 3, "noise_seed": 4, "seed": 5,
+    "strategy": "mirrored", "replicas": 2, "run_dir": "z", "overwrite": True, "resume": True,
+    "auto_resume": True, "jit_compile": True, "compare": "erm",
+}  # fmt: skip
+
+
+def test_every_field_that_changes_a_result_is_compared():
+    """Asked for by default values, zeros and "auto" among them. A new field has to be put here."""
+    names = {f.name for f in dataclasses.fields(Experiment)}
+    assert {*CHANGED, *SAME, "method", "method_options"} == names
+    asked = Experiment(dataset="cifar10", method="mwnet", noise="uniform", then_fine_tune=4)
+    ran = a_run(asked)
+    assert matching.matches(asked, ran, "mwnet")
+    for name, value in CHANGED.items():
+        assert not matching.matches(asked, ran | {name: value}, "mwnet"), name
+    for name, value in SAME.items():
+        assert matching.matches(asked, ran | {name: value}, "mwnet"), name
+    older = {k: v for k, v in ran.items() if k not in ("meta_schedule", "nesterov", "scaling")}
+    assert matching.matches(asked, older, "mwnet")  # they had the defaults
+
+
+def test_fields_that_do_not_matter_to_a_method():
+    plain = Experiment(dataset="cifar10", method="erm", noise="uniform")
+    ran = a_run(plain)
+    for name in ("hidden", "meta_loss", "meta_lr", "meta_optimizer", "speed", "fine_tune_lr"):
+        assert matching.matches(plain, ran | {name: CHANGED[name]}, "erm"), name
+    for name in ("meta_size", "meta_labels", "then_fine_tune", "augment"):  # other training examples
+        assert not matching.matches(plain, ran | {name: CHANGED[name]}, "erm"), name
+    cosine = Experiment(dataset="cifar10", method="l2rw", schedule="cosine")
+    assert matching.matches(cosine, a_run(cosine, lr_drops=[3], hidden=[7], normalise=False), "l2rw")
+    assert not matching.matches(cosine, a_run(cosine, meta_batch_size=10), "l2rw")
+    frozen = Experiment(dataset="cifar10", method="mwnet", weight_net="a/net")
+    assert matching.matches(frozen, a_run(frozen, meta_lr=0.3), "mwnet")
+    assert not matching.matches(frozen, a_run(frozen, weight_net_replay=False), "mwnet")
+    option = Experiment(dataset="cifar10", method="gdw --eta=1000")
+    assert matching.matches(option, a_run(option), "gdw")
+    assert not matching.matches(Experiment(dataset="cifar10", method="gdw"), a_run(option), "gdw")
+
+
+def test_figures_are_read_as_the_papers_are():
+    """Mean of the last five epochs in GDW, the best one in RMNW-Net, 95 % intervals in L2RW."""
+    rows = [
+        {"last": a, "mean_last_5": a + 0.1, "best": a + 0.2, "auc_weight_best": a} for a in (0.5, 0.6)
+    ]
+    by_source = {e.source: e.reading for e in ENTRIES if e.metric == "test_accuracy"}
+    found = {source: published._figure(rows, reading) for source, reading in by_source.items()}
+    assert found["mwnet"] == "55.00 ± 7.07"
+    assert found["gdw"] == "65.00 ± 7.07"
+    assert found["rmnw"] == "75.00 ± 7.07"
+    assert found["l2rw"] == "55.00 ± 63.53"  # 12.706 * 7.071 / sqrt(2)
+    (auc,) = {e.reading for e in ENTRIES if e.metric == "noise_auc"}
+    assert published._figure(rows[:1], auc) == "0.500"
+    assert auc.measure == "auc_weight_best"
+
+
+@pytest.mark.parametrize("shown", paper_figures.SHOWN, ids=lambda s: f"{s.source} {s.name}")
+def test_commands_of_figures(shown, monkeypatch):
+    """Each can be parsed, or says why there is none."""
+    monkeypatch.chdir(ROOT)
+    assert shown.source in papers.PAPERS
+    assert shown.where
+    words = shown.command.split()
+    if "tf_mwnet.main" in words:
+        config = parse(words[3:])
+        assert config.methods
+    elif "tf_mwnet.sweep" in words:
+        assert (ROOT / words[3].removeprefix("--flagfile=")).is_file()  # read in test_sweep.py
 
 
 @pytest.mark.slow

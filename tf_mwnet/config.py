@@ -28,9 +28,14 @@ META_OPTIMIZERS = ("adam", "sgd")
 AUGMENTATIONS = ("auto", "none", "crop", "flip", "crop_flip")
 
 
-def option(default: Any, text: str) -> Any:
-    """Makes a field with its help text."""
-    return dataclasses.field(default=default, metadata={"help": text})
+def option(default: Any, text: str, about: str = "") -> Any:
+    """Makes a field with its help text.
+
+    ``about`` is "" if it changes the result of every method; else "folder" of the run, "machines" that
+    it runs on, "place" of the data, "seed", "method" (which, and its options), "learning" (matters to
+    methods that learn weights) or "fine_tuning" (matters only with it).
+    """
+    return dataclasses.field(default=default, metadata={"help": text, "about": about})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,7 +56,7 @@ class Experiment:
         "digits", "digits, folder, npz, records, or a TensorFlow Datasets name (cifar10 ...)"
     )
     data_dir: str | None = option(
-        None, "the folder of images or of TFRecord files, the .npz file, or TFDS's folder"
+        None, "the folder of images or of TFRecord files, the .npz file, or TFDS's folder", about="place"
     )
     label_key: str = option("", "TFDS column to train on; 'label' by default")
     clean_label_key: str = option("", "TFDS column of true labels, for sets that have both")
@@ -62,8 +67,9 @@ class Experiment:
         "auto",
         "where decoded images are kept: memory; disk, one file for all runs; none, decoded on the fly"
         " (folders); auto, in memory up to 4 GB",
+        about="machines",
     )
-    cache_dir: str = option("", "folder of cache=disk; ~/.cache/tf_mwnet by default")
+    cache_dir: str = option("", "folder of cache=disk; ~/.cache/tf_mwnet by default", about="machines")
     classes: tuple[str, ...] = option((), "classes to keep, by number or name: 4,9; all by default")
     scaling: str = option(
         "standardised",
@@ -94,22 +100,32 @@ class Experiment:
         "what a meta set has equally many of: examples of each given label; of each true class, also if"
         " its labels are noisy (true); neither, drawn at random (none)",
     )
-    data_seed: int = option(0, "seed of splits, imbalance and noise")
-    noise_seed: int | None = option(None, "seed of the noise alone; data_seed by default")
+    data_seed: int = option(0, "seed of splits, imbalance and noise", about="seed")
+    noise_seed: int | None = option(None, "seed of the noise alone; data_seed by default", about="seed")
     # Method
     method: str = option(
         "auto",
         f"how examples are weighted: {', '.join(METHODS)}, or auto (mwnet; rmnw if no label is known to"
         " be right); options of the method follow its name: 'gdw --eta=1000'",
+        about="method",
     )
-    compare: str = option("", "a method that is trained first on the same data and schedule: erm")
-    meta_loss: str = option("auto", f"meta loss: {', '.join(LOSSES)}, or auto (the method's own)")
-    hidden: tuple[int, ...] = option((100,), "the weight net's hidden layer sizes")
-    normalise: bool = option(True, "divide the weights by their batch sum (else: mean of weight * loss)")
-    weight_net: str = option("", "a SavedModel weight function to use; needs no meta set")
+    compare: str = option(
+        "", "a method that is trained first on the same data and schedule: erm", about="method"
+    )
+    meta_loss: str = option(
+        "auto", f"meta loss: {', '.join(LOSSES)}, or auto (the method's own)", about="learning"
+    )
+    hidden: tuple[int, ...] = option((100,), "the weight net's hidden layer sizes", about="learning")
+    normalise: bool = option(
+        True, "divide the weights by their batch sum (else: mean of weight * loss)", about="learning"
+    )
+    weight_net: str = option(
+        "", "a SavedModel weight function to use; needs no meta set", about="learning"
+    )
     weight_net_replay: bool = option(
         True,
         "follow the function over its own training, if the file has that; else use its final state",
+        about="learning",
     )
     early_stopping: int = option(
         0, "training examples with given labels held out to choose the best epoch; 0 for none"
@@ -117,8 +133,10 @@ class Experiment:
     then_fine_tune: int = option(
         0, "steps of plain training on the meta set after the method (5,000 in L2RW); 0 for none"
     )
-    fine_tune_unit: str = option("steps", "what then_fine_tune counts: steps, or epochs of the meta set")
-    fine_tune_lr: float = option(1e-3, "learning rate of these steps")
+    fine_tune_unit: str = option(
+        "steps", "what then_fine_tune counts: steps, or epochs of the meta set", about="fine_tuning"
+    )
+    fine_tune_lr: float = option(1e-3, "learning rate of these steps", about="fine_tuning")
     # Classifier and schedule
     network: str = option("auto", f"classifier: auto, {', '.join(NETWORKS)}")
     dropout: float = option(0.0, "wrn28_10's dropout rate, 0 to 1")
@@ -126,7 +144,7 @@ class Experiment:
     epochs: int = option(60, "passes over the training set, or blocks of steps_per_epoch")
     steps_per_epoch: int = option(0, "steps per epoch; 0 for one pass over the training set")
     batch_size: int = option(100, "training examples per step")
-    meta_batch_size: int = option(100, "meta examples per step, at most meta_size")
+    meta_batch_size: int = option(100, "meta examples per step, at most meta_size", about="learning")
     lr: float = option(0.1, "learning rate of the classifier (SGD)")
     schedule: str = option(
         "step", "step (see lr_drops), cosine, or cosine_epochs (cosine with one value an epoch)"
@@ -135,51 +153,66 @@ class Experiment:
     momentum: float = option(0.9, "SGD momentum, 0 to 1")
     nesterov: bool = option(False, "Nesterov momentum, also of the weight net's SGD")
     l2: float = option(5e-4, "coupled L2 of the classifier")
-    meta_optimizer: str = option("adam", "optimizer of the weight net: adam or sgd")
+    meta_optimizer: str = option("adam", "optimizer of the weight net: adam or sgd", about="learning")
     meta_lr: float = option(
-        0.0, "learning rate of the weight net; 0 for the method's own (1e-3; insw 0.1, mlc 3e-4)"
+        0.0,
+        "learning rate of the weight net; 0 for the method's own (1e-3; insw 0.1, mlc 3e-4)",
+        about="learning",
     )
-    meta_l2: float = option(0.0, "coupled L2 of the weight net")
+    meta_l2: float = option(0.0, "coupled L2 of the weight net", about="learning")
     meta_schedule: str = option(
         "constant",
         "learning rate of the weight net after t epochs: constant; as_lr, on the classifier's schedule;"
         " or inverse, meta_lr / (1 + t), whose sum diverges and whose sum of squares does not",
+        about="learning",
     )
     meta_scope: str = option(
         "all",
         "parameters that the virtual step moves: all, last_stage, head; fewer are faster and less exact",
+        about="learning",
     )
     meta_every: int = option(
         1,
         "learn the weights in every n-th step; the weight net's learning rate is multiplied by n",
+        about="learning",
     )
-    meta_warmup: int = option(0, "first steps, which all learn the weights")
+    meta_warmup: int = option(0, "first steps, which all learn the weights", about="learning")
     meta_late: bool = option(
-        False, "update the classifier with the weights from before the weight net's update; cheaper"
+        False,
+        "update the classifier with the weights from before the weight net's update; cheaper",
+        about="learning",
     )
     speed: str = option(
         "exact",
         "exact; or fast: meta_batch_size=25, meta_every=10 and a meta_warmup of a tenth of all steps,"
         " unless these are set",
+        about="learning",
     )
     precision: str = option("float32", "float32, mixed_bfloat16, or mixed_float16")
     jit_compile: bool = option(False, "compile the step with XLA")
     sync_batch_norm: bool = option(False, "batch norm over the batch of all replicas, not of each one")
-    seed: int = option(0, "seed of initial values, batch order and augmentation")
+    seed: int = option(0, "seed of initial values, batch order and augmentation", about="seed")
     # Set by method and compare, where options follow the name.
     method_options: Mapping[str, Mapping[str, Any]] = dataclasses.field(
-        default_factory=dict, hash=False, metadata={"flag": False}
+        default_factory=dict, hash=False, metadata={"flag": False, "about": "method"}
     )
     # The run
     strategy: str = option(
         "none",
         "none; mirrored, over the devices of this machine; multiworker, over the machines in TF_CONFIG",
+        about="machines",
     )
-    replicas: int = option(0, "mirrored's GPUs, or CPU devices where there are none; 0: all GPUs")
-    run_dir: str = option("", "folder of the results; runs/<name>-<free number> by default")
-    overwrite: bool = option(False, "replace the run that run_dir holds")
-    resume: bool = option(False, "continue the run that run_dir holds from its last whole epoch")
-    auto_resume: bool = option(False, "resume if run_dir holds a run, else start one")
+    replicas: int = option(
+        0, "mirrored's GPUs, or CPU devices where there are none; 0: all GPUs", about="machines"
+    )
+    run_dir: str = option(
+        "", "folder of the results; runs/<name>-<free number> by default", about="folder"
+    )
+    overwrite: bool = option(False, "replace the run that run_dir holds", about="folder")
+    resume: bool = option(
+        False, "continue the run that run_dir holds from its last whole epoch", about="folder"
+    )
+    auto_resume: bool = option(False, "resume if run_dir holds a run, else start one", about="folder")
 
     def __post_init__(self) -> None:
         self._split_methods()
@@ -274,9 +307,15 @@ DEFAULTS: dict[str, Any] = {
     field.name: {} if field.name == "method_options" else field.default
     for field in dataclasses.fields(Experiment)
 }
+
+
+def fields_about(*topics: str) -> tuple[str, ...]:
+    """Returns the names of the fields about any of these topics, see `option`."""
+    return tuple(f.name for f in dataclasses.fields(Experiment) if f.metadata["about"] in topics)
+
+
 # Not part of what a run computes: a resumed run may differ in them.
-ABOUT_THE_FOLDER = ("run_dir", "overwrite", "resume", "auto_resume")
-ABOUT_THE_MACHINES = ("strategy", "replicas", "cache", "cache_dir")
+ABOUT_THE_FOLDER, ABOUT_THE_MACHINES = fields_about("folder"), fields_about("machines")
 # Fields and flags of versions before 0.2 that are now options of one method.
 FORMER = {
     "zero_mean": "gdw",

@@ -92,7 +92,11 @@ def prepare(folder: pathlib.Path, config: Experiment, splits: Splits) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     text = config.to_json()  # first: it marks the folder as a run
     write_atomically(folder / CONFIG, lambda file: file.write(text), mode="w")
-    about = {"classes": splits.spec.class_names, "truth_known": splits.truth_known}
+    about = {
+        "classes": splits.spec.class_names,
+        "truth_known": splits.truth_known,
+        "shape": splits.spec.shape,
+    }
     text = json.dumps(about, indent=2) + "\n"
     write_atomically(folder / DATA, lambda file: file.write(text), mode="w")
     if splits.transition is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 from absl import logging
@@ -23,23 +24,36 @@ def resolve_bias(config: Experiment, source: Source) -> Experiment:
     made for a noisy meta set: see docs/which_method.md.
     """
     config = _take_bias(config, source)
+    clean = source.trusted or source.meta is not None
+    known = clean or config.noise not in ("none", "auto") or source.name == "digits"
+    if config.method == "auto" and not known and not config.weight_net:
+        logging.info(
+            "no label is known to be right: learning from a class-balanced sample of the training"
+            " data with a loss that is robust to noise (method rmnw)"
+        )
+    if config.meta_labels == "clean" and not known:
+        logging.warning("meta_labels is clean, but the data has no labels that are known to be right")
+    return with_bias(config, source.name == "digits", clean)
+
+
+def with_bias(config: Experiment, digits: bool, clean: bool) -> Experiment:
+    """Resolves what depends on the kind of data: noise, method and labels of the meta set.
+
+    Args:
+        config: the settings.
+        digits: whether the data are the built-in digits.
+        clean: whether the data has labels that are known to be right, before noise is added.
+    """
     noise = config.noise
     if noise == "auto":
-        noise = "flip2" if source.name == "digits" else "none"
-    clean = source.trusted or source.meta is not None or noise != "none"
+        noise = "flip2" if digits else "none"
+    clean = clean or noise != "none"
     method = config.method
     if method == "auto":
         method = "mwnet" if clean or config.weight_net else "rmnw"
-        if not clean and not config.weight_net:
-            logging.info(
-                "no label is known to be right: learning from a class-balanced sample of the training"
-                " data with a loss that is robust to noise (method rmnw)"
-            )
     meta_labels = config.meta_labels
     if meta_labels == "auto":
         meta_labels = methods.METHODS[method].meta_labels if clean else "noisy"
-    elif meta_labels == "clean" and not clean:
-        logging.warning("meta_labels is clean, but the data has no labels that are known to be right")
     return dataclasses.replace(
         config,
         noise=noise,
@@ -70,14 +84,25 @@ def _take_bias(config: Experiment, source: Source) -> Experiment:
 
 def resolve(config: Experiment, splits: Splits) -> Experiment:
     """Resolves every other "auto", and the zeros that stand for a default."""
-    spec = splits.spec
-    network = networks.default_network(spec) if config.network == "auto" else config.network
+    meta_size = 0 if splits.meta is None else len(splits.meta)
+    return with_sizes(config, splits.spec.shape, len(splits.train), meta_size)
+
+
+def with_sizes(config: Experiment, shape: Sequence[int], train_size: int, meta_size: int) -> Experiment:
+    """Resolves what depends on the shape of the inputs and the sizes of the sets.
+
+    Args:
+        config: the settings, see `with_bias`.
+        shape: of one input.
+        train_size, meta_size: number of examples.
+    """
+    network = networks.network_for(shape) if config.network == "auto" else config.network
     kinds = [methods.METHODS[name] for name in config.methods]
     rates = {kind.meta_lr for kind in kinds if kind.learns}
     augment = config.augment
     if augment == "auto":
-        augment = "crop_flip" if len(spec.shape) == 3 and spec.shape[-1] == 3 else "none"
-    steps = config.steps_per_epoch or -(-len(splits.train) // config.batch_size)
+        augment = "crop_flip" if len(shape) == 3 and shape[-1] == 3 else "none"
+    steps = config.steps_per_epoch or -(-train_size // config.batch_size)
     if config.speed == "fast":
         warmup = round(meta_scope.FAST_START * config.epochs * steps)
         fast: dict[str, Any] = meta_scope.FAST | {"meta_warmup": warmup}
@@ -93,7 +118,7 @@ def resolve(config: Experiment, splits: Splits) -> Experiment:
             name: options.filled(kind, config.options_of(name))
             for name, kind in zip(config.methods, kinds, strict=True)
         },
-        meta_size=0 if splits.meta is None else len(splits.meta),
+        meta_size=meta_size,
         meta_batch_size=min(config.meta_batch_size, config.meta_size or config.meta_batch_size),
     )
 

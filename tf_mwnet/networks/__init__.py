@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -32,10 +32,14 @@ PRETRAINED = ("resnet50",)
 
 def default_network(spec: DataSpec) -> str:
     """Returns "small_cnn" for images up to 16 pixels high, "lenet" for 28x28x1, else "resnet32"."""
-    height = spec.shape[0]
-    if height <= 16:
+    return network_for(spec.shape)
+
+
+def network_for(shape: Sequence[int]) -> str:
+    """As `default_network`, for inputs of a shape ``(H, W, C)``."""
+    if shape[0] <= 16:
         return "small_cnn"
-    return "lenet" if spec.shape == (28, 28, 1) else "resnet32"
+    return "lenet" if tuple(shape) == (28, 28, 1) else "resnet32"
 
 
 def build(name: str, spec: DataSpec, seed: int = 0, **arguments: Any) -> keras.Model:

@@ -25,7 +25,7 @@ from tf_mwnet import files  # noqa: E402
 from tf_mwnet.config import CONFIG, DEFAULTS, with_options  # noqa: E402
 from tf_mwnet.errors import UserError, quoted  # noqa: E402
 from tf_mwnet.figures import plots, tables  # noqa: E402
-from tf_mwnet.run_folder import RESULT, SPLIT  # noqa: E402
+from tf_mwnet.run_folder import DATA, RESULT, SPLIT  # noqa: E402
 
 MEASURES = ("last", "mean_last_5", "best")
 
@@ -33,7 +33,8 @@ MEASURES = ("last", "mean_last_5", "best")
 def read_run(folder: pathlib.Path) -> list[dict[str, Any]]:
     """Reads a row per method of a finished run: configuration, "method", its options, and results.
 
-    "imbalance" is the size of the largest over that of the smallest class of the training set.
+    "imbalance" is the size of the largest over that of the smallest class of the training set,
+    "train_examples" its size, "shape" that of an input (None in runs of early versions).
 
     Raises:
         UserError: the folder holds no finished run.
@@ -45,6 +46,8 @@ def read_run(folder: pathlib.Path) -> list[dict[str, Any]]:
     with np.load(folder / SPLIT) as split:
         sizes = np.bincount(split["train_true_y"])
     about = config | {"run": folder.name, "imbalance": round(sizes.max() / sizes.min(), 1)}
+    about["train_examples"] = int(sizes.sum())
+    about["shape"] = read_json(folder / DATA).get("shape") if (folder / DATA).is_file() else None
     rows = []
     for name, summary in result["methods"].items():
         own = config["method_options"].get(name.partition("+")[0], {})

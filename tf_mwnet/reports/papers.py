@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from tf_mwnet.methods import with_own_options
 
 NUMBERS = pathlib.Path(__file__).with_name("paper_results.csv")
-PAPERS = {"mwnet": "MW-Net", "rmnw": "RMNW-Net", "gdw": "GDW", "l2rw": "L2RW"}
+PAPERS = {"mwnet": "MW-Net", "rmnw": "RMNW-Net", "gdw": "GDW", "l2rw": "L2RW", "cmwnet": "CMW-Net"}
 
 # What the papers call a method, and its name here with its flags.
 NAMES = {
@@ -65,6 +65,38 @@ COPIED = "measured by its authors with their own settings; the command takes thi
 
 
 @dataclasses.dataclass(frozen=True)
+class Reading:
+    """How a paper's numbers are read, and so ours beside them.
+
+    Attributes:
+        measure: of a run's result: "last", "mean_last_5", "best", "auc_weight" or "auc_weight_best".
+        interval: whether ± is a 95 % confidence interval of the mean instead of a standard deviation.
+    """
+
+    measure: str
+    interval: bool = False
+
+    @property
+    def words(self) -> str:
+        """The measure in words, for tables."""
+        shown = {
+            "last": "last epoch", "mean_last_5": "mean of last 5", "best": "best epoch",
+            "auc_weight": "AUC, last epoch", "auc_weight_best": "AUC, best epoch",
+        }  # fmt: skip
+        return shown[self.measure] + (", ± 95 % interval" if self.interval else "")
+
+
+# GDW's code prints the mean of its last five epochs, RMNW-Net's the best epoch; RMNW-Net's table 3 has
+# the best AUC. L2RW's ± are 95 % confidence intervals. MW-Net's paper does not say.
+READINGS = {
+    "mwnet": Reading("last"),
+    "rmnw": Reading("best"),
+    "gdw": Reading("mean_last_5"),
+    "l2rw": Reading("last", interval=True),
+}
+
+
+@dataclasses.dataclass(frozen=True)
 class Entry:
     """A published number and how to get ours.
 
@@ -90,6 +122,12 @@ class Entry:
     arguments: tuple[str, ...]
     row: str
     note: str
+
+    @property
+    def reading(self) -> Reading:
+        if self.metric == "test_accuracy":
+            return READINGS[self.source]
+        return Reading("auc_weight_best" if self.source == "rmnw" else "auc_weight")
 
     @property
     def command(self) -> str:
@@ -170,7 +208,7 @@ def column_file(number: Mapping[str, str]) -> str:
     rate = f"{round(100 * float(level)):02d}"
     if number["source"] == "l2rw":
         return f"l2rw_{data}_{bias}_{rate}"
-    own = number["method"] in ("MNW-Net", "RMNW-Net") or bias == "flip"
+    own = number["method"] in ("MNW-Net", "RMNW-Net", "MW-Net*") or bias == "flip"
     if own:
         return (
             f"rmnw_{data}_uniform_00"

@@ -1,6 +1,9 @@
 """``python -m tf_mwnet.reports.published --list``: published numbers, the command for each, ours.
 
-Our figure is that of finished runs with the command's settings, mean and deviation over their seeds.
+Our figure is the mean, over seeds, of finished runs that agree with the command in every setting that
+changes the result. It is read as the paper's is: at the last epoch, the mean of the last five or the
+best one; ± is the standard deviation, or a 95 % confidence interval. Figures follow, each with its
+command or the reason why it has none.
 """
 
 from __future__ import annotations
@@ -16,64 +19,21 @@ from tf_mwnet.cli import console
 console.start()
 
 from absl import flags  # noqa: E402
+from scipy import stats  # noqa: E402
 
 from tf_mwnet.cli.flags import parse  # noqa: E402
-from tf_mwnet.config import Experiment  # noqa: E402
 from tf_mwnet.errors import UserError, quoted  # noqa: E402
 from tf_mwnet.figures import tables  # noqa: E402
 from tf_mwnet.files import write_csv  # noqa: E402
-from tf_mwnet.methods import METHODS  # noqa: E402
-from tf_mwnet.methods.options import filled  # noqa: E402
 from tf_mwnet.reports import compare  # noqa: E402
-from tf_mwnet.reports.papers import PAPERS, Entry, entries  # noqa: E402
+from tf_mwnet.reports.matching import matches  # noqa: E402
+from tf_mwnet.reports.paper_figures import SHOWN  # noqa: E402
+from tf_mwnet.reports.papers import PAPERS, Entry, Reading, entries  # noqa: E402
 from tf_mwnet.run_folder import RESULT  # noqa: E402
 
-# What must agree between a command and a run, apart from the method's own options.
-SETTINGS = (
-    "dataset", "label_key", "resize", "center_crop", "classes", "noise", "noise_rate",
-    "imbalance_factor", "class_counts", "network", "dropout", "epochs", "steps_per_epoch",
-    "batch_size", "lr", "schedule", "lr_drops", "momentum", "nesterov", "l2", "then_fine_tune",
-    "early_stopping",
-)  # fmt: skip
-LEARNING = (
-    "meta_size", "meta_labels", "meta_batch_size", "meta_optimizer", "meta_lr", "meta_l2", "meta_scope",
-    "meta_every", "meta_warmup", "meta_late",
-)  # fmt: skip
-
+FIGURES = ("figure", "what", "command", "picture, or why there is none")
 
 # -------------------------------------------------------------------- our figures
-
-
-def matches(asked: Experiment, ran: Mapping[str, Any], method: str) -> bool:
-    """Tells whether a run had the settings of a command, as far as they matter to a method.
-
-    What the command leaves open ("auto", 0 or nothing) may be anything.
-    """
-    kind = METHODS[method]
-    names = list(SETTINGS)
-    if kind.learns or kind.needs_meta or asked.then_fine_tune:
-        names += LEARNING[:2]
-    if asked.then_fine_tune:
-        names.append("fine_tune_unit")
-    if kind.learns:
-        names += [*LEARNING[2:], "weight_net"]
-    names += [name for name in kind.from_run if hasattr(asked, name) and name != "seed"]
-    if filled(kind, asked.options_of(method)) != ran["method_options"].get(method, {}):
-        return False
-    for name in names:
-        wanted, used = getattr(asked, name), ran.get(name)
-        wanted = list(wanted) if isinstance(wanted, tuple) else wanted
-        if wanted in ("auto", 0, "", []) and name not in (
-            "noise_rate",
-            "then_fine_tune",
-            "early_stopping",
-        ):
-            continue
-        if name == "noise_rate" and asked.noise == "none":
-            continue
-        if wanted != used:
-            return False
-    return True
 
 
 def figures(numbers: Sequence[Entry], folders: Sequence[pathlib.Path], root: pathlib.Path) -> list[str]:
@@ -95,7 +55,7 @@ def figures(numbers: Sequence[Entry], folders: Sequence[pathlib.Path], root: pat
             for rows in runs:
                 if matches(asked, rows[0], entry.row.partition("+")[0]):
                     values += [r for r in rows if r["method"] == entry.row]
-        out.append(_figure(values, entry.metric))
+        out.append(_figure(values, entry.reading))
     return out
 
 
@@ -123,10 +83,15 @@ def of_run(ran: Mapping[str, Any], root: pathlib.Path) -> str:
     return ""
 
 
-def _figure(rows: Sequence[Mapping[str, Any]], metric: str) -> str:
-    measure, factor = ("last", 100) if metric == "test_accuracy" else ("auc_weight", 1)
-    digits = 2 if factor == 100 else 3
-    return compare.shown([factor * r[measure] for r in rows if measure in r], digits)
+def _figure(rows: Sequence[Mapping[str, Any]], reading: Reading) -> str:
+    """Formats the mean of a measure over runs, and its deviation or interval: "90.6 ± 3.1"."""
+    factor, digits = (1, 3) if reading.measure.startswith("auc") else (100, 2)
+    values = [factor * r[reading.measure] for r in rows if reading.measure in r]
+    if not reading.interval or len(values) < 2:
+        return compare.shown(values, digits)
+    mean, deviation = compare.mean_and_deviation(values)
+    half = stats.t.ppf(0.975, len(values) - 1) * deviation / len(values) ** 0.5
+    return compare.with_deviation(mean, half, digits)
 
 
 # -------------------------------------------------------------------- the command
@@ -160,11 +125,11 @@ def run(values: flags.FlagValues) -> str:
     folders = [pathlib.Path(p) for p in sorted(glob.glob(values.runs))]
     finished = [f for f in folders if (f / RESULT).is_file()]
     ours = figures(listed, finished, pathlib.Path())
-    header = ["table", "data", "bias", "method", "published", "ours", "command", "note"]
+    header = ["table", "data", "bias", "method", "published", "ours", "read as", "command", "note"]
     lines = [
         [
             f"{PAPERS[e.source]} {e.table}", e.dataset, f"{e.bias} {e.level}".strip(), e.method,
-            e.published + " (AUC)" * (e.metric == "noise_auc"), figure or "-", e.command, e.note,
+            e.published, figure or "-", e.reading.words, e.command, e.note,
         ]
         for e, figure in zip(listed, ours, strict=True)
     ]  # fmt: skip
@@ -174,7 +139,12 @@ def run(values: flags.FlagValues) -> str:
         )
     done = sum(figure != "" for figure in ours)
     end = f"{len(listed)} published numbers, each with a command; {done} with a run of ours"
-    return "\n".join([tables.text(header, lines, numbers=(4, 5)), "", end])
+    parts = [tables.text(header, lines, numbers=(4, 5)), "", end]
+    others = [s for s in SHOWN if values.source in ("", s.source)]
+    if others and not values.table:
+        cells = [[f"{PAPERS[s.source]} {s.name}", s.what, s.command or "-", s.where] for s in others]
+        parts += ["", tables.text(FIGURES, cells, numbers=())]
+    return "\n".join(parts)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
