@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import tensorflow as tf
-from small import method_of, model_of
+from small import fit, method_of, model_of
 from test_methods import examples_of, prepared
 
 import tf_mwnet
@@ -40,6 +40,9 @@ def batch_of(values, labels=(0, 1, 2, 3), index=None):
         ("bootstrap_hard", 1, 1.3588853),  # 0.8 * 1.6094379 + 0.2 * 0.3566749
         # 0.95 * 1.6094379 + 0.05 * (0.7 * 0.3566749 + 0.2 * 1.6094379 + 0.1 * 2.3025851)
         ("bootstrap_soft", 1, 1.5690573),
+        ("mwnet --loss=focal", 0, 0.03210074),
+        ("l2rw --loss=mae", 1, 1.6),
+        ("mwnet", 1, 1.6094379),
     ],
 )
 def test_losses_by_hand(method, label, expected):
@@ -48,6 +51,32 @@ def test_losses_by_hand(method, label, expected):
     np.testing.assert_allclose(found, [expected], rtol=1e-6)
     dense = method.example_losses(LOGITS, tf.one_hot([label], 3))
     np.testing.assert_allclose(dense, [expected], rtol=1e-6)
+
+
+def test_class_balanced_focal_loss():
+    """Cui et al., 2019: n = (2, 1), beta 0.5: 1 / (1 - 0.25), 1 / (1 - 0.5), scaled to (0.8, 1.2)."""
+    method = methods.get({"name": "class_balanced", "class_sizes": (2, 1), "beta": 0.5, "loss": "focal"})
+    logits, labels = tf.constant(np.log([[0.7, 0.3], [0.7, 0.3]])), tf.constant([0, 1])
+    values = method.example_losses(logits, labels)
+    np.testing.assert_allclose(values, [0.3**2 * 0.3566749, 0.7**2 * 1.2039728], rtol=1e-6)
+    weights = method.example_weights(Examples(values, logits, labels, tf.range(2)))
+    np.testing.assert_allclose(weights, [0.8 / 2, 1.2 / 2], rtol=1e-6)
+    assert method.get_config()["loss"] == "focal"
+
+
+def test_the_weight_net_sees_the_loss_that_is_trained_on(blobs):
+    x, y, *_ = blobs
+    model = model_of(methods.get("mwnet --loss=gce"))
+    fit(model, blobs, epochs=1)
+    logits, labels = tf.convert_to_tensor(model.classifier(x[:8])), tf.constant(y[:8])
+    values = model.method.example_losses(logits, labels)
+    np.testing.assert_allclose(values, losses.generalised_cross_entropy(logits, labels), rtol=1e-6)
+    again = methods.get(model.method.get_config() | {"name": "mwnet"})
+    assert again.loss == "gce"
+    with pytest.raises(UserError, match="unknown loss 'hinge'; allowed: cross_entropy, mae, gce"):
+        methods.get("mwnet --loss=hinge")
+    with pytest.raises(UserError, match="method erm: Unknown command line flag 'loss'"):
+        methods.get("erm --loss=focal")
 
 
 @pytest.mark.parametrize("name", ["focal", "bootstrap_soft", "bootstrap_hard"])

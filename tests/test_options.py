@@ -20,15 +20,8 @@ def test_declared_options(name, option):
     assert getattr(made, option.name) == default or option.name in METHODS[name].from_run
     saved = made.get_config()[option.name]
     assert saved == (list(default) if isinstance(default, tuple) else getattr(made, option.name))
-    again = methods.get({"name": name} | _needs(name) | {option.name: default})
+    again = method_of(name, **{option.name: default})
     assert methods.parse(methods.spelled(name, {option.name: getattr(again, option.name)})) == (name, {})
-
-
-def _needs(name):
-    made = method_of(name)
-    return {k: getattr(made, k) for k in METHODS[name].from_run if hasattr(made, k)} | (
-        {"transition": made.transition} if name in ("forward", "glc") else {}
-    )
 
 
 def test_text_and_values():

@@ -36,7 +36,6 @@ EXTRAS = {
     "keras_tuner": "pipelines",
     "tensorflow_metadata": "pipelines",
     "cleanlab": "benchmark",
-    "scipy": "benchmark",
 }
 
 

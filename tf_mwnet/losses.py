@@ -151,7 +151,7 @@ def forward_corrected(logits: tf.Tensor, labels: tf.Tensor, log_transition: tf.T
     return -tf.reduce_sum(one_hot(labels, noisy) * noisy, axis=-1)
 
 
-# Meta losses by name: logits [B, K], labels -> [B].
+# Meta losses, and losses to train on, by name: logits [B, K], labels -> [B].
 LOSSES: dict[str, Loss] = {
     "cross_entropy": cross_entropy,
     "mae": mean_absolute_error,
@@ -159,3 +159,4 @@ LOSSES: dict[str, Loss] = {
     "sce": symmetric_cross_entropy,
     "nce": normalised_cross_entropy,
 }
+TRAINING: dict[str, Loss] = LOSSES | {"focal": focal}

@@ -156,7 +156,8 @@ def make_method(
     if is_frozen(config, name):
         sizes = class_sizes(config, splits, make)
         replay = config.weight_net_replay
-        return methods.FrozenWeights(config.weight_net, replay=replay, class_sizes=sizes)
+        loss = config.options_of(name).get("loss", "cross_entropy")
+        return methods.FrozenWeights(config.weight_net, replay=replay, class_sizes=sizes, loss=loss)
     return methods.METHODS[name](**arguments_of(config, name, splits, make), **estimated)
 
 

@@ -147,6 +147,8 @@ def model_card(
     schedule = ("epochs", "steps_per_epoch", "batch_size", "meta_batch_size", "lr", "schedule",
                 "lr_drops", "momentum", "nesterov", "l2", "meta_optimizer", "meta_lr", "meta_l2",
                 "meta_schedule", "precision", "augment")  # fmt: skip
+    own = config["method_options"].get(config["method"], {})
+    loss = own.get("loss", "cross_entropy").replace("_", "-")
     return {
         "what": what,
         "method": config["method"],
@@ -160,7 +162,7 @@ def model_card(
         "transferred_from": config["weight_net"] or None,
         "schedule": {k: config[k] for k in schedule},
         "normalised": config["normalise"],
-        "loss": "cross-entropy in nats, of the example's given label, in the training pass",
+        "loss": f"{loss} in nats, of the example's given label, in the training pass",
         "loss_range_seen": {
             "min": float(seen.min()),
             "quantile_01": float(np.quantile(seen, 0.01)),

@@ -18,6 +18,9 @@ from tf_mwnet.types import EACH_ONCE, Examples, Head, Outputs
 
 T = TypeVar("T")
 
+# For methods that weight the losses of examples, whichever these are.
+LOSS = Option("loss", "loss to train on", choices=tuple(losses.TRAINING))
+
 
 class Method(keras.layers.Layer):
     """Decides how much each training example counts.
@@ -45,6 +48,8 @@ class Method(keras.layers.Layer):
     Args:
         meta_loss: the loss of a meta example: a name in `losses.LOSSES`, or a function of logits
             ``[B, K]`` and labels that returns ``[B]``.
+        loss: the loss of a training example, a name in `losses.TRAINING`; for methods that do not
+            define their own.
 
     Attributes:
         learns: whether the method learns in each step, by `learn`.
@@ -71,7 +76,7 @@ class Method(keras.layers.Layer):
         group_of_class: int64 ``[K]`` if there is a weight function per group of classes, else None.
 
     Raises:
-        UserError: ``meta_loss`` is unknown.
+        UserError: ``meta_loss`` or ``loss`` is unknown.
 
     Examples:
         >>> class Confident(tf_mwnet.methods.Method):
@@ -97,8 +102,12 @@ class Method(keras.layers.Layer):
     peer: keras.Model | None = None
     group_of_class: np.ndarray | None = None
 
-    def __init__(self, meta_loss: str | Callable = "cross_entropy", **kwargs: Any) -> None:
+    def __init__(
+        self, meta_loss: str | Callable = "cross_entropy", loss: str = "cross_entropy", **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
+        choose("loss", loss, losses.TRAINING)
+        self.loss = loss
         self._meta_loss = meta_loss
         known = losses.LOSSES
         self.meta_loss = meta_loss if callable(meta_loss) else choose("meta_loss", meta_loss, known)
@@ -111,6 +120,7 @@ class Method(keras.layers.Layer):
             loss = self._meta_loss
         own = {option.name: getattr(self, option.name) for option in self.options}
         own = {name: list(v) if isinstance(v, tuple) else v for name, v in own.items()}
+        own |= {"loss": self.loss} if self.loss != "cross_entropy" else {}
         return super().get_config() | {"meta_loss": loss} | own
 
     @classmethod
@@ -216,7 +226,7 @@ class Method(keras.layers.Layer):
         Returns:
             ``[B]``, or ``[B, K]`` for class-level methods.
         """
-        return losses.cross_entropy(logits, labels)
+        return losses.TRAINING[self.loss](logits, labels)
 
     def example_weights(self, examples: Examples) -> tf.Tensor:
         """Computes weights in the shape of ``examples.losses``.

@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from tf_mwnet import losses, replicas
 from tf_mwnet.errors import UserError, check_range
-from tf_mwnet.methods.base import Method
+from tf_mwnet.methods.base import LOSS, Method
 from tf_mwnet.methods.erm import ERM
 from tf_mwnet.methods.options import Option
 from tf_mwnet.types import Examples, Sampling
@@ -57,7 +57,8 @@ class ClassBalanced(ByClass):
 
     The table is scaled to a mean of 1 over the classes.
 
-    Source: Cui et al., CVPR 2019, Proposition 1.
+    Source: Cui et al., CVPR 2019, Proposition 1; with ``loss="focal"`` the class-balanced focal loss,
+    here of the softmax (theirs has a sigmoid for each class).
 
     Args:
         class_sizes: n_k, training examples of each class as labelled, int ``[K]``. A run fills it in.
@@ -73,7 +74,10 @@ class ClassBalanced(ByClass):
     """
 
     from_run = ("class_sizes",)
-    options = (Option("beta", "0 is equal weights, near 1 inverse frequency", at_least=0, below=1),)
+    options = (
+        Option("beta", "0 is equal weights, near 1 inverse frequency", at_least=0, below=1),
+        LOSS,
+    )
 
     def __init__(self, class_sizes: Sequence[int], beta: float = 0.9999, **kwargs: Any) -> None:
         beta = self.option("beta", beta)
@@ -106,6 +110,7 @@ class Proportion(ByClass):
     """
 
     from_run = ("class_sizes",)
+    options = (LOSS,)
 
     def __init__(self, class_sizes: Sequence[int], **kwargs: Any) -> None:
         sizes = sizes_of(class_sizes)

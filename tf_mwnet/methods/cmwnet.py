@@ -8,6 +8,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from tf_mwnet.methods.base import LOSS
 from tf_mwnet.methods.groups import by_group, scale_groups
 from tf_mwnet.methods.mwnet import MWNet
 from tf_mwnet.methods.options import Option
@@ -34,7 +35,7 @@ class CMWNet(MWNet):
     """
 
     from_run = (*MWNet.from_run, "class_sizes")
-    options = (Option("groups", "groups of classes of similar size", at_least=1),)
+    options = (Option("groups", "groups of classes of similar size", at_least=1), LOSS)
 
     def __init__(
         self,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import keras
 import tensorflow as tf
 
-from tf_mwnet.methods.base import Method
+from tf_mwnet.methods.base import LOSS, Method
 from tf_mwnet.methods.normalise import batch_weights
 from tf_mwnet.types import Examples
 
@@ -25,6 +25,7 @@ class L2RW(Method):
     learns = True
     needs_meta = True
     meta_gradient = "current"
+    options = (LOSS,)
 
     def example_weights(self, examples: Examples) -> tf.Tensor:
         return tf.zeros_like(examples.losses)

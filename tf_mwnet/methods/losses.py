@@ -157,7 +157,7 @@ class BootstrapHard(ERM):
     """
 
     options = (Option("beta", "share of the given label", at_least=0, at_most=1),)
-    loss = staticmethod(losses.bootstrap_hard)
+    bootstrap = staticmethod(losses.bootstrap_hard)
 
     def __init__(self, beta: float = 0.8, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -166,7 +166,7 @@ class BootstrapHard(ERM):
     def example_losses(
         self, logits: tf.Tensor, labels: tf.Tensor, index: tf.Tensor | None = None
     ) -> tf.Tensor:
-        return self.loss(logits, labels, self.beta)
+        return self.bootstrap(logits, labels, self.beta)
 
 
 @keras.saving.register_keras_serializable(package="tf_mwnet")
@@ -189,7 +189,7 @@ class BootstrapSoft(BootstrapHard):
         >>> model = tf_mwnet.ReweightedModel(classifier, "bootstrap_soft")
     """
 
-    loss = staticmethod(losses.bootstrap_soft)
+    bootstrap = staticmethod(losses.bootstrap_soft)
 
     def __init__(self, beta: float = 0.95, **kwargs: Any) -> None:
         super().__init__(beta, **kwargs)

@@ -8,8 +8,9 @@ from typing import Any, Self
 import keras
 import tensorflow as tf
 
-from tf_mwnet.methods.base import Method
+from tf_mwnet.methods.base import LOSS, Method
 from tf_mwnet.methods.normalise import batch_weights
+from tf_mwnet.methods.options import Option
 from tf_mwnet.networks.weight_net import weight_net as build_weight_net
 from tf_mwnet.types import Examples
 
@@ -41,6 +42,7 @@ class MWNet(Method):
     learns = True
     needs_meta = True
     from_run: tuple[str, ...] = ("hidden", "normalise", "seed")
+    options: tuple[Option, ...] = (LOSS,)
 
     def __init__(
         self,
