@@ -183,6 +183,7 @@ def shapes(tmp_path_factory):
     return root, truth
 
 
+@pytest.mark.slow
 def test_from_a_folder_to_a_cleaned_one(shapes, tmp_path, capsys):
     root, truth = shapes
     line = ["--dataset=folder", f"--data_dir={root}", f"--run_dir={tmp_path / 'run'}", "--epochs=40",

@@ -67,7 +67,7 @@ def snapshot(folder):
         (["--method=gdw --eta='1"], "method is 'gdw --eta='1'; allowed: a name, and its options"),
         (["--method="], "unknown method ''; allowed: mwnet"),
         (["--method=erm --eta=1"], "allowed: none, it has no options"),
-        (["--compare=mentornet --dropout=0.5"], "dropout is (0.5,); allowed: 2 numbers"),
+        (["--compare=mentornet --dropout=0.5"], "dropout is (0.5,); allowed: 3 numbers"),
         (["--method=insw", "--meta_size=0"], "'insw' needs a meta set and meta_size is 0"),
         (["--network=lenet_sigmoid"], "lenet_sigmoid got 10 classes; allowed: 2"),
         (["--method=weighted_oracle", "--noise=none"], "the true labels are not known, and"),

@@ -36,6 +36,8 @@ def batch_of(values, labels=(0, 1, 2, 3), index=None):
         ("gce", 1, 0.9655267),  # (1 - 0.2 ** 0.7) / 0.7
         ("sce", 0, 1.2356675),  # 0.1 * 0.3566749 + 4 * 0.3
         ({"name": "sce", "alpha": 1, "beta": 0.5}, 1, 3.2094379),  # 1.6094379 + 2 * 0.8
+        # 0.1 * 0.3566749 - log(1e-4) * 0.3, the labels clipped as in the authors' code
+        ({"name": "sce", "log_zero": float(np.log(1e-4))}, 0, 2.7987696),
         ("mae", 1, 1.6),
         ("bootstrap_hard", 1, 1.3588853),  # 0.8 * 1.6094379 + 0.2 * 0.3566749
         # 0.95 * 1.6094379 + 0.05 * (0.7 * 0.3566749 + 0.2 * 1.6094379 + 0.1 * 2.3025851)
@@ -378,8 +380,8 @@ def test_self_paced_curriculum_is_learned():
 
 
 def test_mentornet_by_hand():
-    made = prepared("mentornet")
-    made.dropout = [0.0, 0.0]
+    made = method_of("mentornet", burn_in=0.18)
+    made.prepare(Head("t", 4, 16, "softmax"))
     logits = np.zeros((4, 4), np.float32)
     # Losses of label 0: 1.386 at 0, log(1 + 3 e^-z) at z: 0.143, 0.0067, 3.06.
     logits[:, 0] = (0, 3, 6.1, -2)
@@ -395,17 +397,34 @@ def test_mentornet_by_hand():
 
 
 def test_mentornet_drops_examples():
-    made = prepared("mentornet")
+    made = method_of("mentornet", dropout=(0.5, 0.05, 0.9))
+    made.prepare(Head("t", 4, 16, "softmax"))
 
     @tf.function
     def dropped():
         made.step.assign(made.step + 1)
         return made.example_weights(batch_of([0.0] * 4)) == 0
 
-    for epoch, rate in ((0, 0.5), (25, 0.05)):
-        made.begin_epoch(epoch, 50)
+    # The authors' data-driven command: 0.5 for 17 hundredths, 0.05 for 78, 0.9 for 5.
+    for epoch, rate in ((0, 0.5), (16, 0.5), (17, 0.05), (94, 0.05), (95, 0.9), (99, 0.9)):
+        made.begin_epoch(epoch, 100)
         made.age.assign(5)
         assert abs(np.mean([dropped() for _ in range(300)]) - rate) < 0.05
+
+
+@pytest.mark.parametrize(
+    ("name", "burning", "percentages"),
+    [("mentornet", [0, 0, 0, 0], [0, 17, 40, 99]), ("mentornet_dd", [1, 1, 0, 0], [0, 17, 18, 18])],
+)
+def test_schedules_of_both_mentornets(name, burning, percentages):
+    """As in the authors' commands for the self-paced and for the data-driven curriculum."""
+    made, seen = prepared(name), []
+    for epoch in (0, 17, 40, 99):
+        made.begin_epoch(epoch, 100)
+        seen.append((int(made.burning.numpy()), int(made.percent.numpy())))
+    assert seen == list(zip(burning, percentages, strict=True))
+    dropout = (0.5, 0.05, 0.9) if name == "mentornet_dd" else (0, 0, 0)
+    assert (made.percentile, made.dropout, made.decay) == (0.6 if any(burning) else 0.7, dropout, 0.5)
 
 
 def test_data_driven_mentornet():
@@ -423,7 +442,7 @@ def test_data_driven_mentornet():
     assert len(set((label - true)[wrong] % 4)) == 3
     np.testing.assert_array_equal(made.labels(batch).numpy().argmax(axis=1), label)
 
-    made.dropout = [0.0, 0.0]
+    made.dropout = (0.0, 0.0, 0.0)
     made.begin_epoch(30, 60)
     made.age.assign(4)  # all losses are below it: the self-paced curriculum keeps them all
     before = made.example_weights(batch).numpy() * 120

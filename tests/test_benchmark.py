@@ -62,6 +62,7 @@ def test_input_alone(capsys):
         assert "images a second, of 2,100, 0 MB in all; the process took at most" in out
 
 
+@pytest.mark.slow
 def test_steps_on_two_replicas(two_replicas):
     rows = measure.measure(Setting("mlp", batch=8, size=8), ["plain", "exact"], 2, 1, two_replicas)
     assert [row["mode"] for row in rows] == ["plain", "exact"]

@@ -265,8 +265,8 @@ def test_options_of_a_method():
     again = Experiment(**json.loads(config.to_json()))
     assert again.method_options == config.method_options
     assert parse("--method=erm").method_options == {}
-    assert parse("--method=mentornet --dropout=0.4,0.1").method_options == {
-        "mentornet": {"dropout": (0.4, 0.1)}
+    assert parse("--method=mentornet --dropout=0.4,0.1,0").method_options == {
+        "mentornet": {"dropout": (0.4, 0.1, 0.0)}
     }
 
 

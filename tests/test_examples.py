@@ -20,9 +20,8 @@ def example(name, folder):
     return done.stdout
 
 
-@pytest.mark.parametrize(
-    ("name", "least"), [("tabular", 75), pytest.param("text", 70, marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "least"), [("tabular", 75), ("text", 70)])
 def test_example(tmp_path, name, least):
     printed = example(name, tmp_path)
     match = re.search(r"(\d+) labels are wrong; of the \1 that look worst, (\d+) % are", printed)

@@ -1,6 +1,7 @@
 """The contract of a method on its own: what holds for every registered one that it applies to."""
 
 import copy
+import inspect
 import re
 
 import keras
@@ -154,3 +155,10 @@ def test_missing_arguments_are_named(method):
     missing = quoted(required_arguments(method))
     with pytest.raises(UserError, match=re.escape(f"method '{method}' lacks {missing}; allowed")):
         methods.get(method)
+
+
+@every_method
+def test_docstrings_name_the_source_and_what_departs_from_it(method):
+    text = inspect.getdoc(methods.METHODS[method])
+    for part in ("Source: ", "Departures", "Args:", "Examples:\n    >>> "):
+        assert part in text, part

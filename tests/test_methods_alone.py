@@ -44,6 +44,40 @@ def test_insw_moves_the_rows_of_its_batch_only(blobs):
     np.testing.assert_allclose(tf.reduce_sum(after), 1, rtol=1e-6)
 
 
+def test_linear_weights_of_insw():
+    """phi = 1, decay 2: max(1 / 2 - G, 1e-5) for the rows of the batch, then divided by their sum."""
+    made = method_of("insw", form="linear", decay=2)
+    assert not made.trainable_variables
+    batch = examples_of(made)
+    np.testing.assert_allclose(made.example_weights(batch), np.full(6, 1 / 6), rtol=1e-6)
+    gradient = np.array([0.1, -0.3, 0.6, 0, -0.2, 0.5])
+    after = made.learn(tf.constant(gradient, tf.float32), batch, None)
+    moved = np.array([0.4, 0.8, 1e-5, 0.5, 0.7, 1e-5])
+    np.testing.assert_allclose(made.phi.numpy()[batch.index.numpy()], moved, rtol=1e-4)
+    np.testing.assert_allclose(after, moved / moved.sum(), rtol=1e-4)
+    assert (np.delete(made.phi.numpy(), batch.index.numpy()) == 1).all()
+    made.learn(tf.zeros(6), batch, None)
+    np.testing.assert_allclose(
+        made.phi.numpy()[batch.index.numpy()], np.maximum(moved / 2, 1e-5), rtol=1e-4
+    )
+
+
+@pytest.mark.parametrize("detach", [True, False])
+def test_the_sum_of_cmwnet_s_weights_is_a_constant(detach):
+    """d weight / d V by hand, for the table of V = 0.2, 0.5, 0.1: (dv_i - [detach not] w_i dS) / S."""
+    made = method_of("cmwnet", groups=2, detach=detach)
+    v = tf.constant([0.2, 0.5, 0.1], tf.float64)
+    made.weigh = lambda examples: v
+    gradient = np.array([1.0, -2.0, 3.0])
+    with tf.GradientTape() as tape:
+        tape.watch(v)
+        weights = made.example_weights(None)
+    np.testing.assert_allclose(weights, [0.25, 0.625, 0.125])
+    slope = tape.gradient(weights, v, output_gradients=tf.constant(gradient))
+    shared = 0 if detach else 0.25 - 1.25 + 0.375
+    np.testing.assert_allclose(slope, (gradient - shared) / 0.8)
+
+
 def test_scale_groups():
     groups = methods.scale_groups((5000, 100, 4000, 50, 900, 1000), 3)
     np.testing.assert_array_equal(groups, [2, 0, 2, 0, 1, 1])

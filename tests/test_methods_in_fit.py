@@ -119,7 +119,10 @@ def test_small_batches_and_an_absent_class(blobs, untrained):
 
 
 MIXED = [("mixed_float16", name) for name in methods.METHODS]
-MIXED += [("mixed_bfloat16", name) for name in ("erm", "mwnet", "l2rw", "gdw", "mlc", "co_teaching")]
+MIXED += [
+    pytest.param("mixed_bfloat16", name, marks=pytest.mark.slow)
+    for name in ("erm", "mwnet", "l2rw", "gdw", "mlc", "co_teaching")
+]
 
 
 @pytest.mark.parametrize(("policy", "method"), MIXED)

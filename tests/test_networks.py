@@ -134,6 +134,7 @@ def test_default_networks():
     assert networks.default_network(spec(32, 3)) == "resnet32"
 
 
+@pytest.mark.slow
 def test_resnet50_with_and_without_weights(tmp_path, monkeypatch):
     from tf_mwnet.networks import pretrained
 

@@ -235,6 +235,7 @@ def test_published_number_of_a_run():
     config = asked(entry)
     ran = json.loads(config.to_json()) | {"method": entry.row, "meta_size": 1000}
     assert published.of_run(ran, ROOT) == f"{entry.published} (MW-Net 3)"
+    assert published.of_run(ran | {"method_options": {"mwnet": {"loss": "focal"}}}, ROOT) == ""
     assert published.of_run(ran | {"epochs": config.epochs + 1}, ROOT) == ""
     assert published.of_run(ran | {"dataset": "digits"}, ROOT) == ""
     assert published.of_run(ran, ROOT / "nowhere") == ""  # installed without the flagfiles

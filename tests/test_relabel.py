@@ -261,10 +261,12 @@ def test_ramp():
     np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
-def test_mlnt_step(blobs):
+@pytest.mark.parametrize(("per_class", "second_order"), [(True, True), (False, False)])
+def test_mlnt_step(blobs, per_class, second_order):
     """One step against the equations: two copies, the teacher is the classifier as it was."""
     x, y, _, _ = blobs
-    model = model_of(methods.MLNT(num_examples=120, copies=2, warm_up=0.0, ramp_up=0.5))
+    terms = {"per_class": per_class, "second_order": second_order}
+    model = model_of(methods.MLNT(num_examples=120, copies=2, warm_up=0.0, ramp_up=0.5, **terms))
     seen = []
     kind = type(model.method)
 
@@ -291,18 +293,22 @@ def test_mlnt_step(blobs):
 
     def consistency(parameters):
         apart = tf.math.log(teacher) - tf.nn.log_softmax(logits_at(model, parameters, x))
-        return tf.reduce_sum(teacher * apart) / size
+        return tf.reduce_sum(teacher * apart) / size / (4 if per_class else 1)
 
     total = slope(before, lambda w: entropy(w, y))
     assert seen[0].shape == (2, size, 4)
     for labels in seen[0]:
-        inner = slope(before, lambda w, labels=labels: entropy(w, labels))
-        virtual = [v - 0.1 * g for v, g in zip(before, inner, strict=True)]
-        total = [a + 0.5 * b for a, b in zip(total, slope(virtual, consistency), strict=True)]
+
+        def after_step(w, labels=labels):
+            inner = slope(w, lambda w: entropy(w, labels))
+            inner = inner if second_order else [tf.stop_gradient(g) for g in inner]
+            return consistency([v - 0.1 * g for v, g in zip(w, inner, strict=True)])
+
+        total = [a + 0.5 * b for a, b in zip(total, slope(before, after_step), strict=True)]
     plain = slope(before, lambda w: entropy(w, y))
     for v, g, found, alone in zip(before, total, after, plain, strict=True):
-        np.testing.assert_allclose(found, v - 0.1 * g, rtol=1e-4, atol=1e-6)
-        assert np.abs(g - alone).max() > 1e-4
+        np.testing.assert_allclose(found, v - 0.1 * g, rtol=1e-4, atol=1e-7)
+        assert np.abs(g - alone).max() > 1e-5
 
 
 def test_teacher_follows():

@@ -11,9 +11,8 @@ from runs import start_workers, wait_for
 pytestmark = pytest.mark.xdist_group("replicas")  # one pair of worker processes for all
 
 
-# One of each way that replicas work together: the mean, a weight net, class-level weights, no state, a
-# record of all examples, and a second classifier. The others are slow together.
-FIRST = {"erm", "mwnet", "gdw", "l2rw", "joint_optimization", "co_teaching"}
+# The mean, a weight net, and a second classifier. The others are slow together.
+FIRST = {"erm", "mwnet", "co_teaching"}
 CASES = [pytest.param(n, marks=[] if n in FIRST else pytest.mark.slow) for n in METHODS]
 
 

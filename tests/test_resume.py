@@ -22,7 +22,8 @@ def undisturbed(tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("delay", [0.0, pytest.param(0.3, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("delay", [0.0, 0.3])
 def test_killed_and_resumed_run_is_the_same_to_the_last_bit(undisturbed, tmp_path, delay):
     folder = tmp_path / "killed"
     process = command(*ARGUMENTS, f"--run_dir={folder}")

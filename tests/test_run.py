@@ -168,6 +168,7 @@ def curves(run):
     return np.stack([np.load(path)["function_weight"] for path in files])
 
 
+@pytest.mark.slow
 def test_one_group_runs_to_its_end(tmp_path, capfd):
     """As the message of equal class sizes recommends; its net can be used like MW-Net's."""
     folder = tmp_path / "run"
@@ -251,7 +252,7 @@ def test_scores():
 
 
 # The other ones are slow together.
-PLAIN = ("l2rw", "gdw", "joint_optimization", "mentornet_dd")
+PLAIN = ("l2rw", "gdw")
 OTHERS = [
     pytest.param(name, marks=[] if name in PLAIN else pytest.mark.slow)
     for name in methods.METHODS
@@ -389,9 +390,8 @@ def test_schedules():
     np.testing.assert_allclose(rates([0, 39], lr_drops=(9,)), [1, 1])
 
 
-@pytest.mark.parametrize(
-    "option", ["--precision=mixed_bfloat16", pytest.param("--jit_compile", marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("option", ["--precision=mixed_bfloat16", "--jit_compile"])
 def test_options_reach_the_model(tmp_path, option):
     arguments = [option, "--nonormalise", "--hidden=5,5", "--schedule=cosine"]
     arguments += ["--meta_optimizer=sgd", "--augment=crop", "--meta_labels=noisy"]

@@ -9,6 +9,7 @@ import pytest
 
 import tf_mwnet
 
+pytestmark = pytest.mark.xdist_group("typing")  # which start mypy once
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 
 REVEALED = {

@@ -15,6 +15,7 @@ from tf_mwnet.experiment import build, resolve
 from tf_mwnet.experiment.callbacks import Checkpoints
 from tf_mwnet.main import main as train
 
+pytestmark = pytest.mark.xdist_group("unseen")  # one run for all
 LINE = ["--noise=background", "--background_class=3", "--early_stopping=300", "--network=mlp", *SHORT]
 
 

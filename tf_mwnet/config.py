@@ -24,7 +24,7 @@ from tf_mwnet.strategies import STRATEGIES
 CONFIG = "config.json"  # a run folder's configuration
 SCHEDULES = ("step", "cosine", "cosine_epochs")
 META_SCHEDULES = ("constant", "as_lr", "inverse")
-META_OPTIMIZERS = ("adam", "sgd")
+META_OPTIMIZERS = ("adam", "amsgrad", "sgd")
 AUGMENTATIONS = ("auto", "none", "crop", "flip", "crop_flip")
 
 
@@ -153,7 +153,9 @@ class Experiment:
     momentum: float = option(0.9, "SGD momentum, 0 to 1")
     nesterov: bool = option(False, "Nesterov momentum, also of the weight net's SGD")
     l2: float = option(5e-4, "coupled L2 of the classifier")
-    meta_optimizer: str = option("adam", "optimizer of the weight net: adam or sgd", about="learning")
+    meta_optimizer: str = option(
+        "adam", "optimizer of the weight net: adam, amsgrad or sgd", about="learning"
+    )
     meta_lr: float = option(
         0.0,
         "learning rate of the weight net; 0 for the method's own (1e-3; insw 0.1, mlc 3e-4)",

@@ -82,7 +82,7 @@ def one_hot(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
 def mean_absolute_error(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
     """Computes ``sum_k |u_k - y_k|``, u = softmax(z): ``2 (1 - u_y)`` for an integer label; 0 to 2.
 
-    Symmetric: summed over all labels it is 2 (K - 1). Ghosh et al. (AAAI 2017); RMNW-Net, section 4.
+    Symmetric: summed over all labels it is 2 (K - 1). Ghosh et al. (AAAI 2017).
     """
     logits = full_precision(logits)
     return tf.reduce_sum(tf.abs(tf.nn.softmax(logits) - one_hot(labels, logits)), axis=-1)
@@ -94,15 +94,19 @@ def generalised_cross_entropy(logits: tf.Tensor, labels: tf.Tensor, q: float = 0
 
 
 def symmetric_cross_entropy(
-    logits: tf.Tensor, labels: tf.Tensor, alpha: float = 0.1, beta: float = 1.0
+    logits: tf.Tensor,
+    labels: tf.Tensor,
+    alpha: float = 0.1,
+    beta: float = 1.0,
+    log_zero: float = -4.0,
 ) -> tf.Tensor:
     """Computes ``alpha CE + beta RCE`` (Wang et al., ICCV 2019).
 
-    RCE is the reverse cross-entropy ``-sum_k u_k log y_k`` with log 0 = -4. Only this part
+    RCE is the reverse cross-entropy ``-sum_k u_k log y_k`` with ``log 0 = log_zero``. Only this part
     is symmetric in the sense of `claim_symmetric`.
     """
     logits = full_precision(logits)
-    reverse = 4 * (1 - tf.reduce_sum(tf.nn.softmax(logits) * one_hot(labels, logits), axis=-1))
+    reverse = -log_zero * (1 - tf.reduce_sum(tf.nn.softmax(logits) * one_hot(labels, logits), axis=-1))
     return alpha * cross_entropy(logits, labels) + beta * reverse
 
 

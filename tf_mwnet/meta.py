@@ -2,11 +2,11 @@
 
 With example losses l_i(w), example weights e_i and step size a, the virtual parameters
 
-    w_hat(e) = w - a * sum_i e_i * grad l_i(w)                    (MW-Net eq. 3, L2RW eq. 4)
+    w_hat(e) = w - a * sum_i e_i * grad l_i(w)                    (the virtual step of both)
 
 are linear in e, so that for the meta loss L the gradient
 
-    G_i = dL(w_hat(e)) / d e_i = -a * < grad l_i(w), grad L(w_hat) >   (MW-Net eq. 6, L2RW eq. 12)
+    G_i = dL(w_hat(e)) / d e_i = -a * < grad l_i(w), grad L(w_hat) >   (by the chain rule)
 
 is exact with one level of differentiation of the inner gradient. It needs no second forward pass
 of the training batch: the outer tape records only the backward pass, as a function of e.

@@ -56,7 +56,7 @@ def background(
     superclass: np.ndarray | None = None,
     target: int | None = None,
 ) -> np.ndarray:
-    """Flips every class to one background class, ``target``, with probability p (L2RW section 4.2).
+    """Flips every class to one background class, ``target``, with probability p (L2RW, background flip).
 
     Without a target, one is drawn at random.
     """

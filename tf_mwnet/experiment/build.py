@@ -183,9 +183,10 @@ def make_optimizers(
     sgd = functools.partial(optimizers.SGD, momentum=config.momentum, nesterov=config.nesterov)
     classifier = sgd(rates.of_classifier(config), l2=config.l2)
     meta_rate = rates.of_weights(config, config.meta_lr or methods.METHODS[name].meta_lr)
-    if config.meta_optimizer == "adam":
-        return classifier, optimizers.Adam(meta_rate, l2=config.meta_l2)
-    return classifier, sgd(meta_rate, l2=config.meta_l2)
+    if config.meta_optimizer == "sgd":
+        return classifier, sgd(meta_rate, l2=config.meta_l2)
+    amsgrad = config.meta_optimizer == "amsgrad"
+    return classifier, optimizers.Adam(meta_rate, l2=config.meta_l2, amsgrad=amsgrad)
 
 
 def check_sizes(config: Experiment, splits: Splits, replicas: int) -> None:

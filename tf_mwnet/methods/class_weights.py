@@ -57,8 +57,9 @@ class ClassBalanced(ByClass):
 
     The table is scaled to a mean of 1 over the classes.
 
-    Source: Cui et al., CVPR 2019, Proposition 1; with ``loss="focal"`` the class-balanced focal loss,
-    here of the softmax (theirs has a sigmoid for each class).
+    Source: Cui et al., CVPR 2019, Proposition 1; with ``loss="focal"`` the class-balanced focal loss.
+
+    Departures: the focal loss is that of a softmax; theirs has a sigmoid for each class.
 
     Args:
         class_sizes: n_k, training examples of each class as labelled, int ``[K]``. A run fills it in.
@@ -97,8 +98,10 @@ class Proportion(ByClass):
 
     The table has a mean of 1 over the training examples.
 
-    Source: L2RW, section 4.1, "Proportion". The released code takes 1 - n_k / N itself, of two classes,
-    so that its steps are longer the less the classes differ in size: alike at 200:1, ten times at 20:1.
+    Source: L2RW, MNIST, "Proportion".
+
+    Departures: the released code takes 1 - n_k / N itself, of two classes, so that its steps are longer
+    the less the classes differ in size: alike at 200:1, ten times at 20:1.
 
     Args:
         class_sizes: n_k, training examples of each class as labelled, int ``[K]``. A run fills it in.
@@ -130,7 +133,9 @@ class WeightedOracle(ByClass):
     The table is scaled to a mean of 1 over the training examples. It needs the true labels: this is a
     reference for experiments with synthetic noise.
 
-    Source: L2RW, section 4.2, "Weighted".
+    Source: L2RW, CIFAR, "Weighted".
+
+    Departures: none known; the released code does not have it.
 
     Args:
         class_sizes: n_k, training examples of each class as labelled, int ``[K]``. A run fills it in.
@@ -171,7 +176,9 @@ class Resample(ERM):
 
         weight_i = 1 / B
 
-    Source: L2RW, section 4.1, "Resample".
+    Source: L2RW, MNIST, "Resample".
+
+    Departures: none.
 
     Args:
         **kwargs: as for `Method`.

@@ -23,6 +23,8 @@ class MetaOnly(ERM):
 
     Source: L2RW, "Clean only".
 
+    Departures: as many steps as plain training; L2RW trains 2,000.
+
     Args:
         **kwargs: as for `Method`.
 
@@ -46,6 +48,9 @@ class GLC(Forward):
     with `mean_prediction`, and starts again on both sets for the other half.
 
     Source: Hendrycks et al., NeurIPS 2018, Algorithm 1.
+
+    Departures: both stages have half of the epochs, as GDW's comparison has it; the authors train twice
+    in full.
 
     Args:
         transition: T, float ``[K, K]``, row = true class, rows sum to 1. A run estimates it.

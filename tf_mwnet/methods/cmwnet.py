@@ -11,6 +11,7 @@ import tensorflow as tf
 from tf_mwnet.methods.base import LOSS
 from tf_mwnet.methods.groups import by_group, scale_groups
 from tf_mwnet.methods.mwnet import MWNet
+from tf_mwnet.methods.normalise import batch_weights
 from tf_mwnet.methods.options import Option
 from tf_mwnet.networks.weight_net import weight_net as build_weight_net
 from tf_mwnet.types import Examples
@@ -18,29 +19,53 @@ from tf_mwnet.types import Examples
 
 @keras.saving.register_keras_serializable(package="tf_mwnet")
 class CMWNet(MWNet):
-    """Class-aware Meta-Weight-Net: ``weight_i = V(loss_i)[group of y_i]`` (Shu et al., TPAMI 2023).
+    """Class-aware Meta-Weight-Net: a weight function for each group of classes of similar size.
+
+        weight_i = v_i / sum_j v_j,    v_i = V(loss_i)[group of y_i]
 
     Classes are clustered by the number of their training examples (as labelled) into scale groups; the
     weight net has one output per group on a shared hidden layer. It can be used on other data, whose
-    classes are then clustered again. The meta set is clean, as in `MWNet`; the paper's soft-label
-    variant and its meta set made by mixup are not part of this class.
+    classes are then clustered again. The sum of the weights is a constant in the meta gradient.
+
+    Source: Shu et al., TPAMI 2023; the authors' long-tail code.
+
+    Departures: the meta set is clean, as in `MWNet`; the soft labels of their variant for noise and its
+    meta set made by mixup are not part of this class. The weight function learns from the start, where
+    their long-tail code trains plainly for 160 of 200 epochs. Their optimizer of the weight net is
+    ``--meta_optimizer=amsgrad --meta_l2=1e-5``.
 
     Args:
-        class_sizes: training examples of each class, ``[K]``.
-        groups: G; 3 in the paper. With 1 it is `MWNet`.
-        **kwargs: as for `MWNet`; ``weight_net`` maps ``[B, 1] -> [B, G]``.
+        class_sizes: training examples of each class, int ``[K]``. A run fills it in.
+        groups: G, at least 1; 3 in the paper.
+        detach: whether the sum of the weights is a constant in the meta gradient, as in the authors'
+            code. Without, and with one group, the method is `MWNet`.
+        hidden: sizes of the hidden layers (ReLU).
+        seed: seed of the initial values.
+        weight_net: a Keras model ``[B, 1] -> [B, G]`` instead of the one built from ``hidden``.
+        **kwargs: as for `MWNet`.
 
     Raises:
         UserError: more groups than distinct class sizes.
+
+    Examples:
+        >>> method = tf_mwnet.methods.CMWNet(class_sizes=(5000, 700, 90), groups=3)
+        >>> model = tf_mwnet.ReweightedModel(classifier, method)
     """
 
+    meta_lr = 1e-4  # the authors' code
+
     from_run = (*MWNet.from_run, "class_sizes")
-    options = (Option("groups", "groups of classes of similar size", at_least=1), LOSS)
+    options = (
+        Option("groups", "groups of classes of similar size", at_least=1),
+        Option("detach", "take the sum of the weights as a constant in the meta gradient"),
+        LOSS,
+    )
 
     def __init__(
         self,
         class_sizes: Sequence[int],
         groups: int = 3,
+        detach: bool = True,
         hidden: Sequence[int] = (100,),
         seed: int = 0,
         weight_net: keras.Model | None = None,
@@ -52,11 +77,15 @@ class CMWNet(MWNet):
         super().__init__(hidden=hidden, seed=seed, weight_net=weight_net, **kwargs)
         self.class_sizes, self.groups = tuple(int(n) for n in class_sizes), groups
         self.group_of_class = group_of_class
+        self.detach = self.option("detach", detach)
 
     def weigh(self, examples: Examples) -> tf.Tensor:
         if self.group_of_class is None:
             return super().weigh(examples)
         return by_group(self.weight_function(examples.losses), examples, self.group_of_class)
+
+    def example_weights(self, examples: Examples) -> tf.Tensor:
+        return batch_weights(self.weigh(examples), self.normalise, self.detach)
 
     def get_config(self) -> dict[str, Any]:
         return super().get_config() | {"class_sizes": list(self.class_sizes)}

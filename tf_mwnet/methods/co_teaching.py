@@ -27,6 +27,10 @@ class CoTeaching(Method):
 
     Source: Han et al., NeurIPS 2018, Algorithm 1.
 
+    Departures from the authors' code: the share rises as in the paper, to its largest in epoch T_k,
+    where theirs has it one epoch earlier; at least one example is kept; the optimizer is the run's,
+    theirs Adam with a linear decay.
+
     Args:
         peer: the second network, a built Keras model like the classifier with other initial values. A
             run builds it.

@@ -1,4 +1,4 @@
-"""A weight function that was learned elsewhere (MW-Net section 4.4, "Transferred")."""
+"""A weight function that was learned elsewhere, on other data."""
 
 from __future__ import annotations
 

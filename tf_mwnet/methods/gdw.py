@@ -19,7 +19,7 @@ LOWEST, HIGHEST = 1e-6, 1e6  # of class-level weights
 
 @keras.saving.register_keras_serializable(package="tf_mwnet")
 class GDW(MWNet):
-    """Generalized Data Weighting: class-level weights ``[B, K]`` (Chen et al., NeurIPS 2021).
+    """Generalized Data Weighting: class-level weights ``[B, K]``.
 
     The weights multiply the logit gradient ``p - y``: ``losses_ik = stop(p - y)_ik z_ik``. A step:
 
@@ -33,6 +33,10 @@ class GDW(MWNet):
     ``constrain`` is the zero-mean constraint: the target's weight is ``sum_{k != t} omega_k p_k /
     (1 - p_t)``, so that the weighted logit gradient sums to zero (eq. 12; appendix B shows what happens
     without). As in the authors' code all probabilities are clamped at 0.999, also in ``p - y``.
+
+    Source: Chen et al., NeurIPS 2021, Algorithm 1; the authors' code where the paper has no clamps.
+
+    Departures: none in the step; the meta examples are never trained on.
 
     Args:
         eta: length of the step of omega; 100 for CIFAR-10, 1000 for CIFAR-100.

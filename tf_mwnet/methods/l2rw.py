@@ -12,11 +12,20 @@ from tf_mwnet.types import Examples
 
 @keras.saving.register_keras_serializable(package="tf_mwnet")
 class L2RW(Method):
-    """L2RW: weights ``relu(-G)``, divided by their batch sum (Ren et al., ICML 2018, Algorithm 1).
+    """L2RW: the meta gradient of the batch gives the weights of the same batch.
 
-    G is the meta gradient at weights of zero (eq. 7), where the virtual parameters equal the
-    parameters, so that no virtual step is needed. Weights that are all zero stay zero (eq. 9). Nothing
-    is kept from one step to the next, and the meta optimizer is unused.
+        weight_i = max(-G_i, 0) / sum_j max(-G_j, 0)
+
+    G is the meta gradient at weights of zero, where the virtual parameters equal the parameters, so that
+    no virtual step is needed. Weights that are all zero stay zero. Nothing is kept from one step to the
+    next, and the meta optimizer is unused.
+
+    Source: Ren et al., ICML 2018, Algorithm 1.
+
+    Departures: none in the weights; the meta examples are never trained on, as in the paper.
+
+    Args:
+        **kwargs: as for `Method`.
 
     Examples:
         >>> tf_mwnet.ReweightedModel(classifier, "l2rw").fit(x, y, meta_data=(x_meta, y_meta))

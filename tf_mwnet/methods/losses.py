@@ -21,7 +21,10 @@ class Focal(ERM):
 
         loss_i = -(1 - p_y)^gamma log p_y
 
-    Source: Lin et al., ICCV 2017, eq. 4, without class weights. See `losses.focal`.
+    Source: Lin et al., ICCV 2017, eq. 4. See `losses.focal`.
+
+    Departures: the loss of a softmax, where the paper has a sigmoid for each class, and without its
+    class weights; `ClassBalanced` with ``loss="focal"`` has class weights.
 
     Args:
         gamma: exponent, at least 0; 2 in the paper. 0 is cross-entropy.
@@ -54,6 +57,8 @@ class GCE(ERM):
 
     Source: Zhang and Sabuncu, NeurIPS 2018, eq. 6. See `losses.generalised_cross_entropy`.
 
+    Departures: without the truncation and the pruning of the paper's second half.
+
     Args:
         q: exponent, above 0 and at most 1; 0.7 in the paper. Near 0 the loss is cross-entropy, at 1 it
             is half the mean absolute error.
@@ -84,17 +89,21 @@ class GCE(ERM):
 class SCE(ERM):
     """Symmetric cross-entropy: cross-entropy plus its reverse, with prediction and label exchanged.
 
-        loss_i = -alpha log p_y - beta sum_k p_k log y_k,    with log 0 = -4
+        loss_i = -alpha log p_y - beta sum_k p_k log y_k,    with log 0 = log_zero
 
     Source: Wang et al., ICCV 2019. See `losses.symmetric_cross_entropy`.
+
+    Departures: log 0 is -4 as in the paper; the authors' code clips the labels at 1e-4, which is
+    ``log_zero=-9.21``. The published rows of other papers do not say which they used.
 
     Args:
         alpha: factor of cross-entropy, at least 0; 0.1 in the paper for CIFAR-10.
         beta: factor of reverse cross-entropy, at least 0; 1 in the paper.
+        log_zero: stands for log 0 in reverse cross-entropy, below 0.
         **kwargs: as for `Method`.
 
     Raises:
-        UserError: a factor is out of range.
+        UserError: a factor or ``log_zero`` is out of range.
 
     Examples:
         >>> model = tf_mwnet.ReweightedModel(classifier, "sce --alpha=0.5")
@@ -103,17 +112,21 @@ class SCE(ERM):
     options = (
         Option("alpha", "factor of cross-entropy", at_least=0),
         Option("beta", "factor of reverse cross-entropy", at_least=0),
+        Option("log_zero", "stands for log 0 in reverse cross-entropy", below=0),
     )
 
-    def __init__(self, alpha: float = 0.1, beta: float = 1.0, **kwargs: Any) -> None:
+    def __init__(
+        self, alpha: float = 0.1, beta: float = 1.0, log_zero: float = -4.0, **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
         self.alpha = self.option("alpha", alpha)
         self.beta = self.option("beta", beta)
+        self.log_zero = self.option("log_zero", log_zero)
 
     def example_losses(
         self, logits: tf.Tensor, labels: tf.Tensor, index: tf.Tensor | None = None
     ) -> tf.Tensor:
-        return losses.symmetric_cross_entropy(logits, labels, self.alpha, self.beta)
+        return losses.symmetric_cross_entropy(logits, labels, self.alpha, self.beta, self.log_zero)
 
 
 @keras.saving.register_keras_serializable(package="tf_mwnet")
@@ -123,6 +136,8 @@ class MAE(ERM):
         loss_i = sum_k |p_k - y_k| = 2 (1 - p_y)
 
     Source: Ghosh et al., AAAI 2017. See `losses.mean_absolute_error`.
+
+    Departures: none.
 
     Args:
         **kwargs: as for `Method`.
@@ -144,6 +159,8 @@ class BootstrapHard(ERM):
         loss_i = -sum_k (beta y_k + (1 - beta) c_k) log p_k,    c the predicted class, one-hot
 
     Source: Reed et al., ICLR 2015 workshop, eq. 7. See `losses.bootstrap_hard`.
+
+    Departures: none.
 
     Args:
         beta: share of the given label, 0 to 1; 0.8 in the paper.
@@ -177,6 +194,8 @@ class BootstrapSoft(BootstrapHard):
 
     Source: Reed et al., ICLR 2015 workshop, eq. 6. See `losses.bootstrap_soft`; the prediction in the
     target is differentiated too.
+
+    Departures: none.
 
     Args:
         beta: share of the given label, 0 to 1; 0.95 in the paper.

@@ -107,23 +107,24 @@ class MentorNet(Method):
 
     The age is a moving average of a quantile of each batch's losses. g is fitted to the self-paced
     curriculum before training (`self_paced`). In the first epochs, the burn-in, all v are 1. d is 0 or
-    1: each step leaves out a random share of the examples.
+    1: each step can leave out a random share of the examples.
 
-    Source: Jiang et al., ICML 2018.
+    Source: Jiang et al., ICML 2018; the authors' commands for the self-paced curriculum.
 
     Departures from the authors' code: each example is left out independently, where they leave out a
-    fixed number; the given label enters the embedding (theirs is always 0), as does the percentage after
-    the burn-in.
+    fixed number; the given label enters the embedding (theirs is always 0).
 
     Args:
         num_examples: N, number of training examples, at least 1; above every row that the training
             batches carry. A run fills it in.
         percentile: share of the batch with a loss at or below the age, 0 to 1; 0.7 in the authors'
             commands.
-        decay: decay of the moving average, 0 to below 1; 0.9 in the authors' code.
-        burn_in: fraction of the epochs in which all v are 1, 0 to 1; 0.18 in the authors' code.
-        dropout: shares of the examples to leave out during the burn-in and after it, 0 to below 1; 0.5
-            and 0.05 in the authors' commands.
+        decay: decay of the moving average, 0 to below 1; 0.5 in the authors' trainer.
+        burn_in: fraction of the epochs in which all v are 1, 0 to 1; 0 in the authors' commands.
+        dropout: shares of the examples to leave out in the first 17 % of the epochs, until 95 %, and in
+            the last 5 %, 0 to below 1; none in the authors' commands.
+        fixed_percentage: whether g sees the percentage at the end of the burn-in from there on; false
+            in the authors' commands.
         seed: seed of the draws and of the network.
         **kwargs: as for `Method`.
 
@@ -142,16 +143,18 @@ class MentorNet(Method):
         Option("percentile", "share of the batch at or below the age", at_least=0, at_most=1),
         Option("decay", "of the moving average of the age", at_least=0, below=1),
         Option("burn_in", "part of the epochs in which all weights are 1", at_least=0, at_most=1),
-        Option("dropout", "share left out in these epochs, and after them", at_least=0, below=1),
+        Option("dropout", "shares left out: first 17 %, middle, last 5 %", at_least=0, below=1),
+        Option("fixed_percentage", "the percentage stays that of the end of the burn-in"),
     )
 
     def __init__(
         self,
         num_examples: int,
         percentile: float = 0.7,
-        decay: float = 0.9,
-        burn_in: float = 0.18,
-        dropout: tuple[float, float] = (0.5, 0.05),
+        decay: float = 0.5,
+        burn_in: float = 0.0,
+        dropout: tuple[float, float, float] = (0.0, 0.0, 0.0),
+        fixed_percentage: bool = False,
         seed: int = 0,
         **kwargs: Any,
     ) -> None:
@@ -161,9 +164,11 @@ class MentorNet(Method):
         self.percentile = self.option("percentile", percentile)
         self.decay, self.burn_in = self.option("decay", decay), self.option("burn_in", burn_in)
         self.dropout = self.option("dropout", dropout)
+        self.fixed_percentage = self.option("fixed_percentage", fixed_percentage)
         self.step = self.add_state((), "int64", "step")
         self.percent = self.add_state((), "int64", "percent")
         self.burning = self.add_state((), "int32", "burning")
+        self.left_out = self.add_state((), keras.config.floatx(), "left_out")
         self.age = self.add_state((), keras.config.floatx(), "age")
         self.age.assign(-1)  # no batch seen yet
         self.mentor: keras.Model | None = None
@@ -180,8 +185,11 @@ class MentorNet(Method):
         self.mentor = mentor
 
     def begin_epoch(self, epoch: int, epochs: int) -> None:
-        self.percent.assign(min(99, 100 * epoch // epochs))
+        percent = min(99, 100 * epoch // epochs)
+        last = round(100 * self.burn_in) if self.fixed_percentage else 99
+        self.percent.assign(min(percent, last))
         self.burning.assign(int(epoch < self.burn_in * epochs))
+        self.left_out.assign(self.dropout[int(percent >= 17) + int(percent >= 95)])
 
     def observe(self, examples: Examples) -> None:
         self.step.assign(self.step + 1)
@@ -209,8 +217,8 @@ class MentorNet(Method):
         burning = tf.convert_to_tensor(self.burning) > 0
         values = tf.where(burning, tf.ones_like(values), values)
         uniform = draws(self.num_examples, self.seed, self.step, values.dtype)
-        rate = tf.where(burning, *(tf.constant(r, values.dtype) for r in self.dropout))
-        kept = tf.cast(tf.gather(uniform, examples.index) >= rate, values.dtype)
+        left_out = tf.cast(tf.convert_to_tensor(self.left_out), values.dtype)
+        kept = tf.cast(tf.gather(uniform, examples.index) >= left_out, values.dtype)
         return values * kept / replicas.batch_size(values, values.dtype)
 
     def get_config(self) -> dict[str, Any]:

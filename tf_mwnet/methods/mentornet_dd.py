@@ -29,10 +29,10 @@ class MentorNetDD(MentorNet):
     set gets a wrong label, drawn once and uniformly from the other classes. So g learns from examples
     of which it is known whether the label is correct.
 
-    Source: Jiang et al., ICML 2018, section 3.2.
+    Source: Jiang et al., ICML 2018; the authors' commands for the data-driven curriculum.
 
     Departures: g learns while the classifier does; the authors' learns once, from the losses of an
-    earlier training.
+    earlier training. Theirs has a percentile of 0.8, 0.6 and 0.5 for 20, 40 and 80 % of wrong labels.
 
     Args:
         num_untrusted: number of untrusted examples, at least 0; rows from this number on are trusted. A
@@ -40,6 +40,8 @@ class MentorNetDD(MentorNet):
         num_trusted: number of trusted examples, at least 1. A run fills it in.
         wrong_share: share of the trusted examples that get a wrong label, 0 to 1. A run passes the rate
             of the synthetic noise, or 0.2.
+        percentile, burn_in, dropout, fixed_percentage: as for `MentorNet`; 0.6, 0.18, 0.5 then 0.05
+            then 0.9, and true in the authors' commands.
         **kwargs: as for `MentorNet`, without ``num_examples``.
 
     Raises:
@@ -64,11 +66,26 @@ class MentorNetDD(MentorNet):
     )
 
     def __init__(
-        self, num_untrusted: int, num_trusted: int, wrong_share: float = 0.4, **kwargs: Any
+        self,
+        num_untrusted: int,
+        num_trusted: int,
+        wrong_share: float = 0.4,
+        percentile: float = 0.6,
+        burn_in: float = 0.18,
+        dropout: tuple[float, float, float] = (0.5, 0.05, 0.9),
+        fixed_percentage: bool = True,
+        **kwargs: Any,
     ) -> None:
         check_range("num_untrusted", num_untrusted, 0)
         check_range("num_trusted", num_trusted, 1)
-        super().__init__(num_untrusted + num_trusted, **kwargs)
+        super().__init__(
+            num_untrusted + num_trusted,
+            percentile=percentile,
+            burn_in=burn_in,
+            dropout=dropout,
+            fixed_percentage=fixed_percentage,
+            **kwargs,
+        )
         self.num_untrusted, self.num_trusted = int(num_untrusted), int(num_trusted)
         self.wrong_share = self.option("wrong_share", wrong_share)
 

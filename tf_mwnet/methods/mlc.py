@@ -17,39 +17,54 @@ def label_net(num_features: int, num_classes: int, width: int = 128, seed: int =
     """Builds the label correction network of Zheng et al.
 
     It maps features ``[B, D]`` and given labels as ``[B, K]`` to soft labels ``[B, K]``, whose rows sum
-    to 1: an embedding of the label next to the features, two tanh layers, a softmax; Glorot initial
-    values, as in the authors' code.
+    to 1: an embedding of the label next to the features, two tanh layers, a softmax. As in the authors'
+    code the initial values of the embedding are Glorot uniform, those of the layers Glorot normal.
     """
     seeds = Seeds(seed)
     dtype = keras.config.floatx()  # full precision also in mixed precision
 
-    def dense(units: int, **kwargs: Any) -> keras.layers.Dense:
-        start = keras.initializers.GlorotUniform(seed=seeds())
+    def dense(
+        units: int, kind: type = keras.initializers.GlorotNormal, **kwargs: Any
+    ) -> keras.layers.Dense:
+        start = kind(seed=seeds())
         return keras.layers.Dense(units, kernel_initializer=start, dtype=dtype, **kwargs)
 
     features = keras.Input((num_features,), dtype=dtype)
     label = keras.Input((num_classes,), dtype=dtype)
-    x = keras.layers.Concatenate(dtype=dtype)([features, dense(width, use_bias=False)(label)])
+    embedded = dense(width, keras.initializers.GlorotUniform, use_bias=False)(label)
+    x = keras.layers.Concatenate(dtype=dtype)([features, embedded])
     x = dense(width, activation="tanh")(dense(width, activation="tanh")(x))
     return keras.Model([features, label], dense(num_classes, activation="softmax")(x), name="label_net")
 
 
 @keras.saving.register_keras_serializable(package="tf_mwnet")
 class MLC(SoftTargets):
-    """Meta Label Correction: learned soft labels ``[B, K]`` (Zheng et al., AAAI 2021).
+    """Meta Label Correction: a small network learns soft labels.
 
-    The objective is the cross-entropy with the soft label q that a small network computes from the
-    classifier's features (constants) and the given label. The network takes steps along the meta
-    gradient (Algorithm 1, with one look-ahead step). The real step uses the labels after that step.
+        losses_ik = -log p_ik,    weights_ik = q_ik / B,    q_i = label net(features of i, y_i)
+
+    p is the softmax of the logits and y the given label. The features, the input of the classifier's
+    last layer, are constants. The network takes steps along the meta gradient.
+
+    Source: Zheng et al., AAAI 2021, Algorithm 1 with one look-ahead step.
+
+    Departures from the authors' code, each to keep one exact step for all methods: no meta example is
+    trained on, where they train on half of each clean batch; the virtual step is without momentum and
+    L2, which theirs has; the real step uses the labels after the network's step, theirs those before.
+    Their optimizer of the network is ``--meta_optimizer=amsgrad``.
 
     Args:
-        width: of the label embedding and of both hidden layers; 128 in the paper.
-        seed: of the network's initial values.
+        width: size of the label embedding and of both hidden layers, at least 1; 128 in the paper.
+        seed: seed of the initial values.
         label_net: a Keras model ``([B, D], [B, K]) -> [B, K]`` instead of the one that is built.
         **kwargs: as for `Method`.
 
     Raises:
-        UserError: in `prepare`, the classifier does not end in a dense layer, so has no features.
+        UserError: ``width`` is out of range; in `prepare`, the classifier does not end in a dense
+            layer, so has no features.
+
+    Examples:
+        >>> model = tf_mwnet.ReweightedModel(classifier, "mlc --width=64")
     """
 
     learns = True

@@ -19,12 +19,19 @@ from tf_mwnet.types import Examples
 class MWNet(Method):
     """Meta-Weight-Net: a small network maps an example's loss to its weight.
 
-    ``weight_i = V(loss_i; theta)``, V ending in a sigmoid. In each step theta takes one step of the
-    meta optimizer along ``sum_i G_i d weight_i / d theta``, G the meta gradient of `tf_mwnet.meta`
-    (Shu et al., NeurIPS 2019, Algorithm 1, eq. 4).
+        weight_i = v_i / sum_j v_j,    v_i = V(loss_i; theta),    V ending in a sigmoid
+
+    In each step theta takes one step of the meta optimizer along ``sum_i G_i d weight_i / d theta``, G
+    the meta gradient of `tf_mwnet.meta`; then the classifier takes its step with the new weights.
+
+    Source: Shu et al., NeurIPS 2019, Algorithm 1, eq. 3 to 5.
+
+    Departures from the authors' code: the meta set is never trained on (theirs is left in the training
+    data), and the meta step is at the same parameters and in the same batch statistics as the real one,
+    where their copy of the classifier has batch statistics of its own.
 
     Args:
-        hidden: sizes of V's hidden layers (ReLU).
+        hidden: sizes of V's hidden layers (ReLU); one layer of 100 in the paper.
         normalise: divide the weights by their batch sum (the authors' first code and supplement C,
             the default here), or use the mean of weight times loss (eq. 3 and their second code).
         seed: of V's initial values.
@@ -89,19 +96,35 @@ class MWNet(Method):
 
 @keras.saving.register_keras_serializable(package="tf_mwnet")
 class MNW(MWNet):
-    """MNW-Net: MW-Net with a noisy meta set and cross-entropy as meta loss (Ghosh and Lan, 2021)."""
+    """MNW-Net: `MWNet` with a noisy meta set, cross-entropy as meta loss.
+
+    Source: Ghosh and Lan, WACV 2021.
+
+    Departures: as for `RMNW`.
+
+    Args:
+        **kwargs: as for `MWNet`.
+
+    Examples:
+        >>> tf_mwnet.ReweightedModel(classifier, "mnw").fit(x, y)
+    """
 
     meta_labels = "noisy"
 
 
 @keras.saving.register_keras_serializable(package="tf_mwnet")
 class RMNW(MWNet):
-    """Robust MW-Net: a noisy meta set and a symmetric meta loss (Ghosh and Lan, WACV 2021).
+    """Robust MW-Net: `MWNet` with a noisy meta set and a symmetric meta loss.
 
     With the mean absolute error ``2 (1 - u_y)`` as meta loss, the expected meta gradient under uniform
     noise of the meta labels is that of clean labels times a constant (Theorem 1). The weights are
     divided by their sum. Without a meta set `ReweightedModel.fit` holds out a class-balanced sample of
     the training data.
+
+    Source: Ghosh and Lan, WACV 2021.
+
+    Departures: a meta set that is held out is balanced by given label; theirs has the same number of
+    examples of each true class, which a run on data with known labels does with ``meta_balance``.
 
     Args:
         meta_loss: as for `Method`; "mae" by default.

@@ -7,7 +7,7 @@ import tensorflow as tf
 from tf_mwnet import replicas
 
 
-def batch_weights(values: tf.Tensor, normalise: bool) -> tf.Tensor:
+def batch_weights(values: tf.Tensor, normalise: bool, detach: bool = False) -> tf.Tensor:
     """Converts unnormalised weights to the weights of a batch.
 
     ``normalise=True``: ``v_i / (sum_j v_j + delta)`` with delta = 1 if the sum is 0, else 0
@@ -17,8 +17,10 @@ def batch_weights(values: tf.Tensor, normalise: bool) -> tf.Tensor:
     Args:
         values: ``[B]`` or ``[B, K]``, not negative; this replica's share.
         normalise: see above. Sums and B are those of the global batch.
+        detach: take the sum as a constant when the weights are differentiated.
     """
     if not normalise:
         return values / replicas.batch_size(values, values.dtype)
     total = replicas.all_sum(tf.reduce_sum(values))
+    total = tf.stop_gradient(total) if detach else total
     return values / (total + tf.cast(tf.equal(total, 0), values.dtype))

@@ -48,6 +48,28 @@ class Probe:
         outputs, _ = self.classifier.stateless_call(parameters, state, x, training=True)
         return self.to_logits(outputs)
 
+    def curvature(
+        self, direction: list[tf.Tensor], loss: Callable[[tf.Tensor], tf.Tensor]
+    ) -> list[tf.Tensor]:
+        """Computes the Hessian of ``loss(logits)``, a scalar, at `parameters` times a direction.
+
+        Args:
+            direction: P tensors.
+            loss: maps logits ``[b, K]`` to a scalar.
+
+        Returns:
+            P tensors.
+        """
+        parameters = [tf.convert_to_tensor(p) for p in self.parameters]
+        with tf.GradientTape(watch_accessed_variables=False) as outer:
+            outer.watch(parameters)
+            slopes = self.gradient_at(parameters, loss)
+            pairs = zip(slopes, direction, strict=True)
+            along = tf.add_n([tf.reduce_sum(s * tf.cast(d, s.dtype)) for s, d in pairs])
+            scaled = along * tf.cast(self.scale, along.dtype)
+        gradients = dense(outer.gradient(scaled, parameters), parameters)
+        return [g / tf.cast(self.scale, g.dtype) for g in gradients]
+
     def gradient_at(
         self, parameters: list[tf.Tensor], loss: Callable[[tf.Tensor], tf.Tensor]
     ) -> list[tf.Tensor]:

@@ -30,7 +30,9 @@ class RandomWeights(Method):
     Each draw is a function of the seed, the step and the example's row: several replicas draw the same
     values as one. Examples whose row is unknown share one draw.
 
-    Source: L2RW, eq. 16, "Random".
+    Source: L2RW, "Random".
+
+    Departures: none in the weights, see above for the draws.
 
     Args:
         num_examples: N, number of training examples, at least 1; above every row that the training
@@ -78,6 +80,9 @@ class SPL(Method):
     estimated by a moving average over the batches.
 
     Source: Kumar et al., NeurIPS 2010.
+
+    Departures: the age is a quantile, which grows to 1; theirs is a threshold of the loss, which is
+    multiplied by a factor in each iteration until all examples count.
 
     Args:
         start: share of the examples at the start, 0 to 1; a half in the paper.
@@ -133,8 +138,10 @@ class HardMining(Method):
     are kept as the batch has of minority classes, and at least one; n is the number of examples that are
     kept. Batches are five times as large as asked for.
 
-    Source: L2RW, section 4.1, "Hard mining". The released code ranks by the batch's mean loss, which is
-    one number, and so keeps the first examples instead of the hardest.
+    Source: L2RW, MNIST, "Hard mining".
+
+    Departures: the released code ranks by the batch's mean loss, which is one number, and so keeps the
+    first examples instead of the hardest.
 
     Args:
         class_sizes: training examples of each class as labelled, int ``[K]``. A run fills it in.

@@ -112,6 +112,9 @@ class Forward(ERM):
 
     Source: Patrini et al., CVPR 2017, Theorem 2.
 
+    Departures: both stages have half of the epochs, so that a run costs as much as plain training; the
+    authors train twice in full.
+
     Args:
         transition: T, float ``[K, K]``, row = true class, rows sum to 1. A run estimates it.
         **kwargs: as for `Method`.
@@ -166,6 +169,8 @@ class SModel(ERM):
     the layer is left out.
 
     Source: Goldberger and Ben-Reuven, ICLR 2017.
+
+    Departures: the classifier's optimizer trains T too; the authors use Adam for both.
 
     Args:
         s_model_init: "identity" or "confusion". With "confusion" a run trains plainly for half of its

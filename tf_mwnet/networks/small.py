@@ -88,7 +88,7 @@ def lenet_sigmoid(spec: DataSpec, seed: int = 0) -> keras.Model:
 
     5x5 convolutions of 16, 32 and 64 filters, each with 3x3 max-pooling of stride 2, and a dense layer
     of 100; all weights start from a normal distribution of deviation 0.1 that is cut off at two
-    deviations, biases from 0 (Ren et al., ICML 2018, section 4.1, and ``mnist/reweight.py``).
+    deviations, biases from 0 (Ren et al., ICML 2018, ``mnist/reweight.py``).
 
     Args:
         spec: images of two classes.

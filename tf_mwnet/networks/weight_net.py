@@ -15,7 +15,7 @@ def weight_net(
 ) -> keras.Sequential:
     """Builds an MLP ``[B, 1] -> [B, outputs]`` with ReLU hidden layers and outputs in (0, 1).
 
-    Meta-Weight-Net, section 3.2 (one hidden layer of 100) and table 5 (other shapes). Kernels and biases
+    Meta-Weight-Net: one hidden layer of 100; table 5 has other shapes. Kernels and biases
     are initialised uniformly in +-1/sqrt(fan in), as in the authors' code. Different biases spread the
     ReLUs' kinks along the loss axis; without them the initial function could only be monotone.
 

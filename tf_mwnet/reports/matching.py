@@ -73,7 +73,8 @@ def matches(asked: Experiment, ran: Mapping[str, Any], method: str) -> bool:
         ran: a row of `compare.read_run`.
         method: its name.
     """
-    if filled(METHODS[method], asked.options_of(method)) != ran["method_options"].get(method, {}):
+    kind, used_options = METHODS[method], ran["method_options"].get(method, {})
+    if filled(kind, asked.options_of(method)) != filled(kind, used_options):
         return False
     wanted = resolved(asked, ran, method)
     for name in relevant(asked, method):

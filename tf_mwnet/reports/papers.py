@@ -54,7 +54,7 @@ OF_L2RW = {"mentornet": "mentornet", "clean only": "meta_only --epochs=4 --lr_dr
 # What may follow a name: flags, and the ending of the result's row.
 ENDINGS = {
     "CONF": (["--s_model_init=confusion"], ""),
-    "ES": (["--epochs=120", "--lr_drops=80,100"], ""),  # a shorter schedule, L2RW section 4.2
+    "ES": (["--epochs=120", "--lr_drops=80,100"], ""),  # early stopping, L2RW
     "FT": (["--then_fine_tune=5000"], "+FT"),
 }
 NEEDS = {
