@@ -11,8 +11,8 @@ from tf_mwnet import Experiment, UserError, optimizers
 from tf_mwnet.cli import console
 from tf_mwnet.cli.flagfiles import expand
 from tf_mwnet.cli.flags import parse as parse_flags
-from tf_mwnet.config import differences, saved_experiment
 from tf_mwnet.experiment import build
+from tf_mwnet.run_folder import differences, saved_experiment
 from tf_mwnet.sweep import __main__ as sweep
 
 CONFIGS = pathlib.Path(__file__).resolve().parents[1] / "configs"

@@ -15,11 +15,11 @@ from runs import ROOT, SHORT, final_variables, rows
 
 import tf_mwnet
 from tf_mwnet import Experiment, data, methods
-from tf_mwnet.config import saved_experiment
 from tf_mwnet.errors import UserError
 from tf_mwnet.experiment import resolve, scores
 from tf_mwnet.files import load_arrays
 from tf_mwnet.main import main
+from tf_mwnet.run_folder import saved_experiment
 
 
 def test_run_folder(finished):

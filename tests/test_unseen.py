@@ -9,11 +9,11 @@ from runs import SHORT, final_variables
 
 from tf_mwnet import Experiment, UserError
 from tf_mwnet.benchmark import unseen
-from tf_mwnet.config import saved_experiment
 from tf_mwnet.data.streams import normalise
 from tf_mwnet.experiment import build, resolve
 from tf_mwnet.experiment.callbacks import Checkpoints
 from tf_mwnet.main import main as train
+from tf_mwnet.run_folder import saved_experiment
 
 pytestmark = pytest.mark.xdist_group("unseen")  # one run for all
 LINE = ["--noise=background", "--background_class=3", "--early_stopping=300", "--network=mlp", *SHORT]

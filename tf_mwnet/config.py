@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import pathlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,14 +13,12 @@ from tf_mwnet.data.images import RESIZE_SIDES
 from tf_mwnet.data.meta_sets import BALANCES
 from tf_mwnet.data.scaling import SCALINGS
 from tf_mwnet.errors import UserError, check_range, choose
-from tf_mwnet.files import read_json
 from tf_mwnet.losses import LOSSES
 from tf_mwnet.methods import METHODS, options
 from tf_mwnet.model.meta_scope import SCOPES, SPEEDS
 from tf_mwnet.networks import NETWORKS
 from tf_mwnet.strategies import STRATEGIES
 
-CONFIG = "config.json"  # a run folder's configuration
 SCHEDULES = ("step", "cosine", "cosine_epochs")
 META_SCHEDULES = ("constant", "as_lr", "inverse")
 META_OPTIMIZERS = ("adam", "amsgrad", "sgd")
@@ -318,58 +315,3 @@ def fields_about(*topics: str) -> tuple[str, ...]:
 
 # Not part of what a run computes: a resumed run may differ in them.
 ABOUT_THE_FOLDER, ABOUT_THE_MACHINES = fields_about("folder"), fields_about("machines")
-# Fields and flags of versions before 0.2 that are now options of one method.
-FORMER = {
-    "zero_mean": "gdw",
-    "eta": "gdw",
-    "groups": "cmwnet",
-    "s_model_init": "s_model",
-    "forget_rate": "co_teaching",
-}
-
-
-def with_options(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """Converts the fields of any version's configuration; completes the options of its methods."""
-    fields = dict(fields)
-    former = {name: fields.pop(name) for name in FORMER if name in fields}
-    if not former.get("forget_rate", 1):  # stood for the noise rate
-        del former["forget_rate"]
-    own = dict(fields.get("method_options", {}))
-    for name in (fields.get("compare", ""), fields.get("method", "")):
-        if name in METHODS:
-            before = {option: v for option, v in former.items() if FORMER[option] == name}
-            own[name] = options.filled(METHODS[name], before | dict(own.get(name, {})))
-    fields["method_options"] = {name: values for name, values in own.items() if values}
-    return fields
-
-
-def differences(config: Experiment, saved: Mapping[str, Any]) -> list[str]:
-    """Returns lines ``name: saved -> now`` for the fields that change what a run computes."""
-    before = json.loads(json.dumps(DEFAULTS | with_options(saved)))  # a field may be newer than the run
-    now = json.loads(json.dumps(with_options(dataclasses.asdict(config))))
-    return [
-        f"{k}: {before[k]!r} -> {v!r}"
-        for k, v in now.items()
-        if k not in ABOUT_THE_FOLDER + ABOUT_THE_MACHINES and before[k] != v
-    ]
-
-
-def saved_experiment(path: pathlib.Path) -> Experiment:
-    """Reads the configuration that a run has written.
-
-    Raises:
-        UserError: the file is damaged, or of another version.
-    """
-    fields = saved_fields(path)
-    if unknown := [name for name in fields if name not in DEFAULTS]:
-        raise UserError(f"'{path}' has the field '{unknown[0]}'; allowed: those of this version's runs")
-    return Experiment(**fields)
-
-
-def saved_fields(path: pathlib.Path) -> dict[str, Any]:
-    """Reads the fields of a run's configuration in their types, also from an older version.
-
-    Raises:
-        UserError: see `read_json`.
-    """
-    return {k: tuple(v) if isinstance(v, list) else v for k, v in with_options(read_json(path)).items()}

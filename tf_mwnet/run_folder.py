@@ -3,22 +3,32 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 import pathlib
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from tf_mwnet.config import CONFIG, Experiment, differences, saved_experiment
+from tf_mwnet.config import ABOUT_THE_FOLDER, ABOUT_THE_MACHINES, DEFAULTS, Experiment
 from tf_mwnet.data import realised_matrix
 from tf_mwnet.errors import UserError
 from tf_mwnet.files import holds_files, load_arrays, read_json, write_atomically
+from tf_mwnet.methods import METHODS, options
 from tf_mwnet.networks.course import Course
 from tf_mwnet.types import Splits
 
-RESULT, SPLIT, DATA = "result.json", "split.npz", "data.json"
+CONFIG, RESULT, SPLIT, DATA = "config.json", "result.json", "split.npz", "data.json"
+# Fields and flags of versions before 0.2 that are now options of one method.
+FORMER = {
+    "zero_mean": "gdw",
+    "eta": "gdw",
+    "groups": "cmwnet",
+    "s_model_init": "s_model",
+    "forget_rate": "co_teaching",
+}
 
 
 def _free_folder(config: Experiment) -> pathlib.Path:
@@ -186,3 +196,50 @@ def weight_functions(records: Sequence[pathlib.Path]) -> tuple[np.ndarray, np.nd
     if not all(files) or not files:
         return None
     return files[0]["function_loss"], np.stack([arrays["function_weight"] for arrays in files])
+
+
+def with_options(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Converts the fields of any version's configuration; completes the options of its methods."""
+    fields = dict(fields)
+    former = {name: fields.pop(name) for name in FORMER if name in fields}
+    if not former.get("forget_rate", 1):  # stood for the noise rate
+        del former["forget_rate"]
+    own = dict(fields.get("method_options", {}))
+    for name in (fields.get("compare", ""), fields.get("method", "")):
+        if name in METHODS:
+            before = {option: v for option, v in former.items() if FORMER[option] == name}
+            own[name] = options.filled(METHODS[name], before | dict(own.get(name, {})))
+    fields["method_options"] = {name: values for name, values in own.items() if values}
+    return fields
+
+
+def differences(config: Experiment, saved: Mapping[str, Any]) -> list[str]:
+    """Returns lines ``name: saved -> now`` for the fields that change what a run computes."""
+    before = json.loads(json.dumps(DEFAULTS | with_options(saved)))  # a field may be newer than the run
+    now = json.loads(json.dumps(with_options(dataclasses.asdict(config))))
+    return [
+        f"{k}: {before[k]!r} -> {v!r}"
+        for k, v in now.items()
+        if k not in ABOUT_THE_FOLDER + ABOUT_THE_MACHINES and before[k] != v
+    ]
+
+
+def saved_experiment(path: pathlib.Path) -> Experiment:
+    """Reads the configuration that a run has written.
+
+    Raises:
+        UserError: the file is damaged, or of another version.
+    """
+    fields = saved_fields(path)
+    if unknown := [name for name in fields if name not in DEFAULTS]:
+        raise UserError(f"'{path}' has the field '{unknown[0]}'; allowed: those of this version's runs")
+    return Experiment(**fields)
+
+
+def saved_fields(path: pathlib.Path) -> dict[str, Any]:
+    """Reads the fields of a run's configuration in their types, also from an older version.
+
+    Raises:
+        UserError: see `read_json`.
+    """
+    return {k: tuple(v) if isinstance(v, list) else v for k, v in with_options(read_json(path)).items()}

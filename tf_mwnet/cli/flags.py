@@ -12,9 +12,10 @@ from absl import flags, logging
 
 from tf_mwnet import methods
 from tf_mwnet.cli import console, flagfiles
-from tf_mwnet.config import ABOUT_THE_FOLDER, CONFIG, FORMER, Experiment, saved_fields
+from tf_mwnet.config import ABOUT_THE_FOLDER, Experiment
 from tf_mwnet.errors import UserError
 from tf_mwnet.methods import METHODS, options
+from tf_mwnet.run_folder import CONFIG, FORMER, saved_fields
 
 # The fields that have a flag.
 FIELDS = [field for field in dataclasses.fields(Experiment) if field.metadata.get("flag", True)]

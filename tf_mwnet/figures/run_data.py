@@ -12,11 +12,10 @@ import numpy as np
 from absl import logging
 
 from tf_mwnet import run_folder
-from tf_mwnet.config import CONFIG, with_options
 from tf_mwnet.errors import UserError
 from tf_mwnet.files import load_arrays, read_json
 from tf_mwnet.methods import METHODS
-from tf_mwnet.run_folder import read_metrics
+from tf_mwnet.run_folder import CONFIG, read_metrics, with_options
 
 PREDICTIONS = "test_predictions.npz"
 

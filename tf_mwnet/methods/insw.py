@@ -28,8 +28,8 @@ class INSW(Method):
     shared between examples: an entry moves only when its example is in the batch (and by the optimizer's
     momentum), and nothing can be transferred to other data.
 
-    Source: Hu et al., "Learning data manipulation", NeurIPS 2019. The linear form is that of the authors'
-    commands for imbalanced classes.
+    Source: Hu et al., "Learning data manipulation", NeurIPS 2019; the linear form is that of the
+    authors' commands for imbalanced classes.
 
     Departures: the virtual step is one step of SGD along the normalised weights; theirs applies the
     optimizer to each example alone and adds up the changes times phi. The meta gradient is that of a

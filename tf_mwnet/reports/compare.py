@@ -22,10 +22,10 @@ from absl import flags  # noqa: E402
 from matplotlib.figure import Figure  # noqa: E402
 
 from tf_mwnet import files  # noqa: E402
-from tf_mwnet.config import CONFIG, DEFAULTS, with_options  # noqa: E402
+from tf_mwnet.config import DEFAULTS  # noqa: E402
 from tf_mwnet.errors import UserError, quoted  # noqa: E402
 from tf_mwnet.figures import plots, tables  # noqa: E402
-from tf_mwnet.run_folder import DATA, RESULT, SPLIT  # noqa: E402
+from tf_mwnet.run_folder import CONFIG, DATA, RESULT, SPLIT, with_options  # noqa: E402
 
 MEASURES = ("last", "mean_last_5", "best")
 
