@@ -71,7 +71,9 @@ def model_of(method="mwnet", jit_compile=False, from_logits=True, meta_lr=None, 
     lr = 0.03 if method == "l2rw" else 0.1
     if meta_lr is None:
         meta_lr = 1e-3 if method == "mlc" else 1e-2
-    method = method_of(method) if isinstance(method, str) else method
+    if isinstance(method, str):
+        # Without a burn-in its curriculum gives up the class that is hardest at the start.
+        method = method_of(method, **({"burn_in": 0.5} if method == "mentornet" else {}))
     model = ReweightedModel(network(softmax=not from_logits, **kwargs), method, from_logits)
     model.compile(optimizers.SGD(lr, momentum=0.9), optimizers.Adam(meta_lr), jit_compile=jit_compile)
     return model
