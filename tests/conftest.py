@@ -8,6 +8,8 @@ import shutil
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 gc.disable()  # while TensorFlow and the tests are imported, which takes half the time without
 
+import tf_mwnet  # noqa: F401, I001  before TensorFlow, whose oneDNN kernels it turns on
+
 import keras
 import numpy as np
 import pytest

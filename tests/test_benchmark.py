@@ -1,6 +1,11 @@
 """The benchmark: its modes do what they say, and its files and errors."""
 
 import csv
+import importlib.util
+import os
+import platform
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -44,6 +49,7 @@ def test_command(tmp_path, capsys):
     out = capsys.readouterr().out
     assert out.startswith("mlp, batch 8, float32, ")
     assert "images a second" in out
+    assert "oneDNN on" in out or platform.machine() != "x86_64"
     rows = list(csv.DictReader((tmp_path / "times.csv").open()))
     assert [r["mode"] for r in rows] == ["plain", "exact", "naive", "fast"]
     assert float(rows[0]["ratio_to_plain"]) == 1
@@ -62,6 +68,52 @@ def test_input_alone(capsys):
         assert "images a second, of 2,100, 0 MB in all; the process took at most" in out
 
 
+@pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="PyTorch is not here")
+def test_peer():
+    """The same network: as many parameters; its loss falls; MW-Net is timed beside our exact step."""
+    from tf_mwnet import networks
+    from tf_mwnet.benchmark import peer
+
+    setting = Setting(batch=4, size=8)
+    steps = peer.steps(setting.batch, setting.size, setting.classes)
+    values = [steps["peer_plain"]() for _ in range(12)]
+    assert min(values[1:]) < 0.5 * values[0]
+    assert np.isfinite([steps["peer_mwnet"]() for _ in range(3)]).all()
+    net = steps["peer_plain"].__closure__
+    count = next(c.cell_contents for c in net if hasattr(c.cell_contents, "named_parameters"))
+    own = networks.build("resnet32", setting.spec)
+    assert sum(p.numel() for p in count.parameters()) == sum(
+        np.prod(v.shape) for v in own.trainable_variables
+    )
+    other = peer.Peer("resnet32", setting.batch, setting.size, setting.classes, 1)
+    try:
+        rows = measure.measure(setting, ["plain", "exact"], 2, 1, other=other)
+    finally:
+        other.close()
+    assert [row["mode"] for row in rows] == ["plain", "exact", "peer_plain", "peer_mwnet"]
+    assert [row["ratio_to_peer"] is None for row in rows] == [False, False, True, True]
+    assert rows[3]["ratio_to_plain"] > rows[2]["ratio_to_plain"]
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="oneDNN kernels are for x86")
+def test_onednn_is_on_unless_told_otherwise():
+    def python(imports, **environment):
+        asked = "from tf_mwnet.benchmark.measure import onednn_is_on; print(onednn_is_on())"
+        kept = {k: v for k, v in os.environ.items() if k != "TF_ENABLE_ONEDNN_OPTS"}
+        done = subprocess.run(
+            [sys.executable, "-c", f"import {imports}; {asked}"],
+            capture_output=True,
+            text=True,
+            env=kept | environment,
+        )
+        return done.stdout, "tf_mwnet: TensorFlow was imported first and runs without" in done.stderr
+
+    assert python("tf_mwnet, tensorflow") == ("True\n", False)
+    assert python("tf_mwnet", TF_ENABLE_ONEDNN_OPTS="0") == ("False\n", False)
+    on, told = python("tensorflow, tf_mwnet")
+    assert told == (on == "False\n")  # on by default where the processor has AVX-512 VNNI
+
+
 @pytest.mark.slow
 def test_steps_on_two_replicas(two_replicas):
     rows = measure.measure(Setting("mlp", batch=8, size=8), ["plain", "exact"], 2, 1, two_replicas)
@@ -77,13 +129,15 @@ def test_steps_on_two_replicas(two_replicas):
         ("--precision=float16", "unknown precision 'float16'"),
         ("--rounds=0", "rounds is 0; allowed: at least 1"),
         ("--batch=many", "batch"),
-        ("--steps=6", "steps is 6; allowed: a multiple of 10, after which mode 'fast' begins anew"),
+        ("--peer=jax", "unknown peer 'jax'; allowed: torch"),
+        ("--peer=torch --network=mlp", "peer got the network 'mlp'; allowed: resnet32"),
+        ("--peer=torch --jit_compile", "peer is set; allowed: with float32 and without jit_compile"),
         ("--cache=none", "unknown cache 'none'; allowed: memory, disk"),
         ("--strategy=many", "unknown strategy 'many'; allowed: none, mirrored, multiworker"),
     ],
 )
 def test_bad_input(capsys, flag, message):
-    assert benchmark.main([flag]) == 2
+    assert benchmark.main(flag.split()) == 2
     err = capsys.readouterr().err
     assert message in err
     assert len(err.strip().splitlines()) == 1

@@ -36,6 +36,7 @@ EXTRAS = {
     "keras_tuner": "pipelines",
     "tensorflow_metadata": "pipelines",
     "cleanlab": "benchmark",
+    "torch": "peer",
 }
 
 

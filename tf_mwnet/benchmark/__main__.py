@@ -2,7 +2,7 @@
 
 Each round times all modes, one after the other, so that other work on the machine affects all of them;
 ratios are taken within a round. Compilation is timed separately. Memory is measured in a separate
-process for each mode.
+process for each mode. With ``--peer=torch`` PyTorch takes part in each round.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ import dataclasses
 import json
 import pathlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent import futures
 from typing import Any
 
 from tf_mwnet.cli import console
@@ -22,26 +23,30 @@ import tensorflow as tf  # noqa: E402
 from absl import flags, logging  # noqa: E402
 
 from tf_mwnet import networks, strategies  # noqa: E402
+from tf_mwnet.benchmark import peer  # noqa: E402
 from tf_mwnet.benchmark.measure import (  # noqa: E402
     input_speed,
     measure,
+    onednn_is_on,
     own_peak,
     peak_memory,
     resident_peak,
+    threads,
 )
 from tf_mwnet.benchmark.modes import ABOUT, MODES, Setting  # noqa: E402
 from tf_mwnet.errors import UserError, check_range, choose  # noqa: E402
-from tf_mwnet.figures import plots, tables  # noqa: E402
+from tf_mwnet.figures import plots  # noqa: E402
 from tf_mwnet.files import write_csv  # noqa: E402
 
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
+USUAL = ["plain", "exact", "late", "fast", "l2rw"]  # minutes on two cores
 
 
 def define_flags() -> flags.FlagValues:
     """Returns the command's flags, separate from absl's global ones."""
     values = console.new_flags()
     about = "; ".join(f"{name}: {mode.about}" for name, mode in MODES.items())
-    flags.DEFINE_list("modes", list(MODES), f"modes to time. {about}", flag_values=values)
+    flags.DEFINE_list("modes", USUAL, f"modes to time, or all. {about}", flag_values=values)
     for name, default in dataclasses.asdict(Setting()).items():
         if isinstance(default, bool):
             flags.DEFINE_boolean(name, default, ABOUT[name], flag_values=values)
@@ -49,8 +54,11 @@ def define_flags() -> flags.FlagValues:
             flags.DEFINE_integer(name, default, ABOUT[name], flag_values=values)
         else:
             flags.DEFINE_string(name, default, ABOUT[name], flag_values=values)
-    flags.DEFINE_integer("rounds", 7, "number of rounds", flag_values=values)
-    flags.DEFINE_integer("steps", 10, "steps of each mode in a round", flag_values=values)
+    text = "also time plain training and MW-Net as its authors' code has it: torch"
+    flags.DEFINE_string("peer", "", text, flag_values=values)
+    flags.DEFINE_integer("rounds", 3, "number of rounds", flag_values=values)
+    text = "steps of each mode in a round, rounded up to its whole periods"
+    flags.DEFINE_integer("steps", 2, text, flag_values=values)
     flags.DEFINE_boolean("memory", True, "also measure peak memory", flag_values=values)
     flags.DEFINE_boolean("input_only", False, "measure only the input stream", flag_values=values)
     flags.DEFINE_integer("examples", 10_000, "images in the input stream", flag_values=values)
@@ -75,40 +83,73 @@ def _setting(values: flags.FlagValues) -> Setting:
 
 
 def run(values: flags.FlagValues) -> str:
-    """Measures what the flags ask for; returns the table to print.
+    """Measures what the flags ask for and prints a table; returns what to print below it.
 
     Raises:
         UserError: the value of a flag is not allowed.
     """
     setting = _setting(values)
-    for name in values.modes:
+    names = list(MODES) if values.modes == ["all"] else values.modes
+    for name in names:
         choose("mode", name, MODES)
-        if values.steps % MODES[name].every:
-            allowed = f"a multiple of {MODES[name].every}, after which mode '{name}' begins anew"
-            raise UserError(f"steps is {values.steps}; allowed: {allowed}")
-    modes = ["plain", *(name for name in dict.fromkeys(values.modes) if name != "plain")]
+    modes = ["plain", *(name for name in dict.fromkeys(names) if name != "plain")]
     if values.memory_of:
         choose("mode", values.memory_of, MODES)
         return json.dumps({"peak_mb": own_peak(setting, values.memory_of)})
     if values.input_only:
         return _input(setting, values)
     strategy = strategies.make(setting.strategy, setting.replicas)
-    if strategy.num_replicas_in_sync > 1:
+    replicas = strategy.num_replicas_in_sync
+    if replicas > 1:
         logging.info("several replicas: leaving out memory, and naive, which runs on one replica only")
         modes = [name for name in modes if not MODES[name].naive]
-    rows = measure(setting, modes, values.rounds, values.steps, strategy)
-    if not strategies.is_chief(strategy):
-        return ""
-    for row in rows if values.memory and strategy.num_replicas_in_sync == 1 else ():
-        row["peak_mb"] = peak_memory(setting, row["mode"])
-        row["memory_to_plain"] = row["peak_mb"] / rows[0]["peak_mb"]
+    other = _peer(setting, values) if replicas == 1 else None
+    try:
+        rows = measure(setting, modes, values.rounds, values.steps, strategy, other)
+        if not strategies.is_chief(strategy):
+            return ""
+        title = _title(setting, replicas)
+        print(f"{title}\n\n{_header()}", flush=True)
+        for row, memory in zip(rows, _memory(setting, rows, values, other, replicas), strict=True):
+            row["peak_mb"] = memory
+            print(_line(row), flush=True)
+    finally:
+        if other is not None:
+            other.close()
     if values.csv:
-        lines = [row | dataclasses.asdict(setting) for row in rows]
+        about = dataclasses.asdict(setting) | {"onednn": onednn_is_on(), "threads": threads()}
+        lines = [{k: "" if v is None else v for k, v in row.items()} | about for row in rows]
         write_csv(pathlib.Path(values.csv), lines, list(lines[0]), digits=5)
-    title = _title(setting, strategy.num_replicas_in_sync)
     if values.png:
         plots.save(plots.step_times(rows, title), pathlib.Path(values.png))
-    return "\n".join([title, "", _table(rows), "", _input(setting, values)])
+    return "\n" + _input(setting, values)
+
+
+def _peer(setting: Setting, values: flags.FlagValues) -> peer.Peer | None:
+    if not values.peer:
+        return None
+    choose("peer", values.peer, dict.fromkeys(peer.PEERS))
+    if setting.precision != "float32" or setting.jit_compile:
+        raise UserError("peer is set; allowed: with float32 and without jit_compile")
+    return peer.Peer(setting.network, setting.batch, setting.size, setting.classes, threads())
+
+
+def _memory(
+    setting: Setting,
+    rows: Sequence[dict[str, Any]],
+    values: flags.FlagValues,
+    other: peer.Peer | None,
+    replicas: int,
+) -> Iterator[float | None]:
+    """Yields the peak memory of each row's mode in MB, measured in two processes at once."""
+    if not values.memory or replicas > 1:
+        yield from (None for _ in rows)
+        return
+    own = [row["mode"] for row in rows if row["mode"] in MODES]
+    with futures.ThreadPoolExecutor(2) as pool:
+        yield from pool.map(lambda mode: peak_memory(setting, mode), own)
+    if other is not None:  # one process for both
+        yield from (resident_peak(other.process.pid) / 1e6 for _ in peer.MODES)
 
 
 def _input(setting: Setting, values: flags.FlagValues) -> str:
@@ -121,7 +162,7 @@ def _input(setting: Setting, values: flags.FlagValues) -> str:
 
 def _title(setting: Setting, replicas: int) -> str:
     gpus = tf.config.list_physical_devices("GPU")
-    device = "CPU"
+    device = f"CPU with {threads()} threads, oneDNN {'on' if onednn_is_on() else 'off'}"
     if gpus:
         device = tf.config.experimental.get_device_details(gpus[0]).get("device_name", "GPU")
     xla = ", XLA" if setting.jit_compile else ""
@@ -129,18 +170,35 @@ def _title(setting: Setting, replicas: int) -> str:
     return f"{setting.network}, batch {setting.batch}, {setting.precision}{xla}, {count}{device}"
 
 
-def _table(rows: Sequence[dict[str, Any]]) -> str:
-    header = ["mode", "ratio to plain", "quartiles", "ms a step", "compile s"]
-    memory = "peak_mb" in rows[0]
-    lines = []
-    for r in rows:
-        spread = f"{r['ratio_low']:.2f} - {r['ratio_high']:.2f}"
-        cells = [r["mode"], f"{r['ratio_to_plain']:.2f}", spread, f"{r['ms']:.1f}"]
-        cells.append(f"{r['compile_s']:.1f}")
-        if memory:
-            cells += [f"{r['peak_mb']:.0f}", f"{r['memory_to_plain']:.2f}"]
-        lines.append(cells)
-    return tables.text([*header, *["peak MB", "ratio to plain"][: 2 * memory]], lines)
+COLUMNS = {  # and their widths
+    "mode": 16, "ratio to plain": 14, "quartiles": 13, "to peer": 7, "ms": 8, "compile s": 9,
+    "peak MB": 7,
+}  # fmt: skip
+
+
+def _cells(cells: Sequence[str]) -> str:
+    """Sets the cells of a line in the widths of `COLUMNS`."""
+    first, *others = zip(cells, COLUMNS.values(), strict=True)
+    return "  ".join([first[0].ljust(first[1]), *(cell.rjust(width) for cell, width in others)])
+
+
+def _header() -> str:
+    return _cells(list(COLUMNS)) + "\n" + _cells(["-" * width for width in COLUMNS.values()])
+
+
+def _line(row: Mapping[str, Any]) -> str:
+    to_peer, memory = row["ratio_to_peer"], row["peak_mb"]
+    return _cells(
+        [
+            row["mode"],
+            f"{row['ratio_to_plain']:.2f}",
+            f"{row['ratio_low']:.2f} - {row['ratio_high']:.2f}",
+            "" if to_peer is None else f"{to_peer:.2f}",
+            f"{row['ms']:.1f}",
+            f"{row['compile_s']:.1f}",
+            "" if memory is None else f"{memory:.0f}",
+        ]
+    )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import gc
 import json
 import math
+import os
 import pathlib
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
-from absl import logging
 
+from tf_mwnet.benchmark import peer
 from tf_mwnet.benchmark.modes import MODES, Setting, make_step
+from tf_mwnet.cli import console
 from tf_mwnet.data import cache as caches
 from tf_mwnet.data.images import LazyImages
 from tf_mwnet.data.streams import Augmentation, training_stream
@@ -33,6 +36,7 @@ def measure(
     rounds: int,
     steps: int,
     strategy: tf.distribute.Strategy | None = None,
+    other: peer.Peer | None = None,
 ) -> list[dict[str, Any]]:
     """Times the steps of modes.
 
@@ -40,40 +44,80 @@ def measure(
         setting: the setting of all modes.
         modes: names in `MODES`; ratios are to the first.
         rounds: number of rounds; each times every mode.
-        steps: steps of each mode in a round.
+        steps: steps of each mode in a round, rounded up to whole periods of a mode.
         strategy: see `make_step`.
+        other: also time its modes.
 
     Returns:
         A row per mode: "mode"; "ratio_to_plain", the median over rounds, with its quartiles "ratio_low"
-        and "ratio_high"; "ms", the median time of a step; "compile_s", the time to compile, in seconds.
+        and "ratio_high"; "ratio_to_peer", that to the same algorithm in the peer, None without one;
+        "ms", the median time of a step; "compile_s", the time to compile, in seconds.
     """
-    ready, compiling = {}, {}
-    for name in modes:
-        start = time.perf_counter()
-        ready[name] = make_step(setting, MODES[name], strategy)
-        for _ in range(MODES[name].every):  # one whole period
-            ready[name]()
-        compiling[name] = time.perf_counter() - start
-        for _ in range(MODES[name].every):
-            ready[name]()
-        logging.info("%s: ready after %.1f s", name, compiling[name])
-    times: dict[str, list[float]] = {name: [] for name in modes}
-    gc.collect()
-    for turn in range(rounds):
-        # Each round begins with another mode, so that no mode always follows the same one.
-        for name in (*modes[turn % len(modes) :], *modes[: turn % len(modes)]):
-            start = time.perf_counter()
-            for _ in range(steps):
+    ready: dict[str, Callable[[], Any]] = {}
+    compiling, periods = {}, dict.fromkeys(peer.MODES, 1)
+    with console.progress(len(modes), "compiling") as advance:
+        for name in modes:
+            start, periods[name] = time.perf_counter(), MODES[name].every
+            ready[name] = make_step(setting, MODES[name], strategy)
+            for _ in range(periods[name]):
                 ready[name]()
-            times[name].append((time.perf_counter() - start) / steps)
-        logging.info("round %d of %d", turn + 1, rounds)
+            compiling[name] = time.perf_counter() - start
+            advance()
+    if other is not None:
+        for name in peer.MODES:
+            ready[name] = functools.partial(other.step, name)
+    times = _rounds(ready, rounds, {name: -(-steps // n) * n for name, n in periods.items()})
     rows = []
-    for name in modes:
+    for name in ready:
         ratios = [a / b for a, b in zip(times[name], times[modes[0]], strict=True)]
         low, middle, high = quartiles(ratios)
         row = {"mode": name, "ratio_to_plain": middle, "ratio_low": low, "ratio_high": high}
-        rows.append(row | {"ms": 1e3 * statistics.median(times[name]), "compile_s": compiling[name]})
+        row["ratio_to_peer"] = None
+        same = next((p for p, own in peer.MODES.items() if own == name and p in times), None)
+        if same:
+            pairs = zip(times[name], times[same], strict=True)
+            row["ratio_to_peer"] = statistics.median(a / b for a, b in pairs)
+        row["ms"] = 1e3 * statistics.median(times[name])
+        rows.append(row | {"compile_s": compiling.get(name, 0.0)})
     return rows
+
+
+def _rounds(
+    ready: Mapping[str, Callable[[], Any]], rounds: int, steps: Mapping[str, int]
+) -> dict[str, list[float]]:
+    """Takes steps in turn; returns the seconds of a step in each round, by mode."""
+    for name, step in ready.items():  # once more, warm
+        for _ in range(steps[name]):
+            step()
+    times: dict[str, list[float]] = {name: [] for name in ready}
+    names = list(ready)
+    gc.collect()
+    with console.progress(rounds * len(names), "timing") as advance:
+        for turn in range(rounds):
+            # Each round begins with another mode, so that no mode always follows the same one.
+            first = turn % len(names)
+            for name in (*names[first:], *names[:first]):
+                start = time.perf_counter()
+                for _ in range(steps[name]):
+                    ready[name]()
+                times[name].append((time.perf_counter() - start) / steps[name])
+                advance()
+    return times
+
+
+def threads() -> int:
+    """Returns the number of threads of TensorFlow's kernels."""
+    own = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return tf.config.threading.get_intra_op_parallelism_threads() or own
+
+
+def onednn_is_on() -> bool:
+    """Tells whether TensorFlow runs its oneDNN kernels; false where it does not tell."""
+    try:
+        from tensorflow.python.util import _pywrap_util_port as port
+    except ImportError:
+        return False
+    return bool(port.IsMklEnabled())
 
 
 def quartiles(values: Sequence[float]) -> tuple[float, float, float]:
@@ -121,7 +165,7 @@ def input_speed(setting: Setting, examples: int, cache: str, steps: int = 200) -
 
 
 def peak_memory(setting: Setting, mode: str) -> float:
-    """Returns the peak memory in MB of a new process that takes three steps.
+    """Returns the peak memory in MB of a new process that takes two steps.
 
     It is GPU memory if there is a GPU, else resident memory.
 
@@ -142,18 +186,18 @@ def peak_memory(setting: Setting, mode: str) -> float:
 
 
 def own_peak(setting: Setting, mode: str) -> float:
-    """Takes three steps in this process; returns its peak memory in MB, see `peak_memory`."""
+    """Takes two steps in this process; returns its peak memory in MB, see `peak_memory`."""
     step = make_step(setting, MODES[mode])
-    for _ in range(3):
+    for _ in range(2):
         step()
     if tf.config.list_physical_devices("GPU"):
         return tf.config.experimental.get_memory_info("GPU:0")["peak"] / 1e6
     return resident_peak() / 1e6
 
 
-def resident_peak() -> float:
-    """Returns the peak resident memory of this process in bytes."""
-    status = pathlib.Path("/proc/self/status")
+def resident_peak(process: int | str = "self") -> float:
+    """Returns the peak resident memory of a process in bytes; of another than this one on Linux only."""
+    status = pathlib.Path(f"/proc/{process}/status")
     if status.is_file():
         line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
         return 1024 * float(line.split()[1])

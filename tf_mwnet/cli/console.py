@@ -11,9 +11,11 @@ import re
 import signal
 import sys
 import tempfile
+import time
 import types
 from collections.abc import Callable, Iterator, Sequence
 
+import tqdm
 from absl import flags, logging
 
 from tf_mwnet.cli import flagfiles
@@ -164,6 +166,31 @@ def command(
 
 def _terminated(number: int, frame: types.FrameType | None) -> None:
     raise Interrupted(number, "stopped by SIGTERM")
+
+
+@contextlib.contextmanager
+def progress(total: int, what: str) -> Iterator[Callable[[], None]]:
+    """Shows how far a piece of work has come: a bar on a terminal, else a line every 20 seconds.
+
+    Args:
+        total: number of steps.
+        what: the work, in a word or two.
+
+    Yields:
+        A function to call after each step.
+    """
+    done, said = 0, time.monotonic()
+    with tqdm.tqdm(total=total, desc=what, leave=False, disable=not sys.stderr.isatty()) as bar:
+
+        def advance() -> None:
+            nonlocal done, said
+            done += 1
+            bar.update()
+            if bar.disable and time.monotonic() - said > 20:
+                said = time.monotonic()
+                logging.info("%s: %d of %d", what, done, total)
+
+        yield advance
 
 
 def fail(message: object, code: int) -> int:
