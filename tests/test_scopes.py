@@ -12,7 +12,7 @@ from runs import SHORT
 from small import fit, method_of, model_of, network, subclassed_network
 
 from tf_mwnet import Experiment, ReweightedModel, UserError, losses, networks, optimizers
-from tf_mwnet.experiment import build
+from tf_mwnet.experiment import build, resolve
 from tf_mwnet.main import main
 from tf_mwnet.model import meta_scope
 from tf_mwnet.types import Batch, DataSpec
@@ -107,13 +107,34 @@ def test_meta_warmup(blobs):
     assert int(model.meta_optimizer.iterations) == 4 + 2  # and 6 and 9
 
 
+def test_what_fast_leaves_out_for_a_method():
+    config = Experiment(speed="fast", meta_every=25, meta_warmup=7, meta_late=True)
+    exact = {"meta_scope": "all", "meta_every": 1, "meta_warmup": 0, "meta_late": False}
+    late = exact | {"meta_every": 25, "meta_warmup": 7, "meta_late": True}
+    assert build.cheaper(config, method_of("mwnet")) == late
+    assert build.cheaper(config, method_of("gdw")) == late | {"meta_late": False}
+    assert build.cheaper(config, method_of("l2rw")) == exact
+    assert build.cheaper(config, method_of("erm")) == exact
+
+
+@pytest.mark.parametrize(("scope", "late"), [("all", True), ("head", False)])
+def test_fast_fills_what_is_not_set(scope, late):
+    config = Experiment(
+        method="mwnet", speed="fast", meta_scope=scope, meta_every=3, epochs=10, batch_size=10
+    )
+    found = resolve.with_sizes(config, (8, 8, 1), 400, 50)
+    assert (found.meta_scope, found.meta_late, found.meta_every) == (scope, late, 3)
+    assert (found.meta_batch_size, found.meta_warmup) == (25, 20)
+
+
 @pytest.mark.slow
 def test_fast(tmp_path, capsys):
     line = [*SHORT, "--speed=fast", "--meta_every=2", f"--run_dir={tmp_path / 'run'}"]
     assert main([*line, "--compare=l2rw"]) == 0  # which has no period
     config = json.loads((tmp_path / "run" / "config.json").read_text())
     assert (config["meta_scope"], config["meta_batch_size"]) == ("all", 25)
-    assert (config["meta_every"], config["meta_warmup"]) == (2, 1)  # the flag's; a tenth of 12 steps
+    assert (config["meta_every"], config["meta_warmup"]) == (2, 1)  # the flag's; a twentieth of 12 steps
+    assert config["meta_late"]
     capsys.readouterr()
     assert main([*SHORT, "--speed=slow"]) == 2
     assert "unknown speed 'slow'; allowed: exact, fast" in capsys.readouterr().err

@@ -183,8 +183,8 @@ class Experiment:
     )
     speed: str = option(
         "exact",
-        "exact; or fast: meta_batch_size=25, meta_every=10 and a meta_warmup of a tenth of all steps,"
-        " unless these are set",
+        "exact; or fast: meta_batch_size=25, meta_every=25, meta_late, and meta_warmup a twentieth of"
+        " all steps, unless these are set",
         about="learning",
     )
     precision: str = option("float32", "float32, mixed_bfloat16, or mixed_float16")

@@ -57,8 +57,7 @@ def define_flags() -> flags.FlagValues:
     text = "also time plain training and MW-Net as its authors' code has it: torch"
     flags.DEFINE_string("peer", "", text, flag_values=values)
     flags.DEFINE_integer("rounds", 3, "number of rounds", flag_values=values)
-    text = "steps of each mode in a round, rounded up to its whole periods"
-    flags.DEFINE_integer("steps", 2, text, flag_values=values)
+    flags.DEFINE_integer("steps", 2, "steps of each mode in a round", flag_values=values)
     flags.DEFINE_boolean("memory", True, "also measure peak memory", flag_values=values)
     flags.DEFINE_boolean("input_only", False, "measure only the input stream", flag_values=values)
     flags.DEFINE_integer("examples", 10_000, "images in the input stream", flag_values=values)

@@ -29,6 +29,9 @@ from tf_mwnet.data.streams import Augmentation, training_stream
 from tf_mwnet.errors import UserError
 from tf_mwnet.types import LabelledSet
 
+# The kinds of a mode's steps: the share of each, and a function that takes one.
+Kinds = list[tuple[float, Callable[[], Any]]]
+
 
 def measure(
     setting: Setting,
@@ -44,7 +47,7 @@ def measure(
         setting: the setting of all modes.
         modes: names in `MODES`; ratios are to the first.
         rounds: number of rounds; each times every mode.
-        steps: steps of each mode in a round, rounded up to whole periods of a mode.
+        steps: steps of each mode in a round; twice as many of a mode that learns in a part of them.
         strategy: see `make_step`.
         other: also time its modes.
 
@@ -53,20 +56,23 @@ def measure(
         and "ratio_high"; "ratio_to_peer", that to the same algorithm in the peer, None without one;
         "ms", the median time of a step; "compile_s", the time to compile, in seconds.
     """
-    ready: dict[str, Callable[[], Any]] = {}
-    compiling, periods = {}, dict.fromkeys(peer.MODES, 1)
+    ready: dict[str, Kinds] = {}
+    compiling = {}
     with console.progress(len(modes), "compiling") as advance:
         for name in modes:
-            start, periods[name] = time.perf_counter(), MODES[name].every
-            ready[name] = make_step(setting, MODES[name], strategy)
-            for _ in range(periods[name]):
-                ready[name]()
+            start, share = time.perf_counter(), MODES[name].learning
+            step = make_step(setting, MODES[name], strategy)
+            ready[name] = [(share, functools.partial(step, True))]
+            if share < 1:
+                ready[name].append((1 - share, functools.partial(step, False)))
+            for _, kind in ready[name]:
+                kind()
             compiling[name] = time.perf_counter() - start
             advance()
     if other is not None:
         for name in peer.MODES:
-            ready[name] = functools.partial(other.step, name)
-    times = _rounds(ready, rounds, {name: -(-steps // n) * n for name, n in periods.items()})
+            ready[name] = [(1.0, functools.partial(other.step, name))]
+    times = _rounds(ready, rounds, steps)
     rows = []
     for name in ready:
         ratios = [a / b for a, b in zip(times[name], times[modes[0]], strict=True)]
@@ -82,13 +88,10 @@ def measure(
     return rows
 
 
-def _rounds(
-    ready: Mapping[str, Callable[[], Any]], rounds: int, steps: Mapping[str, int]
-) -> dict[str, list[float]]:
-    """Takes steps in turn; returns the seconds of a step in each round, by mode."""
-    for name, step in ready.items():  # once more, warm
-        for _ in range(steps[name]):
-            step()
+def _rounds(ready: Mapping[str, Kinds], rounds: int, steps: int) -> dict[str, list[float]]:
+    """Takes steps in turn; returns the mean seconds of a step in each round, by mode."""
+    for kinds in ready.values():  # once more, warm
+        _mean(kinds, steps)
     times: dict[str, list[float]] = {name: [] for name in ready}
     names = list(ready)
     gc.collect()
@@ -97,12 +100,20 @@ def _rounds(
             # Each round begins with another mode, so that no mode always follows the same one.
             first = turn % len(names)
             for name in (*names[first:], *names[:first]):
-                start = time.perf_counter()
-                for _ in range(steps[name]):
-                    ready[name]()
-                times[name].append((time.perf_counter() - start) / steps[name])
+                times[name].append(_mean(ready[name], steps))
                 advance()
     return times
+
+
+def _mean(kinds: Kinds, steps: int) -> float:
+    """Times so many steps of each kind; returns the mean seconds of a step, by the kinds' shares."""
+    mean = 0.0
+    for share, step in kinds:
+        start = time.perf_counter()
+        for _ in range(steps):
+            step()
+        mean += share * (time.perf_counter() - start) / steps
+    return mean
 
 
 def threads() -> int:
@@ -189,7 +200,7 @@ def own_peak(setting: Setting, mode: str) -> float:
     """Takes two steps in this process; returns its peak memory in MB, see `peak_memory`."""
     step = make_step(setting, MODES[mode])
     for _ in range(2):
-        step()
+        step(True)
     if tf.config.list_physical_devices("GPU"):
         return tf.config.experimental.get_memory_info("GPU:0")["peak"] / 1e6
     return resident_peak() / 1e6

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -37,14 +36,15 @@ class Mode:
 
     Examples:
         >>> MODES["late_m25"]
-        Mode(method='mwnet', meta_batch=0.25, naive=False, scope='all', every=1, late=True, about='both')
+        Mode(method='mwnet', meta_batch=0.25, naive=False, scope='all', learning=1.0, late=True,
+             about='both')
 
     Attributes:
         method: name of the method.
         meta_batch: size of the meta batch as a share of the batch.
         naive: whether to use the step of `tf_mwnet.benchmark.naive`.
         scope: parameters that the virtual step moves.
-        every: the weight net learns in one of so many steps.
+        learning: share of the steps in which the weight net learns, above 0.
         late: whether the weight net's step comes one step late.
         about: description for --help.
     """
@@ -53,7 +53,7 @@ class Mode:
     meta_batch: float = 1.0
     naive: bool = False
     scope: str = "all"
-    every: int = 1
+    learning: float = 1.0
     late: bool = False
     about: str = ""
 
@@ -70,8 +70,9 @@ MODES = {
     "fast": Mode(
         "mwnet",
         meta_scope.FAST["meta_batch_size"] / 100,
-        every=meta_scope.FAST["meta_every"],
-        about="--speed=fast after its start",
+        learning=meta_scope.FAST_START + (1 - meta_scope.FAST_START) / meta_scope.FAST["meta_every"],
+        late=bool(meta_scope.FAST["meta_late"]),
+        about="--speed=fast, the mean over a whole training with its start",
     ),
     "l2rw": Mode("l2rw", about="L2RW"),
     "gdw": Mode("gdw", about="GDW"),
@@ -122,10 +123,10 @@ def _model(setting: Setting, mode: Mode) -> ReweightedModel:
 
 def make_step(
     setting: Setting, mode: Mode, strategy: tf.distribute.Strategy | None = None
-) -> Callable[[], dict[str, np.ndarray]]:
+) -> Callable[[bool], dict[str, np.ndarray]]:
     """Returns a function that takes one training step and waits for its end.
 
-    All steps get the same random batch.
+    Its argument tells whether the weight net learns in the step. All steps get the same random batch.
 
     Args:
         setting: sets network and batch.
@@ -167,11 +168,10 @@ def make_step(
             return one
         return tf.function(lambda data: strategy.run(one, args=(data,)), autograph=False)
 
-    functions = [function(turn == 0) for turn in range(min(2, mode.every))]
-    turns = itertools.cycle(min(turn, 1) for turn in range(mode.every))
+    functions = {learning: function(learning) for learning in (True, False)}
 
-    def take_step() -> dict[str, np.ndarray]:
-        results = functions[next(turns)](data)
+    def take_step(learning: bool) -> dict[str, np.ndarray]:
+        results = functions[learning](data)
         return tf.nest.map_structure(lambda v: np.asarray(local(v)[0]), results)
 
     return take_step

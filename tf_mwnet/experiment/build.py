@@ -18,6 +18,7 @@ from tf_mwnet.config import Experiment
 from tf_mwnet.data.streams import Augmentation
 from tf_mwnet.errors import UserError, choose
 from tf_mwnet.experiment import rates
+from tf_mwnet.model import meta_scope
 from tf_mwnet.model.reweighted import ReweightedModel
 from tf_mwnet.types import DataSpec, Splits
 
@@ -208,15 +209,18 @@ def make_augmentation(config: Experiment) -> Augmentation | None:
 def cheaper(config: Experiment, method: methods.Method) -> dict[str, Any]:
     """Returns the arguments of `ReweightedModel.compile` about cheaper meta gradients, for a method.
 
-    A method that keeps nothing from one step to the next needs the meta gradient of every step, also
-    with ``speed="fast"``.
+    With ``speed="fast"`` a method that keeps nothing from one step to the next has the meta gradient of
+    every step, and one whose weights belong to their own step is not late.
     """
     exact = {"meta_scope": "all", "meta_every": 1, "meta_warmup": 0, "meta_late": False}
     if not method.learns:
         return exact
     if config.speed == "fast" and not method.trainable_variables:
         return exact | {"meta_scope": config.meta_scope}
-    return {name: getattr(config, name) for name in exact}
+    asked = {name: getattr(config, name) for name in exact}
+    if config.speed == "fast" and not meta_scope.can_be_late(method):
+        asked["meta_late"] = False
+    return asked
 
 
 def build_model(

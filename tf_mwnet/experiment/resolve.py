@@ -106,6 +106,8 @@ def with_sizes(config: Experiment, shape: Sequence[int], train_size: int, meta_s
     if config.speed == "fast":
         warmup = round(meta_scope.FAST_START * config.epochs * steps)
         fast: dict[str, Any] = meta_scope.FAST | {"meta_warmup": warmup}
+        if config.meta_scope != DEFAULTS["meta_scope"]:
+            del fast["meta_late"]
         unset = {k: v for k, v in fast.items() if getattr(config, k) == DEFAULTS[k]}
         config = dataclasses.replace(config, **unset)
     return dataclasses.replace(

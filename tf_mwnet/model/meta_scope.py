@@ -29,8 +29,8 @@ from tf_mwnet.model import classifier_head
 SCOPES = ("all", "last_stage", "head")
 SPEEDS = ("exact", "fast")
 # The settings of "fast", and the first part of a run in which every step learns.
-FAST = {"meta_batch_size": 25, "meta_every": 10}
-FAST_START = 0.1
+FAST = {"meta_batch_size": 25, "meta_every": 25, "meta_late": True}
+FAST_START = 0.05
 
 
 def indexes(classifier: keras.Model, scope: str) -> list[int]:
@@ -77,14 +77,19 @@ def check_every(method: Method, every: int) -> None:
         )
 
 
+def can_be_late(method: Method) -> bool:
+    """Tells whether a method's weights are still useful after the step whose meta gradient made them."""
+    own = type(method).learn is not Method.learn or method.meta_gradient != "virtual"
+    return bool(method.learns and method.trainable_variables) and not own
+
+
 def check_late(method: Method, late: bool, scope: str) -> None:
     """Raises ``UserError`` for a late step of a method whose weights depend on the step's gradient."""
     if not late:
         return
     if scope != "all":
         raise UserError(f"meta_late is set with meta_scope '{scope}'; allowed: all")
-    own = type(method).learn is not Method.learn or method.meta_gradient != "virtual"
-    if own or not (method.learns and method.trainable_variables):
+    if not can_be_late(method):
         raise UserError(
             f"meta_late is set with {type(method).__name__}, which takes its weights from the step's own"
             " meta gradient, or has none; allowed: mwnet and those like it"
