@@ -77,7 +77,7 @@ def test_lenet_of_l2rw():
         networks.build("lenet_sigmoid", spec(28, 1))
 
 
-@pytest.mark.parametrize("name", ["small_cnn", "resnet32", "wrn28_10"])
+@pytest.mark.parametrize("name", ["small_cnn", "wide_cnn", "resnet32", "wrn28_10"])
 def test_batch_norm_is_the_papers(name):
     small = {"resnet32": {"blocks": 1, "width": 4}, "wrn28_10": {"blocks": 1, "widen": 1}}
     model = networks.build(name, spec(8), **small.get(name, {}))
@@ -87,7 +87,8 @@ def test_batch_norm_is_the_papers(name):
 
 
 @pytest.mark.parametrize(
-    ("name", "size"), [("small_cnn", 8), ("small_cnn", 32), ("lenet", 28), ("mlp", 9), ("resnet32", 16)]
+    ("name", "size"),
+    [("small_cnn", 8), ("small_cnn", 32), ("wide_cnn", 9), ("lenet", 28), ("mlp", 9), ("resnet32", 16)],
 )
 @pytest.mark.parametrize("channels", [1, 3])
 def test_logits_depend_on_the_seed_alone(name, size, channels):
@@ -100,6 +101,18 @@ def test_logits_depend_on_the_seed_alone(name, size, channels):
     assert np.abs(one - other).max() > 1e-3
     assert np.abs(one).max() > 0
     assert (one < 0).any()  # logits, no probabilities
+
+
+def test_wide_cnn():
+    """On images averaged over 2x2 pixels, whose pattern it therefore does not see."""
+    model = networks.build("wide_cnn", spec(32, 3, 10))
+    sizes = [layer.output.shape[1] for layer in model.layers if isinstance(layer, keras.layers.Conv2D)]
+    assert sizes == [16, 8, 4, 4]
+    convolutions = 9 * (3 * 32 + 32 * 64 + 64 * 128 + 128 * 128)
+    assert model.count_params() == convolutions + 4 * (32 + 64 + 128 + 128) + 128 * 10 + 10
+    x = np.random.default_rng(0).normal(size=(2, 16, 16, 3)).repeat(2, 1).repeat(2, 2)
+    pattern = np.tile([[1.0, -1.0], [-1.0, 1.0]], (16, 16))[None, :, :, None]
+    np.testing.assert_allclose(model(x + pattern), model(x), atol=1e-4)
 
 
 def test_he_initialisation():

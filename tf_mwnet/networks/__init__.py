@@ -10,13 +10,14 @@ import keras
 from tf_mwnet.errors import choose
 from tf_mwnet.networks.pretrained import resnet50
 from tf_mwnet.networks.residual import resnet18, resnet32, wrn28_10
-from tf_mwnet.networks.small import lenet, lenet_sigmoid, mlp, small_cnn
+from tf_mwnet.networks.small import lenet, lenet_sigmoid, mlp, small_cnn, wide_cnn
 from tf_mwnet.networks.weight_function import WeightFunction
 from tf_mwnet.networks.weight_net import weight_net
 from tf_mwnet.types import DataSpec
 
 NETWORKS: dict[str, Callable[..., keras.Model]] = {
     "small_cnn": small_cnn,
+    "wide_cnn": wide_cnn,
     "lenet": lenet,
     "lenet_sigmoid": lenet_sigmoid,
     "mlp": mlp,
@@ -78,5 +79,6 @@ __all__ = [
     "resnet50",
     "small_cnn",
     "weight_net",
+    "wide_cnn",
     "wrn28_10",
 ]

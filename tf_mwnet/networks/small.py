@@ -27,16 +27,39 @@ def small_cnn(
         filters: filters of each convolution.
         synchronized: see `init.batch_norm`.
     """
+    return _cnn(spec, seed, filters, synchronized, halve=False, name="small_cnn")
+
+
+def wide_cnn(spec: DataSpec, seed: int = 0, synchronized: bool = False) -> keras.Model:
+    """Builds `small_cnn` with 32, 64, 128 and 128 filters, on images averaged over 2x2 pixels.
+
+    With 242,000 parameters on 16x16 pixels of CIFAR it is cheap, and learns 10,000 labels by heart in
+    some 25 epochs, the wrong ones too.
+
+    Args:
+        spec: the images.
+        seed: seed of the initial values.
+        synchronized: see `init.batch_norm`.
+    """
+    return _cnn(spec, seed, (32, 64, 128, 128), synchronized, halve=True, name="wide_cnn")
+
+
+def _cnn(
+    spec: DataSpec, seed: int, filters: tuple[int, ...], synchronized: bool, halve: bool, name: str
+) -> keras.Model:
     seeds = Seeds(seed)
     layers = [keras.Input(spec.shape)]
     size = min(spec.shape[:2])
+    if halve:
+        layers.append(keras.layers.AveragePooling2D(2))
+        size //= 2
     for count in filters:
         layers += [seeds.conv(count, 3), batch_norm(synchronized), keras.layers.ReLU()]
         if size > 4:
             layers.append(keras.layers.MaxPooling2D(2))
             size //= 2
     layers += [keras.layers.GlobalAveragePooling2D(), seeds.dense(spec.num_classes)]
-    return keras.Sequential(layers, name="small_cnn")
+    return keras.Sequential(layers, name=name)
 
 
 def lenet(spec: DataSpec, seed: int = 0) -> keras.Model:
