@@ -35,9 +35,9 @@ def assert_same(first, second):
         np.testing.assert_array_equal(first[name], second[name], err_msg=name)
 
 
-def command(*arguments, **kwargs):
+def command(*arguments, module="tf_mwnet.main", **kwargs):
     return subprocess.Popen(
-        [sys.executable, "-m", "tf_mwnet.main", *arguments],
+        [sys.executable, "-m", module, *arguments],
         cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **kwargs,
     )  # fmt: skip
 

@@ -15,9 +15,15 @@ console.start()
 
 from absl import flags  # noqa: E402
 
+from tf_mwnet.cli import on_ray  # noqa: E402
 from tf_mwnet.cli.flags import define_flags, experiment_of, help_text  # noqa: E402
+from tf_mwnet.config import Experiment  # noqa: E402
+from tf_mwnet.errors import UserError, choose  # noqa: E402
 from tf_mwnet.experiment.runner import Result, run  # noqa: E402
 from tf_mwnet.figures.tables import auc_table, methods_table  # noqa: E402
+
+LAUNCHERS = ("none", "ray")
+OWN = ("launcher", "workers", "worker_cpus", "worker_gpus")  # flags of this command alone
 
 
 def report(result: Result, seconds: float) -> str:
@@ -40,16 +46,42 @@ def report(result: Result, seconds: float) -> str:
     return "\n".join(lines)
 
 
-def train(values: flags.FlagValues) -> str | None:
-    """Trains as the flags ask for; returns the report, or None on a worker that is not the chief."""
+def train(config: Experiment) -> str | None:
+    """Trains; returns the report, or None on a worker that is not the chief."""
+    console.start_logging()
     start = time.perf_counter()
-    result = run(experiment_of(values))
+    result = run(config)
     return report(result, time.perf_counter() - start) if result.chief else None
+
+
+def launch(values: flags.FlagValues) -> str | None:
+    """Trains as the flags ask for, here or in workers that it starts."""
+    choose("launcher", values.launcher, dict.fromkeys(LAUNCHERS))
+    if values.launcher == "ray":
+        workers = on_ray.Workers(values.workers, values.worker_cpus, values.worker_gpus)
+        return on_ray.launch(experiment_of(values), workers, train)
+    for name in OWN[1:]:
+        if getattr(values, name) != values[name].default:
+            raise UserError(f"{name} is {getattr(values, name)}; allowed: with --launcher=ray")
+    return train(experiment_of(values))
+
+
+def own_flags() -> flags.FlagValues:
+    """Defines the flags of a run, and those that say who starts its workers."""
+    values = define_flags()
+    text = f"{', '.join(LAUNCHERS)}; ray: starts the workers of --strategy=multiworker with Ray Train"
+    flags.DEFINE_string("launcher", "none", text, flag_values=values)
+    flags.DEFINE_integer("workers", 2, "processes, with --launcher=ray", flag_values=values)
+    flags.DEFINE_integer("worker_cpus", 1, "cores of each, with --launcher=ray", flag_values=values)
+    flags.DEFINE_integer("worker_gpus", 0, "GPUs of each, with --launcher=ray", flag_values=values)
+    return values
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit code, see `console.command`."""
-    return console.command(__doc__, define_flags(), train, arguments, lambda: help_text(__doc__))
+    values = own_flags()
+    more = [values[name] for name in OWN]
+    return console.command(__doc__, values, launch, arguments, lambda: help_text(__doc__, more))
 
 
 if __name__ == "__main__":

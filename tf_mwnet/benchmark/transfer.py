@@ -32,7 +32,7 @@ from tf_mwnet.figures import plots, tables  # noqa: E402
 from tf_mwnet.files import read_json, write_csv  # noqa: E402
 from tf_mwnet.reports import compare  # noqa: E402
 from tf_mwnet.run_folder import RESULT, exported  # noqa: E402
-from tf_mwnet.sweep.jobs import Job, execute  # noqa: E402
+from tf_mwnet.sweep.jobs import Job, Processes, execute  # noqa: E402
 
 BIASES = {
     "flip2": ("--noise=flip2", "--noise_rate=0.4"),
@@ -211,7 +211,7 @@ def run(values: flags.FlagValues) -> str:
         for bias, name in itertools.product(values.biases, values.sets):
             write_data(out, name, bias, seed, values.data_dir)
         for stage in (learning, transferring):
-            problems |= execute(stage(out, values.sets, values.biases, [seed]), values.jobs)
+            problems |= execute(stage(out, values.sets, values.biases, [seed]), Processes(values.jobs))
     results = rows(out, values.sets, values.biases, seeds)
     if not results:
         raise UserError(f"no run has ended: {next(iter(problems.values()))}")

@@ -37,8 +37,8 @@ def start() -> None:
     Hides its notes unless the user has set their level. Turns off the garbage collector, which would
     take half of the import's time, until `start_logging`.
     """
-    quiet = "TF_CPP_MIN_LOG_LEVEL" not in os.environ
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    # "3" may come from the process that started this one.
+    quiet = os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3") == "3"
     gc.disable()
     with _without_notes() if quiet else contextlib.nullcontext():
         import tensorflow as tf

@@ -59,17 +59,23 @@ def _shown(default: Any) -> str:
     return "" if default is None else str(default)
 
 
-def help_text(about: str) -> str:
-    """Returns ``about``, all flags in the order of `Experiment` with defaults, and methods' options."""
+def help_text(about: str, more: Sequence[flags.Flag] = ()) -> str:
+    """Returns ``about``, all flags in the order of `Experiment` with defaults, and methods' options.
+
+    Args:
+        about: comes first.
+        more: flags of the command alone.
+    """
     lines = [
         about,
         "Flags (--flagfile=<file> reads them from a file, one per line; later ones win):",
         "",
     ]
-    for field in FIELDS:
-        lines.append(f"  --{field.name}={_shown(field.default)}")
+    shown = [(field.name, field.default, field.metadata["help"]) for field in FIELDS]
+    shown += [(flag.name, flag.default, flag.help) for flag in more]
+    for name, default, text in shown:
+        lines.append(f"  --{name}={_shown(default)}")
         indent = " " * 6
-        text = field.metadata["help"]
         lines += textwrap.wrap(text, 90, initial_indent=indent, subsequent_indent=indent)
     lines += ["", "Options of methods, as --method='gdw --eta=1000' or in --compare:", ""]
     return "\n".join([*lines, *options.help_lines(METHODS)])

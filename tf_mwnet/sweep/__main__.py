@@ -27,16 +27,16 @@ from absl import flags  # noqa: E402
 
 from tf_mwnet.cli.flagfiles import expand  # noqa: E402
 from tf_mwnet.cli.flags import names_of  # noqa: E402
-from tf_mwnet.errors import UserError, check_range  # noqa: E402
+from tf_mwnet.errors import UserError, check_range, choose  # noqa: E402
 from tf_mwnet.figures import plots  # noqa: E402
 from tf_mwnet.files import write_atomically  # noqa: E402
 from tf_mwnet.reports import compare, published  # noqa: E402
-from tf_mwnet.sweep.jobs import Job, execute  # noqa: E402
+from tf_mwnet.sweep.jobs import Engine, Job, Processes, execute  # noqa: E402
 from tf_mwnet.sweep.plan import grid, keep_plan, method_names, own_methods, plan, settings_of  # noqa: E402
+from tf_mwnet.sweep.ray_tasks import Tasks  # noqa: E402
 from tf_mwnet.sweep.results import markdown, picture, rows  # noqa: E402
 
-# -------------------------------------------------------------------- results
-
+ENGINES = ("processes", "ray")
 
 # -------------------------------------------------------------------- the command
 
@@ -63,7 +63,12 @@ def define_flags() -> flags.FlagValues:
     )
     flags.DEFINE_string("flags", "", "more flags of tf_mwnet.main for all runs", flag_values=values)
     flags.DEFINE_string("out", "runs/sweep", "folder of the runs", flag_values=values)
-    flags.DEFINE_integer("jobs", 1, "runs at a time", flag_values=values)
+    text = "runs at a time; 0 with --engine=ray: as many as there is room for"
+    flags.DEFINE_integer("jobs", 1, text, flag_values=values)
+    text = f"what does the runs: {', '.join(ENGINES)}; ray: on the cluster at RAY_ADDRESS, or here"
+    flags.DEFINE_string("engine", "processes", text, flag_values=values)
+    flags.DEFINE_integer("run_cpus", 1, "cores of a run, with --engine=ray", flag_values=values)
+    flags.DEFINE_float("run_gpus", 0, "GPUs of a run, with --engine=ray", flag_values=values)
     flags.DEFINE_string("csv", "", "file for the numbers of each run", flag_values=values)
     flags.DEFINE_string("png", "", "file for a picture of the accuracies", flag_values=values)
     flags.DEFINE_string("md", "", "file for the table, as Markdown", flag_values=values)
@@ -80,7 +85,6 @@ def jobs_of(values: flags.FlagValues, common: Sequence[str] = ()) -> list[Job]:
     Raises:
         UserError: a flag is not allowed, of the sweep or of a run.
     """
-    check_range("jobs", values.jobs, 1)
     try:
         seeds = [int(s) for s in names_of(values.seeds)]
     except ValueError:
@@ -97,6 +101,21 @@ def jobs_of(values: flags.FlagValues, common: Sequence[str] = ()) -> list[Job]:
     return plan(pathlib.Path(values.out), methods, seeds, settings, common)
 
 
+def engine_of(values: flags.FlagValues) -> Engine:
+    """Returns what does the runs; raises ``UserError`` if a flag of it is not allowed."""
+    choose("engine", values.engine, dict.fromkeys(ENGINES))
+    if values.engine == "ray":
+        check_range("jobs", values.jobs, 0)
+        check_range("run_cpus", values.run_cpus, 1)
+        check_range("run_gpus", values.run_gpus, 0)
+        return Tasks(values.jobs, values.run_cpus, values.run_gpus)
+    check_range("jobs", values.jobs, 1)
+    for name in ("run_cpus", "run_gpus"):
+        if getattr(values, name) != values[name].default:
+            raise UserError(f"{name} is set with --engine={values.engine}; allowed: with ray")
+    return Processes(values.jobs)
+
+
 def run(values: flags.FlagValues, common: Sequence[str] = ()) -> tuple[str, dict[Job, str]]:
     """Does what the flags ask for; returns the table, and what has no result and why.
 
@@ -107,11 +126,12 @@ def run(values: flags.FlagValues, common: Sequence[str] = ()) -> tuple[str, dict
     Raises:
         UserError: a flag is not allowed, of the sweep or of a run; nothing has been run then.
     """
+    engine = engine_of(values)
     jobs = jobs_of(values, common)
     settings = list(dict.fromkeys(job.setting for job in jobs))
     out = pathlib.Path(values.out)
     keep_plan(out, jobs)
-    problems = execute(jobs, values.jobs)
+    problems = execute(jobs, engine)
     results = rows(jobs)
     if not results:
         raise UserError(f"no run has ended: {next(iter(problems.values()))}")

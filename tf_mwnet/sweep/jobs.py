@@ -8,7 +8,7 @@ import multiprocessing
 import os
 import pathlib
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 
 from absl import logging
@@ -49,8 +49,13 @@ class Job:
         return parse([*self.flags, *more])
 
 
-def _work(job: Job) -> tuple[Job, str, float]:
-    """Does one run in a process of the pool; returns the job, what went wrong or "", and seconds."""
+# A job, what went wrong or "", and seconds.
+Outcome = tuple[Job, str, float]
+Engine = Callable[[Sequence[Job]], Iterator[Outcome]]
+
+
+def work(job: Job) -> Outcome:
+    """Does one run in a process of its own or after others."""
     import keras
 
     from tf_mwnet.experiment.runner import run
@@ -71,43 +76,59 @@ def _work(job: Job) -> tuple[Job, str, float]:
     return job, problem, time.perf_counter() - start
 
 
-def execute(jobs: Sequence[Job], processes: int = 1) -> dict[Job, str]:
+def execute(jobs: Sequence[Job], engine: Engine) -> dict[Job, str]:
     """Does the runs that are not finished; returns those without a result, and why.
 
     Args:
         jobs: see `plan.plan`.
-        processes: runs at a time, which share the processor's cores.
+        engine: does them, as `Processes` or `ray_tasks.Tasks`.
     """
     todo = [job for job in jobs if not (job.folder / RESULT).is_file()]
     if done := len(jobs) - len(todo):
         logging.info("%d of %d runs are finished already", done, len(jobs))
-    if not todo:
-        return {}
-    problems, start, count = {}, time.perf_counter(), 0
-    context, size = multiprocessing.get_context("spawn"), RUNS_PER_PROCESS * processes
-    with _environment(max(1, (os.cpu_count() or 1) // processes)):
-        for part in (todo[i : i + size] for i in range(0, len(todo), size)):
-            with _ended(ProcessPoolExecutor(processes, mp_context=context)) as pool:
-                for future in as_completed([pool.submit(_work, job) for job in part]):
-                    job, problem, seconds = future.result()
-                    if problem:
-                        problems[job] = problem
-                    count += 1
-                    left = (time.perf_counter() - start) / count * (len(todo) - count)
-                    logging.info(
-                        "%d of %d: %s %s (%.0f s); about %.0f min left",
-                        count, len(todo), job.folder.name, problem or "done", seconds, left / 60,
-                    )  # fmt: skip
+    problems, start = {}, time.perf_counter()
+    for count, (job, problem, seconds) in enumerate(engine(todo) if todo else (), start=1):
+        if problem:
+            problems[job] = problem
+        left = (time.perf_counter() - start) / count * (len(todo) - count)
+        logging.info(
+            "%d of %d: %s %s (%.0f s); about %.0f min left",
+            count, len(todo), job.folder.name, problem or "done", seconds, left / 60,
+        )  # fmt: skip
     return problems
+
+
+@dataclasses.dataclass(frozen=True)
+class Processes:
+    """Does runs in processes of this machine.
+
+    Attributes:
+        count: runs at a time, which share the processor's cores.
+    """
+
+    count: int = 1
+
+    def __call__(self, jobs: Sequence[Job]) -> Iterator[Outcome]:
+        context, size = multiprocessing.get_context("spawn"), RUNS_PER_PROCESS * self.count
+        with _environment(max(1, (os.cpu_count() or 1) // self.count)):
+            for part in (jobs[i : i + size] for i in range(0, len(jobs), size)):
+                with _ended(ProcessPoolExecutor(self.count, context, console.start)) as pool:
+                    for future in as_completed([pool.submit(work, job) for job in part]):
+                        yield future.result()
+
+
+def environment_of(threads: int) -> dict[str, str]:
+    """Returns what a process of a sweep has in its environment: its threads, and no progress bars."""
+    names = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
+    return dict.fromkeys(names, str(threads)) | {"TQDM_DISABLE": "1"}
 
 
 @contextlib.contextmanager
 def _environment(threads: int) -> Iterator[None]:
-    """Sets what the processes of a pool inherit: their share of the cores, and no progress bars."""
+    """Sets what the processes of a pool inherit, unless it is set already."""
     before = dict(os.environ)
-    for name in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):
-        os.environ.setdefault(name, str(threads))
-    os.environ.setdefault("TQDM_DISABLE", "1")
+    for name, value in environment_of(threads).items():
+        os.environ.setdefault(name, value)
     try:
         yield
     finally:
