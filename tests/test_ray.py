@@ -23,6 +23,11 @@ SMALL = ["--network=mlp", "--batch_size=50", "--epochs=8", "--steps_per_epoch=5"
 WORKERS = [*SMALL, "--strategy=multiworker", "--launcher=ray"]
 
 
+@pytest.fixture(autouse=True)
+def usual_priority(monkeypatch):
+    monkeypatch.setenv("RAY_worker_niceness", "0")  # not behind the suite's other processes
+
+
 def processes(title):
     """The numbers of Ray's processes that now do a task or are an actor of this name."""
     found = []
