@@ -116,8 +116,7 @@ def _fit(
     train: Callable[[Experiment], str | None],
     ours: pathlib.Path,
 ) -> None:
-    from ray.train import FailureConfig, RunConfig, ScalingConfig
-    from ray.train.base_trainer import TrainingFailedError
+    from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
     from ray.train.tensorflow import TensorflowTrainer
 
     logging.getLogger("ray.train").setLevel(logging.ERROR)
