@@ -30,15 +30,15 @@ def usual_priority(monkeypatch):
 
 def processes(title):
     """The numbers of Ray's processes that now do a task or are an actor of this name."""
-    found = []
+    numbers = []
     for path in pathlib.Path("/proc").glob("[0-9]*/cmdline"):
         try:
             text = path.read_bytes()
         except OSError:  # it has ended
             continue
         if text.startswith(f"ray::{title}".encode()):
-            found.append(int(path.parent.name))
-    return found
+            numbers.append(int(path.parent.name))
+    return numbers
 
 
 def kill_one(title, path):

@@ -258,6 +258,8 @@ OTHERS = [
     for name in methods.METHODS
     if name not in ("mwnet", "erm")
 ]
+# They stop believing given labels, whose loss then rises.
+DOUBTING = ("lccn", "mentornet")
 
 
 @pytest.mark.parametrize("method", OTHERS)
@@ -270,8 +272,9 @@ def test_other_methods(tmp_path, method):
     found = rows(folder / method / "metrics.csv")
     assert all(np.isfinite(float(r["loss"])) for r in found)
     if not methods.METHODS[method].learns:  # in so few steps what is learned still says little
-        # not the loss of the given labels: a method may rightly stop believing them
         assert float(found[-1]["test_accuracy"]) > 0.15  # chance is 0.10, with a deviation of 0.014
+        if method not in DOUBTING:
+            assert float(found[-1]["loss"]) < float(found[0]["loss"])
     weighs = np.isfinite(float(found[-1]["auc_weight"]))
     assert weighs or not methods.METHODS[method].learns
     exported = {p.name for p in (folder / method / "saved_models").iterdir()}

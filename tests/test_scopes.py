@@ -122,9 +122,9 @@ def test_fast_fills_what_is_not_set(scope, late):
     config = Experiment(
         method="mwnet", speed="fast", meta_scope=scope, meta_every=3, epochs=10, batch_size=10
     )
-    found = resolve.with_sizes(config, (8, 8, 1), 400, 50)
-    assert (found.meta_scope, found.meta_late, found.meta_every) == (scope, late, 3)
-    assert (found.meta_batch_size, found.meta_warmup) == (25, 20)
+    filled = resolve.with_sizes(config, (8, 8, 1), 400, 50)
+    assert (filled.meta_scope, filled.meta_late, filled.meta_every) == (scope, late, 3)
+    assert (filled.meta_batch_size, filled.meta_warmup) == (25, 20)
 
 
 @pytest.mark.slow

@@ -48,7 +48,6 @@ def report(result: Result, seconds: float) -> str:
 
 def train(config: Experiment) -> str | None:
     """Trains; returns the report, or None on a worker that is not the chief."""
-    console.start_logging()
     start = time.perf_counter()
     result = run(config)
     return report(result, time.perf_counter() - start) if result.chief else None

@@ -46,6 +46,11 @@ def start() -> None:
         tf.config.list_physical_devices()  # this writes notes, too
 
 
+def threads(count: int) -> dict[str, str]:
+    """Returns the environment variables that set the threads of TensorFlow in a process to start."""
+    return dict.fromkeys(("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"), str(count))
+
+
 @contextlib.contextmanager
 def _without_notes() -> Iterator[None]:
     """Holds back what is written to stderr, then passes on everything but `NOTES`."""

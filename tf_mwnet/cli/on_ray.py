@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from tf_mwnet import run_folder
+from tf_mwnet.cli import console
 from tf_mwnet.config import Experiment
 from tf_mwnet.errors import UserError, check_range
 
@@ -96,8 +97,7 @@ def launch(config: Experiment, workers: Workers, train: Callable[[Experiment], s
         raise UserError("overwrite is set with launcher 'ray'; allowed: a new run_dir")
     folder = run_folder.check(config).absolute()
     ours = folder.with_name(f".{folder.name}.ray")
-    threads = {"TF_NUM_INTRAOP_THREADS": str(workers.cpus)} if not workers.gpus else {}
-    ray = started(threads, show_logs=True)
+    ray = started({} if workers.gpus else console.threads(workers.cpus), show_logs=True)
     try:
         shutil.rmtree(ours, ignore_errors=True)
         ours.mkdir(parents=True)
@@ -152,6 +152,7 @@ def _work(
     here: str, ours: pathlib.Path, config: Experiment, train: Callable[[Experiment], str | None]
 ) -> None:
     """Trains in one worker; leaves the report, or the user's error, in a file."""
+    console.start_logging()
     os.chdir(here)
     if (ours / ERROR).is_file():  # started again, which can not help
         raise RuntimeError((ours / ERROR).read_text())

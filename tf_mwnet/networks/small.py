@@ -33,8 +33,8 @@ def small_cnn(
 def wide_cnn(spec: DataSpec, seed: int = 0, synchronized: bool = False) -> keras.Model:
     """Builds `small_cnn` with 32, 64, 128 and 128 filters, on images averaged over 2x2 pixels.
 
-    With 242,000 parameters on 16x16 pixels of CIFAR it is cheap, and learns 10,000 labels by heart in
-    some 25 epochs, the wrong ones too.
+    With 242,000 parameters on 16x16 pixels of CIFAR it is cheap, and memorises 10,000 labels in some
+    30 epochs, the wrong ones too.
 
     Args:
         spec: the images.

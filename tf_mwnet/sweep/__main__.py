@@ -38,8 +38,6 @@ from tf_mwnet.sweep.results import markdown, picture, rows  # noqa: E402
 
 ENGINES = ("processes", "ray")
 
-# -------------------------------------------------------------------- the command
-
 
 def define_flags() -> flags.FlagValues:
     """Defines the command's flags, separate from absl's global ones."""

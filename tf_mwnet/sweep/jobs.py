@@ -119,8 +119,7 @@ class Processes:
 
 def environment_of(threads: int) -> dict[str, str]:
     """Returns what a process of a sweep has in its environment: its threads, and no progress bars."""
-    names = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
-    return dict.fromkeys(names, str(threads)) | {"TQDM_DISABLE": "1"}
+    return console.threads(threads) | {"TQDM_DISABLE": "1"}
 
 
 @contextlib.contextmanager
