@@ -190,3 +190,35 @@ def pusher(
     from pipelines import tasks
 
     tasks.perform("pusher", locals())
+
+
+@component
+def sweep_run(
+    folder: str,
+    setting: str,
+    method: str,
+    label: str,
+    flags: str,
+    home: str,
+    code: str,
+    run: dsl.Output[dsl.Artifact],
+) -> None:
+    """Does one run of a sweep, whose flags are one string, as a loop has them; writes its folder."""
+    from pipelines import tasks
+
+    tasks.perform("sweep_run", locals())
+
+
+@component
+def sweep_table(
+    runs: dsl.Input[list[dsl.Artifact]],
+    settings: list,
+    home: str,
+    code: str,
+    table: dsl.Output[dsl.Artifact],
+    page: dsl.Output[dsl.Markdown],
+) -> None:
+    """Writes the table of a sweep, the numbers of each run and a picture."""
+    from pipelines import tasks
+
+    tasks.perform("sweep_table", locals())

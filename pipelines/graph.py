@@ -3,7 +3,8 @@
 # No "from __future__ import annotations": the engine reads the annotations as objects.
 import dataclasses
 import re
-from collections.abc import Callable, Mapping
+import shlex
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from kfp import dsl
@@ -12,6 +13,7 @@ from kfp.dsl.pipeline_channel import PipelineChannel
 from pipelines import components as parts
 from pipelines.settings import Settings, flags_of, stamp
 from tf_mwnet.config import Experiment
+from tf_mwnet.sweep.jobs import Job, environment_of
 
 
 def _prepared(settings: Settings, config: Experiment, shared: Mapping[str, Any]) -> PipelineChannel:
@@ -84,9 +86,8 @@ def _trained(
 def build(settings: Settings) -> Callable[[], Any]:
     """Returns the pipeline of some settings, for the engine to run or to compile."""
     shared = {"home": settings.home, "code": settings.code}
-    name = re.sub(r"[^a-z0-9]+", "-", f"tf-mwnet-{settings.name}".lower()).strip("-")
 
-    @dsl.pipeline(name=name, description="From raw data to a served weight function.")
+    @dsl.pipeline(name=_name(settings.name), description="From raw data to a served weight function.")
     def pipeline() -> None:
         biased = _prepared(settings, settings.run, shared)
         both = {"weight_net": "", "classifier": "-classifier"}
@@ -97,3 +98,40 @@ def build(settings: Settings) -> Callable[[], Any]:
             _trained(settings, settings.transfer, biased, label, shared, pushed["weight_net"])
 
     return pipeline
+
+
+def build_sweep(
+    name: str, jobs: Sequence[Job], parallel: int, cpus: int, gpus: int, shared: Mapping[str, Any]
+) -> Callable[[], Any]:
+    """Returns the pipeline of a sweep: its runs in parallel, then their table.
+
+    Args:
+        name: of the pipeline.
+        jobs: the runs.
+        parallel: runs at a time; 0 for as many as the cluster has room for.
+        cpus, gpus: of each run.
+        shared: parameters of all components.
+    """
+    items = [
+        {"folder": job.folder.name, "setting": job.setting, "method": job.method, "label": job.label,
+         "flags": shlex.join(job.flags)} for job in jobs
+    ]  # fmt: skip
+
+    @dsl.pipeline(name=_name(name), description="Many runs, and one table.")
+    def pipeline() -> None:
+        with dsl.ParallelFor(items=items, parallelism=parallel or None) as item:
+            values = {key: getattr(item, key) for key in items[0]}
+            run = parts.sweep_run(**values, **shared)
+            run.set_cpu_request(str(cpus)).set_cpu_limit(str(cpus)).set_retry(2)
+            for name, value in environment_of(cpus).items():
+                run.set_env_variable(name, value)
+            if gpus:
+                run.set_accelerator_type("nvidia.com/gpu").set_accelerator_limit(gpus)
+        settings = list(dict.fromkeys(job.setting for job in jobs))
+        parts.sweep_table(runs=dsl.Collected(run.outputs["run"]), settings=settings, **shared)
+
+    return pipeline
+
+
+def _name(text: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", f"tf-mwnet-{text}".lower()).strip("-")

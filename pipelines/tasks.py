@@ -43,11 +43,12 @@ def perform(name: str, arguments: Mapping[str, Any]) -> None:
     artifacts = {k: v for k, v in arguments.items() if hasattr(v, "uri")}
     outputs = {k: v for k, v in artifacts.items() if k in OUTPUTS[name]}
     inputs = {k: v.uri for k, v in artifacts.items() if k not in outputs}
-    parameters = {
-        k: v
-        for k, v in arguments.items()
-        if k not in artifacts and isinstance(v, str | int | float | list)
-    }
+    parameters = {}
+    for key, value in arguments.items():
+        if isinstance(value, list) and any(hasattr(v, "uri") for v in value):
+            inputs |= {f"{key}-{i}": v.uri for i, v in enumerate(value)}
+        elif key not in artifacts and isinstance(value, str | int | float | list):
+            parameters[key] = value
     task: int | None = None
     store: Store | None = None
     try:
