@@ -22,7 +22,8 @@ from tf_mwnet.errors import UserError, check_range, choose
 from tf_mwnet.methods import METHODS, spelled
 
 DATA = ("dataset", "data_dir", "label_key", "clean_label_key", "resize", "resize_sides", "center_crop",
-        "classes", "test_fraction", "meta_size", "meta_labels", "meta_balance", "data_seed")  # fmt: skip
+        "blank_images", "classes", "test_fraction", "meta_size", "meta_labels", "meta_balance",
+        "data_seed")  # fmt: skip
 BIAS = tuple(f.name for f in dataclasses.fields(BiasConfig) if f.name != "early_stopping")
 LIBRARIES = ("tensorflow", "keras", "numpy", "kfp", "apache-beam", "keras-tuner", "scikit-learn")
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 from collections.abc import Mapping
 from typing import Any
 
 from tf_mwnet import methods
 from tf_mwnet.data.cache import CACHES
+from tf_mwnet.data.checks import BLANK
 from tf_mwnet.data.images import RESIZE_SIDES
 from tf_mwnet.data.meta_sets import BALANCES
 from tf_mwnet.data.scaling import SCALINGS
@@ -67,7 +69,12 @@ class Experiment:
         about="machines",
     )
     cache_dir: str = option("", "folder of cache=disk; ~/.cache/tf_mwnet by default", about="machines")
-    classes: tuple[str, ...] = option((), "classes to keep, by number or name: 4,9; all by default")
+    blank_images: str = option(
+        "refuse", "images whose pixels are all equal: refuse, or keep, with a warning", about="place"
+    )
+    classes: tuple[str, ...] = option(
+        (), "classes to keep, all by name or all by number: cat,dog; all by default"
+    )
     scaling: str = option(
         "standardised",
         "of the inputs: standardised per channel; of 8-bit images also unit, 0 to 1, or signed, -1 to 1",
@@ -214,6 +221,9 @@ class Experiment:
     auto_resume: bool = option(False, "resume if run_dir holds a run, else start one", about="folder")
 
     def __post_init__(self) -> None:
+        for name in ("dataset", "data_dir", "cache_dir", "noise", "weight_net", "run_dir"):
+            if (value := getattr(self, name)) and value.startswith("~"):
+                object.__setattr__(self, name, os.path.expanduser(value))
         self._split_methods()
         if self.compare and self.compare == self.method:
             raise UserError(f"compare is '{self.compare}', as method is; allowed: another method")
@@ -225,6 +235,7 @@ class Experiment:
             ("cache", CACHES),
             ("resize_sides", RESIZE_SIDES),
             ("scaling", SCALINGS),
+            ("blank_images", BLANK),
             ("meta_labels", ("auto", "clean", "noisy")),
             ("meta_balance", BALANCES),
             ("meta_loss", ("auto", *LOSSES)),

@@ -47,7 +47,10 @@ def experiment_of(flags: Sequence[str], **more: object) -> Experiment:
 
 def records_of(artifact: dsl.Dataset, flags: Sequence[str] = ()) -> tuple[Experiment, Source]:
     """Reads an artifact of records; returns the configuration of a run on it, and the data."""
-    return resolve.find(experiment_of(flags, dataset="records", data_dir=artifact.path))
+    # Blank images were refused, if they were to be, when the records were written.
+    own = {"dataset": "records", "data_dir": artifact.path, "blank_images": "keep"}
+    config = experiment_of(flags, **own)
+    return resolve.find(config)
 
 
 def bias_of(config: Experiment) -> BiasConfig:

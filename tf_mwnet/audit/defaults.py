@@ -24,16 +24,21 @@ def fill(config: Experiment, fields: Collection[str]) -> tuple[Experiment, Sourc
     """Sets the fields that ``fields`` does not name for data of unknown quality; loads the data.
 
     The method is `METHOD`, which trusts no label and is more robust to noise than a weight net that
-    learns from noisy labels (docs/results.md). A tenth of the data is held out for testing. The meta
-    set of a method that has one takes a tenth of the smallest class, at most ten examples, from each
-    class. Small data gets small batches, about twenty steps per epoch, and small images the small
-    network.
+    learns from noisy labels (docs/results.md). Blank images are kept, with a warning. A tenth
+    of the data is held out for testing. The meta set of a method that has one takes a tenth of the
+    smallest class, at most ten examples, from each class. Small data gets small batches, about twenty
+    steps per epoch, and small images the small network.
 
     Args:
         config: the settings.
         fields: names of those that the user has set.
     """
-    first: dict[str, Any] = {"test_fraction": TEST_FRACTION, "method": METHOD, "meta_labels": "noisy"}
+    first: dict[str, Any] = {
+        "test_fraction": TEST_FRACTION,
+        "method": METHOD,
+        "meta_labels": "noisy",
+        "blank_images": "keep",
+    }
     unset = {k: v for k, v in first.items() if k not in fields or getattr(config, k) == "auto"}
     config = dataclasses.replace(config, **unset)
     _, source, splits = resolve.load(dataclasses.replace(config, meta_size=0, method="erm"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pathlib
 from collections.abc import Sequence
 
@@ -32,6 +33,9 @@ def _expand(arguments: list[str], folder: pathlib.Path, within: tuple[pathlib.Pa
     rest = iter(arguments)
     for argument in rest:
         name, equals, value = argument.lstrip("-").partition("=")
+        if value.startswith("~"):  # a shell leaves it as it is behind an equals sign
+            value = os.path.expanduser(value)
+            argument = f"--{name}={value}"
         if within and name in NAMING and value:
             argument = f"--{name}={(folder / value).resolve()}"
         if not argument.startswith("-") or name != "flagfile":
@@ -39,7 +43,7 @@ def _expand(arguments: list[str], folder: pathlib.Path, within: tuple[pathlib.Pa
             continue
         if not equals:
             value = next(rest, "")
-        for path in filter(None, value.split(",")):
+        for path in map(os.path.expanduser, filter(None, value.split(","))):
             out += _lines((folder / path).resolve(), path, within)
     return out
 

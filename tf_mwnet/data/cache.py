@@ -7,14 +7,14 @@ import functools
 import hashlib
 import os
 import pathlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from typing import IO
 
 import numpy as np
 from absl import logging
 from tqdm import tqdm
 
-from tf_mwnet.data.images import LazyImages
+from tf_mwnet.data.images import LazyImages, Unreadable
 from tf_mwnet.errors import UserError, choose
 from tf_mwnet.files import write_atomically
 
@@ -128,13 +128,27 @@ def keep(images: LazyImages, cache: str, folder: str, what: str) -> np.ndarray |
     if cache == "disk":
         path = file_of(folder, what, images.fingerprint())
         if not path.is_file():
-            decoded = (images.read(rows) for rows in parts)
-            write_rows(path, decoded, images.shape, images.dtype.name, what)
+            write_rows(path, _decoded(images, parts), images.shape, images.dtype.name, what)
         return read_rows(path)
     x = np.empty(images.shape, images.dtype)
-    for rows in tqdm(parts, desc=f"reading {what}", disable=len(parts) < 10):
-        x[rows] = images.read(rows)
+    progress = tqdm(parts, desc=f"reading {what}", disable=len(parts) < 10)
+    for rows, part in zip(progress, _decoded(images, parts), strict=True):
+        x[rows] = part
     return x
+
+
+def _decoded(images: LazyImages, parts: Sequence[np.ndarray]) -> Iterator[np.ndarray]:
+    """Reads the images at each of ``parts``; raises `Unreadable` for all broken ones at the end."""
+    reasons: dict[str, str] = {}
+    for rows in parts:
+        try:
+            part = images.read(rows)
+        except Unreadable as error:
+            reasons |= error.reasons
+            part = np.zeros((len(rows), *images.image_shape), images.dtype)
+        if reasons and rows is parts[-1]:
+            raise Unreadable(reasons)
+        yield part
 
 
 def file_of(folder: str, what: str, fingerprint: str) -> pathlib.Path:

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import collections
+from collections.abc import Iterable
+
 import numpy as np
+from absl import logging
 from numpy.typing import ArrayLike
 
-from tf_mwnet.errors import UserError, quoted
+from tf_mwnet.errors import UserError, choose, quoted
 from tf_mwnet.types import Source
+
+BLANK = ("refuse", "keep")
 
 
 def inputs(name: str, x: ArrayLike) -> np.ndarray:
@@ -25,6 +31,8 @@ def inputs(name: str, x: ArrayLike) -> np.ndarray:
             equal.
     """
     x = np.asarray(x)
+    if x.dtype == bool:
+        x = x.astype(np.uint8)
     if x.dtype != np.uint8:
         if not (np.issubdtype(x.dtype, np.floating) or np.issubdtype(x.dtype, np.integer)):
             raise UserError(f"{name}: images are of type {x.dtype}; allowed: numbers")
@@ -33,6 +41,11 @@ def inputs(name: str, x: ArrayLike) -> np.ndarray:
         raise UserError(f"{name}: images have the shape {x.shape}; allowed: (N, H, W, C), N > 0")
     if x.ndim == 3:  # grey images without a channel axis
         x = x[..., None]
+    if x.ndim == 4 and x.shape[1] in (1, 3) and x.shape[3] > 4 and x.shape[1] < x.shape[2]:
+        logging.warning(
+            "%s: images have the shape %s; the last axis is that of the channels here (with the second"
+            " one, as in PyTorch: numpy.moveaxis(x, 1, -1))", name, x.shape,
+        )  # fmt: skip
     if x.dtype == np.float32:
         finite = np.isfinite(x).reshape(len(x), -1).all(axis=1)
         if not finite.all():
@@ -43,21 +56,28 @@ def inputs(name: str, x: ArrayLike) -> np.ndarray:
     return x
 
 
-def constant_images(name: str, x: np.ndarray, ids: np.ndarray) -> None:
-    """Raises ``UserError`` if all pixels of an image are equal, which a broken file can cause.
+def no_blank_images(name: str, x: np.ndarray, ids: np.ndarray, blank_images: str) -> None:
+    """Refuses images whose pixels are all equal, which a broken file can cause, or warns of them.
 
     Args:
         name: name of the set, for messages.
         x: ``[N, ...]``.
         ids: N ids, for messages.
+        blank_images: "refuse", or "keep" with a warning.
+
+    Raises:
+        UserError: there are such images, and ``blank_images`` is "refuse".
     """
     flat = x.reshape(len(x), -1)
     same = np.flatnonzero(flat.min(axis=1) == flat.max(axis=1))
-    if len(same):
-        raise UserError(
-            f"{name}: image '{ids[same[0]]}' is constant (and {len(same) - 1} more); allowed: images"
-            " with more than one value"
-        )
+    if not len(same):
+        return
+    shown = quoted(f"'{ids[row]}'" for row in same[:5]) + f" and {len(same) - 5} more" * (len(same) > 5)
+    what = "image is" if len(same) == 1 else f"{len(same)} images are"
+    text = f"{name}: {what} constant, {shown}"
+    if blank_images == "refuse":
+        raise UserError(f"{text}; allowed: images with more than one value, or --blank_images=keep")
+    logging.warning("%s", text)
 
 
 def labels(name: str, y: ArrayLike, size: int, num_classes: int | None = None) -> np.ndarray:
@@ -123,13 +143,36 @@ def no_empty_class(name: str, y: np.ndarray, class_names: tuple[str, ...]) -> No
         )
 
 
-def source(source: Source) -> Source:
-    """Checks that the parts of a source fit together, and returns the source.
+def class_names(name: str, names: Iterable[object]) -> tuple[str, ...]:
+    """Converts class names to strings; bytes are decoded.
 
     Raises:
-        UserError: there are fewer than two classes, a class without training examples, inputs of
-            different shapes, or a constant image.
+        UserError: a name is empty, or there twice.
     """
+    texts = tuple(c.decode(errors="replace") if isinstance(c, bytes) else str(c) for c in names)
+    counts = collections.Counter(texts)
+    for text, count in counts.items():
+        if not text.strip() or count > 1:
+            raise UserError(
+                f"{name}: class '{text}' is there {count} times; allowed: names that are not empty, once"
+            )
+    return texts
+
+
+def source(source: Source, blank_images: str = "refuse") -> Source:
+    """Checks that the parts of a source fit together, and returns the source.
+
+    Args:
+        source: the data.
+        blank_images: "refuse" images in memory whose pixels are all equal, or "keep" them, with a
+            warning.
+
+    Raises:
+        UserError: there are fewer than two classes, two of one name, a class without training
+            examples, inputs of different shapes, or a blank image.
+    """
+    choose("blank_images", blank_images, dict.fromkeys(BLANK))
+    class_names(source.name, source.class_names)
     if len(source.class_names) < 2:
         raise UserError(f"{source.name}: {len(source.class_names)} class; allowed: two or more classes")
     no_empty_class(f"{source.name} train", source.train.y, source.class_names)
@@ -143,5 +186,5 @@ def source(source: Source) -> Source:
                 f" {source.train.x.shape[1:]}; allowed: one shape"
             )
         if part.x.ndim == 4 and isinstance(part.x, np.ndarray):
-            constant_images(f"{source.name} {name}", part.x, part.ids)
+            no_blank_images(f"{source.name} {name}", part.x, part.ids, blank_images)
     return source

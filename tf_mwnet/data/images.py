@@ -7,27 +7,78 @@ import math
 import os
 import pathlib
 import re
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import tensorflow as tf
 
-from tf_mwnet.errors import UserError
+from tf_mwnet.errors import UserError, quoted
 from tf_mwnet.types import Images
 
+if TYPE_CHECKING:
+    from PIL import Image
+
 RESIZE_SIDES = ("shorter", "both")
+# What Pillow's modes are read as: "L" is grey and "RGB" colour of 8 bits, "F" is grey of more bits.
+KINDS = {
+    **dict.fromkeys(("1", "L", "LA", "La"), "L"),
+    **dict.fromkeys(("P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "HSV"), "RGB"),
+    **dict.fromkeys(("I", "F", "I;16", "I;16L", "I;16B", "I;16N"), "F"),
+}
+NAMES = {"L": "grey of 8 bits", "RGB": "in colour", "F": "grey of more than 8 bits"}
+
+
+class Unreadable(UserError):
+    """Some images cannot be read.
+
+    Attributes:
+        reasons: path -> why.
+    """
+
+    def __init__(self, reasons: Mapping[str, str]) -> None:
+        self.reasons = dict(reasons)
+        shown = [f"'{path}'{why and f' ({why})'}" for path, why in list(self.reasons.items())[:5]]
+        more = len(self.reasons) - len(shown)
+        text = f"{quoted(shown)} and {more} more" if more else quoted(shown)
+        what = f"{len(self.reasons)} images" if len(self.reasons) > 1 else "image"
+        super().__init__(f"{what} {text} can not be read; allowed: whole image files")
+
+
+def kind_of(path: str | pathlib.Path) -> tuple[str, bool]:
+    """Looks at the header of an image file.
+
+    Returns:
+        A value of `KINDS`, and whether the file has several images.
+
+    Raises:
+        Unreadable: the file is no image, or one of a mode that is not in `KINDS`.
+    """
+    from PIL import Image
+
+    try:
+        with Image.open(path) as file:
+            mode, several = file.mode, bool(getattr(file, "is_animated", False))
+    except Exception as error:  # Pillow raises many types for broken files
+        raise Unreadable({str(path): ""}) from error
+    if mode not in KINDS:
+        raise Unreadable({str(path): f"Pillow mode {mode}"})
+    return KINDS[mode], several
 
 
 @dataclasses.dataclass(frozen=True)
 class Reading:
     """Turns an image file into pixels.
 
+    The image is turned upright by its EXIF orientation, and transparent pixels are put on white. The
+    values of grey images with more than 8 bits (16-bit PNG and TIFF, 32-bit TIFF) are kept as they are.
+
     Examples:
         ``Reading("RGB", resize=256, center_crop=224)("cat.jpg")`` is uint8 ``[224, 224, 3]``.
 
     Attributes:
-        mode: "L" for grey, "RGB", or "" to keep the file's mode.
+        mode: "L" for grey, "RGB" for colour, "F" for grey of more than 8 bits, or "" for what the file
+            has.
         resize: length in pixels of a side after bilinear resizing; 0 to keep the size.
         center_crop: side in pixels of the square cut from the centre afterwards; 0 for no crop.
         sides: "shorter": the shorter side gets that length, and the shape stays; "both" sides get it.
@@ -39,26 +90,36 @@ class Reading:
     sides: str = "shorter"
 
     def __call__(self, path: str | pathlib.Path) -> np.ndarray:
-        """Reads a file; returns uint8 ``[H, W, C]``.
+        """Reads a file; returns ``[H, W, C]``, uint8, or float32 for "F".
 
         Raises:
-            UserError: the file is damaged or not an image, or is smaller than ``center_crop``.
+            UserError: the file is damaged or not an image, is smaller than ``center_crop``, or can not
+                be read as ``mode`` without a loss.
         """
-        from PIL import Image
+        from PIL import Image, ImageOps
 
+        kind, _ = kind_of(path)
+        mode = self.mode or kind
+        if mode != kind and (mode, kind) != ("RGB", "L"):
+            raise UserError(
+                f"image '{path}' is {NAMES[kind]}, others are {NAMES[mode]}; allowed: one kind"
+            )
         try:
             with Image.open(path) as file:
-                image = file.convert(self.mode or ("L" if file.mode in ("1", "L", "I", "F") else "RGB"))
-                size = self._resized(image.size)
-                if size != image.size:
-                    image = image.resize(size, Image.Resampling.BILINEAR)
+                image = _converted(ImageOps.exif_transpose(file), mode)
         except Exception as error:  # Pillow raises many types for broken files
-            raise UserError(
-                f"image '{path}' can not be read; allowed: whole PNG or JPEG files"
-            ) from error
+            raise Unreadable({str(path): ""}) from error
+        size = self._resized(image.size)
+        if size != image.size:
+            image = image.resize(size, Image.Resampling.BILINEAR)
         pixels = np.asarray(image)
         pixels = pixels[..., None] if pixels.ndim == 2 else pixels
         return self._cropped(pixels, path)
+
+    @property
+    def dtype(self) -> type[np.generic]:
+        """The type of the pixels."""
+        return np.float32 if self.mode == "F" else np.uint8
 
     def _resized(self, size: tuple[int, int]) -> tuple[int, int]:
         if not self.resize:
@@ -80,6 +141,21 @@ class Reading:
             )
         top, left = ((s - side) // 2 for s in pixels.shape[:2])
         return pixels[top : top + side, left : left + side]
+
+
+def _converted(image: Image.Image, mode: str) -> Image.Image:
+    """Converts a Pillow image to "L", "RGB" or "F", transparent pixels to white."""
+    from PIL import Image
+
+    if mode == "F":
+        return Image.fromarray(np.asarray(image).astype(np.float32))
+    if image.mode in ("La", "RGBa"):
+        image = image.convert(image.mode.upper())
+    if image.mode in ("LA", "PA", "RGBA") or "transparency" in image.info:
+        image = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, (255, 255, 255, 255))
+        image = Image.alpha_composite(white, image)
+    return image.convert(mode)
 
 
 class LazyImages:
@@ -149,8 +225,14 @@ class LazyImages:
             UserError: an image cannot be read, or has another size.
         """
         images = np.empty((len(rows), *self.image_shape), self.dtype)
+        reasons: dict[str, str] = {}
         for place, key in enumerate(self.keys[rows]):
-            images[place] = checked_shape(self.read_one(key), self.image_shape, key)
+            try:
+                images[place] = checked_shape(self.read_one(key), self.image_shape, key)
+            except Unreadable as error:
+                reasons |= error.reasons
+        if reasons:
+            raise Unreadable(reasons)
         return images
 
     def fingerprint(self) -> str:
@@ -177,7 +259,7 @@ def checked_shape(image: np.ndarray, shape: tuple[int, ...], path: object) -> np
 
 def found_in(error: tf.errors.OpError) -> UserError | None:
     """Returns the `UserError` that `LazyImages.read` raised inside TensorFlow; None for other errors."""
-    match = re.search(r"UserError: (image .*)", str(error))
+    match = re.search(rf"(?:UserError|{Unreadable.__name__}): ((?:\d+ )?images? .*)", str(error))
     return UserError(match.group(1)) if match else None
 
 

@@ -261,7 +261,9 @@ def _tuples(fields: dict[str, Any] | None) -> dict[str, Any] | None:
     return fields and {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
 
 
-def load_records(path: str, cache: str = "auto", cache_dir: str = "") -> Source:
+def load_records(
+    path: str, cache: str = "auto", cache_dir: str = "", blank_images: str = "refuse"
+) -> Source:
     """Reads a data set written by `write`.
 
     Args:
@@ -270,13 +272,14 @@ def load_records(path: str, cache: str = "auto", cache_dir: str = "") -> Source:
             bytes a split and "disk" above. "none" is not possible: TFRecord files can only be read in
             order.
         cache_dir: the folder of cache files, see `cache.keep`.
+        blank_images: see `checks.source`.
 
     Raises:
         UserError: the folder does not exist, a file is missing or damaged, or the data does not fit.
     """
     if cache == "none":
         raise UserError("cache is none with records; allowed: auto, memory, disk")
-    folder = pathlib.Path(path)
+    folder = pathlib.Path(path).expanduser()
     facts = read_facts(folder)
     parts = {k: _load_split(facts, folder, k, cache, cache_dir) for k in facts["splits"]}
     if "train" not in parts:
@@ -294,5 +297,6 @@ def load_records(path: str, cache: str = "auto", cache_dir: str = "") -> Source:
             bool(facts.get("trusted")),
             _tuples(facts.get("bias")),
             None if matrix is None else np.asarray(matrix, np.float64),
-        )
+        ),
+        blank_images,
     )

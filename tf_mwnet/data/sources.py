@@ -60,6 +60,7 @@ def from_arrays(
     superclass: ArrayLike | None = None,
     name: str = "arrays",
     ids: ArrayLike | None = None,
+    blank_images: str = "refuse",
 ) -> Source:
     """Makes a source from arrays in memory.
 
@@ -79,11 +80,12 @@ def from_arrays(
         superclass: int ``[K]``, the coarse class of each class, for hierarchical noise.
         name: name of the data, for messages and run folders.
         ids: N different ids of the training examples; numbered by default.
+        blank_images: see `checks.source`.
 
     Raises:
         UserError: an array does not fit, see `checks`.
     """
-    names = None if class_names is None else tuple(str(c) for c in class_names)
+    names = None if class_names is None else checks.class_names(name, class_names)
     count = None if names is None else len(names)
     train = labelled(f"{name} train", x_train, y_train, true_y_train, num_classes=count)
     if ids is not None:
@@ -107,7 +109,7 @@ def from_arrays(
         truth_known=true_y_train is not None,
         trusted=true_y_train is not None,
     )
-    return checks.source(source)
+    return checks.source(source, blank_images)
 
 
 def load_digits() -> Source:
@@ -119,17 +121,18 @@ def load_digits() -> Source:
     return dataclasses.replace(source, trusted=True)
 
 
-def load_npz(path: str) -> Source:
+def load_npz(path: str, blank_images: str = "refuse") -> Source:
     """Reads arrays from a ``.npz`` file without pickles, see `from_arrays`.
 
     Args:
         path: a file with the arrays ``x_train, y_train`` and optional ``x_test, y_test, x_meta, y_meta,
             true_y_train, class_names, superclass``.
+        blank_images: see `checks.source`.
 
     Raises:
         UserError: the file does not exist, is not such a file, or lacks an array.
     """
-    file = pathlib.Path(path)
+    file = pathlib.Path(path).expanduser()
     if not file.is_file():
         raise UserError(f"data file '{path}' is not there; allowed: a .npz file")
     try:
@@ -143,7 +146,7 @@ def load_npz(path: str) -> Source:
         raise UserError(f"'{path}' lacks {quoted(missing)}; it has: {quoted(data)}")
     if extra := [k for k in data if k not in known]:
         raise UserError(f"'{path}' has the array '{extra[0]}'; allowed: {quoted(known)}")
-    return from_arrays(**data, name=file.stem)
+    return from_arrays(**data, name=file.stem, blank_images=blank_images)
 
 
 def load(
@@ -156,6 +159,7 @@ def load(
     cache: str = "auto",
     cache_dir: str = "",
     resize_sides: str = "shorter",
+    blank_images: str = "refuse",
 ) -> Source:
     """Loads a source by name.
 
@@ -171,6 +175,7 @@ def load(
         label_key, clean_label_key: columns of a TFDS set with several labels.
         resize, center_crop, resize_sides: for folders, see `images.Reading`.
         cache, cache_dir: for folders, records and TFDS: where decoded images are kept, see `cache.keep`.
+        blank_images: see `checks.source`.
 
     Raises:
         UserError: the data does not exist or does not fit, see `checks`; or an option does not apply.
@@ -189,14 +194,14 @@ def load(
     if name == "folder":
         if not data_dir:
             raise UserError("dataset 'folder' needs --data_dir; allowed: a folder with train/<class>/")
-        return load_folder(data_dir, resize, center_crop, cache, cache_dir, resize_sides)
+        return load_folder(data_dir, resize, center_crop, cache, cache_dir, resize_sides, blank_images)
     if name == "records":
         if not data_dir:
             raise UserError("dataset 'records' needs --data_dir; allowed: a folder of TFRecord files")
-        return load_records(data_dir, cache, cache_dir)
+        return load_records(data_dir, cache, cache_dir, blank_images)
     if name == "npz" or name.endswith(".npz"):
         path = data_dir if name == "npz" else name
         if not path:
             raise UserError("dataset 'npz' needs --data_dir; allowed: a .npz file")
-        return load_npz(path)
-    return load_tfds(name, data_dir, label_key, clean_label_key, cache, cache_dir)
+        return load_npz(path, blank_images)
+    return load_tfds(name, data_dir, label_key, clean_label_key, cache, cache_dir, blank_images)

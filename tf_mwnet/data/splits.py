@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
 from absl import logging
@@ -26,7 +27,8 @@ class BiasConfig:
         >>> config = BiasConfig(imbalance_factor=100, meta_size=100)
 
     Attributes:
-        classes: class indices or names to keep, in this order; empty for all.
+        classes: names or indices of the classes to keep, in this order, see `class_numbers`; empty for
+            all.
         noise: see `bias.transition_matrix`.
         noise_rate: p, 0 to 1.
         background_class: the class of "background", by name or by number after ``classes``; "" for one
@@ -62,15 +64,38 @@ class BiasConfig:
     noise_seed: int | None = None
 
 
-def class_number(class_names: tuple[str, ...], name: str, kind: str = "class") -> int:
-    """Returns the index of a class that is named by its index or its name.
+def class_numbers(
+    class_names: tuple[str, ...], asked: Sequence[object], kind: str = "class"
+) -> list[int]:
+    """Returns the indices of classes that are all named by their names, or all by their indices.
+
+    Examples:
+        Names come first:
+
+        >>> class_numbers(("1", "2", "3"), ["1", "2"]), class_numbers(("cat", "dog"), ["1", "0"])
+        ([0, 1], [1, 0])
+
+    Args:
+        class_names: K names.
+        asked: names or indices.
+        kind: what the classes are to be, for the message.
 
     Raises:
-        UserError: there is no such class; ``kind`` says what it was to be.
+        UserError: there is no such class; or one is a name, one is an index, and one can be both.
     """
-    numbers = {str(k): k for k in range(len(class_names))}
+    texts = [str(c) for c in asked]
     names = {named: k for k, named in enumerate(class_names)}
-    return choose(kind, name, numbers if name in numbers else names)
+    numbers = {str(k): k for k in range(len(class_names))}
+    for table in (names, numbers):
+        if all(text in table for text in texts):
+            return [table[text] for text in texts]
+    for text in texts:
+        if text in names and text in numbers and names[text] != numbers[text]:
+            raise UserError(
+                f"{kind} '{text}' among {quoted(texts)} is the name of class {names[text]} and the number"
+                f" of class '{class_names[numbers[text]]}'; allowed: all by name, or all by number"
+            )
+    return [choose(kind, text, numbers if text in numbers else names) for text in texts]
 
 
 def select_classes(source: Source, classes: tuple[str, ...]) -> Source:
@@ -81,11 +106,11 @@ def select_classes(source: Source, classes: tuple[str, ...]) -> Source:
         classes: indices or names; empty for all.
 
     Raises:
-        UserError: a class is unknown or named twice, or fewer than two are named.
+        UserError: a class is unknown or named twice, or fewer than two are named; see `class_numbers`.
     """
     if not classes:
         return source
-    kept = [class_number(source.class_names, str(c)) for c in classes]
+    kept = class_numbers(source.class_names, classes)
     if len(set(kept)) != len(kept) or len(kept) < 2:
         raise UserError(f"classes are {quoted(classes)}; allowed: two or more different ones")
     new = np.full(len(source.class_names), -1)
@@ -163,7 +188,7 @@ def _imbalance(
 def _transition(source: Source, config: BiasConfig, rng: np.random.Generator) -> np.ndarray | None:
     names, target = source.class_names, None
     if config.background_class:
-        target = class_number(names, config.background_class, "background_class")
+        target = class_numbers(names, [config.background_class], "background_class")[0]
     return bias.transition_matrix(
         config.noise, config.noise_rate, len(names), rng, source.superclass, target
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import tensorflow_datasets as tfds
 
 COARSE = "coarse_label"
+TEST_SPLITS = ("test", "validation")  # the first that there is
 
 
 def _reason(error: Exception) -> str:
@@ -56,8 +57,13 @@ def _check_columns(name: str, info: tfds.core.DatasetInfo, label_key: str, clean
         if key not in info.features:
             raise UserError(f"data set '{name}' has no column '{key}'; it has: {quoted(info.features)}")
     for key in filter(None, (label_key, clean_label_key)):
-        if not getattr(info.features[key], "num_classes", None):
-            raise UserError(f"column '{key}' of '{name}' is no class label; allowed: class labels")
+        feature = info.features[key]
+        kind = np.dtype(getattr(feature, "np_dtype", None) or object).kind
+        if getattr(feature, "shape", None) != () or kind not in "biuOSU":
+            raise UserError(
+                f"column '{key}' of '{name}' is no class label ({feature!r}); allowed: a class label, an"
+                " integer or a text for each example"
+            )
     if "train" not in info.splits:
         raise UserError(f"data set '{name}' has no split 'train'; it has: {quoted(info.splits)}")
     if None in info.features["image"].shape:
@@ -95,6 +101,27 @@ def _columns(
     return next(_read(builder, split, keys - {"image"}, size)) | {"image": caches.read_rows(path)}
 
 
+def _classes(feature: Any, values: np.ndarray) -> tuple[tuple[str, ...], np.ndarray | None]:
+    """Returns the names of a column's classes, and the values that stand for them, in order.
+
+    The second is None for class labels, whose values are indices. Else every value of the training
+    set, an integer, a truth value or a text, is a class.
+    """
+    if count := getattr(feature, "num_classes", None):
+        return tuple(feature.names or map(str, range(count))), None
+    known = np.unique(values)
+    return checks.class_names("labels", known), known
+
+
+def _numbered(name: str, values: np.ndarray, known: np.ndarray | None) -> np.ndarray:
+    if known is None:
+        return values
+    place = np.searchsorted(known, values).clip(max=len(known) - 1)
+    if len(wrong := values[known[place] != values]):
+        raise UserError(f"{name}: no training example has the label {wrong[0]!r}; allowed: those it has")
+    return place
+
+
 def _labelled(
     name: str, columns: dict[str, Any], given: str, true: str, num_classes: int
 ) -> LabelledSet:
@@ -110,6 +137,14 @@ def _labelled(
     return LabelledSet(x, y, true_y, np.array(ids))
 
 
+def _test_split(name: str, splits: Collection[str]) -> str:
+    """Returns the split to test on, "" if there is none; says so if it is not called test."""
+    there = [split for split in TEST_SPLITS if split in splits]
+    if there and there[0] != TEST_SPLITS[0]:
+        logging.warning("data set '%s' has no split 'test': '%s' is the test set", name, there[0])
+    return there[0] if there else ""
+
+
 def load_tfds(
     name: str,
     data_dir: str | None = None,
@@ -117,18 +152,20 @@ def load_tfds(
     clean_label_key: str = "",
     cache: str = "auto",
     cache_dir: str = "",
+    blank_images: str = "refuse",
 ) -> Source:
-    """Loads an image classification set. Its split "train" is the training set, "test" the test set.
+    """Loads an image classification set: its split "train", and "test" or else "validation" to test on.
 
     Args:
         name: the name, as for `tfds.load`, with optional configuration and version.
         data_dir: TFDS's folder; by default ``TFDS_DATA_DIR`` or ``~/tensorflow_datasets``.
-        label_key: the column to train on; "label" by default.
+        label_key: the column to train on, class labels, integers or texts; "label" by default.
         clean_label_key: the column of true labels, if the set has several. They are used for testing
             and for a clean meta set. ``label_key`` by default.
         cache: "memory"; "disk", see `cache.keep`; "auto" is "memory" up to `cache.IN_MEMORY` bytes a
             split and "disk" above. "none" is not possible: TFDS's files can only be read in order.
         cache_dir: the folder of cache files, see `cache.keep`.
+        blank_images: see `checks.source`.
 
     Raises:
         UserError: there is no such set, split or column; the set is neither on disk nor can it be
@@ -141,18 +178,21 @@ def load_tfds(
     _check_columns(name, builder.info, label_key, clean_label_key)
     features = builder.info.features
     true_key = clean_label_key or label_key
-    label = features[true_key]
-    class_names = tuple(label.names or map(str, range(label.num_classes)))
     keys = {"image", "id", COARSE, label_key, true_key} & set(features)
     columns = _columns(builder, "train", keys, cache, cache_dir)
+    class_names, known = _classes(features[true_key], columns[true_key])
+    for key in {label_key, true_key}:
+        columns[key] = _numbered(f"{name} train", columns[key], known)
     train = _labelled(f"{name} train", columns, label_key, true_key, len(class_names))
     test, superclass = None, None
-    if "test" in builder.info.splits:
-        held = _columns(builder, "test", keys, cache, cache_dir)
+    if split := _test_split(name, builder.info.splits):
+        held = _columns(builder, split, keys, cache, cache_dir)
+        held[true_key] = _numbered(f"{name} {split}", held[true_key], known)
         test = _labelled(f"{name} test", held, true_key, true_key, len(class_names))
     if COARSE in columns and true_key == "label":
         superclass = np.zeros(len(class_names), np.int64)
         superclass[train.true_y] = columns[COARSE]
     return checks.source(
-        Source(name, train, test, None, class_names, superclass, bool(clean_label_key), trusted=True)
+        Source(name, train, test, None, class_names, superclass, bool(clean_label_key), trusted=True),
+        blank_images,
     )

@@ -152,6 +152,7 @@ def find(config: Experiment, source: Source | None = None) -> tuple[Experiment, 
         config.cache,
         config.cache_dir,
         config.resize_sides,
+        config.blank_images,
     )
     return resolve_bias(config, source), source
 
