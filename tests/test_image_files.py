@@ -16,7 +16,9 @@ from tf_mwnet.data.folders import suffixes
 
 RNG = np.random.default_rng(0)
 NOISE = RNG.integers(0, 256, (6, 8, 3)).astype(np.uint8)
-MANY = settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+MANY = settings(
+    deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 
 
 def put(image, path):
@@ -77,8 +79,7 @@ def test_depths_are_not_mixed(tmp_path, other, cache):
     (tmp_path / "train" / "dog" / "9.png").unlink()
     put(other(1), tmp_path / "test" / "dog" / "9.png")
     with pytest.raises(UserError, match=r"9.png' is .*, others are grey of more than 8 bits"):
-        found = data.load("folder", str(tmp_path), cache=cache)
-        found.test.x.read(np.arange(7))
+        images.rows_of(data.load("folder", str(tmp_path), cache=cache).test.x, np.arange(7))
 
 
 def test_colour_if_one_image_has_it(tmp_path):
@@ -107,7 +108,9 @@ def test_what_is_transparent_is_white(tmp_path):
 
     def make(i):
         alpha = np.roll(half if i == 1 else mask, i % 2, axis=0)
-        return Image.fromarray(np.concatenate([np.zeros((6, 8, 3), np.uint8), alpha[..., None]], axis=-1))
+        return Image.fromarray(
+            np.concatenate([np.zeros((6, 8, 3), np.uint8), alpha[..., None]], axis=-1)
+        )
 
     found = data.load("folder", str(folder(tmp_path, make))).train.x
     np.testing.assert_array_equal(found[0], np.repeat(255 - mask[..., None], 3, axis=-1))
@@ -289,11 +292,14 @@ def test_any_image_is_read_in_its_range_or_named(tmp_path, mode, suffix, size, c
     path = tmp_path / f"a{suffix}"
     whole = content.getvalue()
     path.write_bytes(whole[: len(whole) - cut] if cut > 20 else whole)
+    refused = ""
     try:
         pixels = images.Reading()(path)
     except images.Unreadable as error:
+        refused = str(error)
+    if refused:
         assert cut > 20
-        assert f"'{path}'" in str(error)
+        assert f"'{path}'" in refused
         return
     assert pixels.shape == (*size, 3 if kind_there(path) == "RGB" else 1)
     if cut <= 20 and MODES[mode] == "F" and suffix in (".png", ".tif"):
@@ -308,8 +314,12 @@ def kind_there(path):
 
 NAMES = st.lists(
     st.one_of(
-        st.text(st.characters(exclude_characters="/\0", exclude_categories=("Cs",)), min_size=1, max_size=12),
-        st.sampled_from(["$0_$10", "日本", "-x", "a,b", "a\nb", "None", "NA", "con", "1", "é", "%s", "{x}", "\\"]),
+        st.text(
+            st.characters(exclude_characters="/\0", exclude_categories=("Cs",)), min_size=1, max_size=12
+        ),
+        st.sampled_from(
+            ["$0_$10", "日本", "-x", "a,b", "a\nb", "None", "NA", "con", "1", "é", "%s", "{x}", "\\"]
+        ),
     ).filter(lambda s: s not in (".", "..") and len(s.encode()) < 200),
     min_size=2,
     max_size=3,
@@ -322,9 +332,8 @@ NAMES = st.lists(
 def test_any_class_name(tmp_path_factory, names):
     root = folder(tmp_path_factory.mktemp("names"), colour, classes=names, count=1)
     shown = sorted(n for n in names if not n.startswith(".") and n.lower() not in ("__macosx",))
-    try:
-        found = data.load("folder", str(root))
-    except UserError as error:
-        assert len(shown) < 2 or any(not n.strip() for n in shown), error
-        return
-    assert found.class_names == tuple(shown)
+    if len(shown) < 2 or any(not name.strip() for name in shown):
+        with pytest.raises(UserError):
+            data.load("folder", str(root))
+    else:
+        assert data.load("folder", str(root)).class_names == tuple(shown)

@@ -155,7 +155,7 @@ def label_audit(
 
     audit = examine(run.path, data_dir=biased.path)
     with new_folder(pathlib.Path(issues.path)) as out:
-        outputs.write(audit, outputs.picture(audit, 64), out)
+        outputs.write(audit, 64, out)
     keep_page(page, lambda out: pages.of_labels(out, audit))
     return outputs.summary(audit)
 

@@ -78,7 +78,7 @@ def run(values: flags.FlagValues) -> str:
             "neither run_dir nor dataset is set; allowed: the folder of a finished run, or data to"
             " train on"
         )
-    paths = outputs.write(audit, outputs.picture(audit, values.worst))
+    paths, _ = outputs.write(audit, values.worst)
     if target:
         size = cleaned.write(audit, target, values.cleaned)
         paths.append(("cleaned data", f"{target} ({size} training examples)"))

@@ -7,10 +7,12 @@ import pathlib
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from matplotlib.figure import Figure
 
 from tf_mwnet.audit.examine import Audit
 from tf_mwnet.data.images import rows_of
+from tf_mwnet.errors import UserError
 from tf_mwnet.figures import galleries, plots, tables
 from tf_mwnet.files import write_atomically
 
@@ -40,14 +42,17 @@ def summary(audit: Audit) -> dict[str, Any]:
 
 
 def write(
-    audit: Audit, figure: Figure | None, folder: pathlib.Path | None = None
-) -> list[tuple[str, object]]:
-    """Writes the audit's files; returns a name and a path for each.
+    audit: Audit, worst: int, folder: pathlib.Path | None = None
+) -> tuple[list[tuple[str, object]], Figure | None]:
+    """Writes the audit's files; a picture that fails is left out, with a warning.
 
     Args:
         audit: the audit.
-        figure: made by `picture`, or None.
+        worst: number of labels in the picture, see `picture`.
         folder: to write into; by default in the run's folder.
+
+    Returns:
+        A name and a path for each file, and the figure, if there is one.
     """
     folder = folder or folder_of(audit.folder, audit.method)
     folder.mkdir(parents=True, exist_ok=True)
@@ -58,10 +63,44 @@ def write(
     content = json.dumps(summary(audit), indent=2) + "\n"
     write_atomically(folder / SUMMARY, lambda file: file.write(content), mode="w")
     paths: list[tuple[str, object]] = [("all labels, worst first", folder / ISSUES)]
-    if figure is not None:
-        plots.save(figure, folder / PICTURE)
-        paths.append(("the worst labels", folder / PICTURE))
-    return paths
+    figure = None
+    with plots.not_fatal(f"'{folder / PICTURE}'"):
+        figure = picture(audit, worst)
+        if figure is not None:
+            plots.save(figure, folder / PICTURE)
+            paths.append(("the worst labels", folder / PICTURE))
+    return paths, figure
+
+
+def read_label_issues(path: str | pathlib.Path) -> pd.DataFrame:
+    """Reads ``label_issues.csv``; ids and class names stay texts, also "007", "None" and "NA".
+
+    `pandas.read_csv` alone takes such names for numbers and missing values.
+
+    Examples:
+        >>> table = read_label_issues("runs/my_audit/gce/audit/label_issues.csv")
+        >>> table[table.is_label_issue].id
+
+    Args:
+        path: the file, or its folder.
+
+    Returns:
+        See `tf_mwnet.audit`.
+
+    Raises:
+        UserError: there is no such file, or it is another file.
+    """
+    path = pathlib.Path(path)
+    path = path / ISSUES if path.is_dir() else path
+    names = ["id", "set", "given_label", "predicted_label"]
+    try:
+        table = pd.read_csv(path, dtype=dict.fromkeys(names, str), keep_default_na=False, na_values=[""])
+        table[names] = table[names].fillna("")
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(
+            f"'{path}' can not be read ({error}); allowed: a {ISSUES} of an audit"
+        ) from error
+    return table
 
 
 def picture(audit: Audit, worst: int) -> Figure | None:

@@ -92,8 +92,8 @@ def class_numbers(
     for text in texts:
         if text in names and text in numbers and names[text] != numbers[text]:
             raise UserError(
-                f"{kind} '{text}' among {quoted(texts)} is the name of class {names[text]} and the number"
-                f" of class '{class_names[numbers[text]]}'; allowed: all by name, or all by number"
+                f"{kind} '{text}' among {quoted(texts)} is the name of one class and the number of"
+                f" '{class_names[numbers[text]]}'; allowed: all by name, or all by number"
             )
     return [choose(kind, text, numbers if text in numbers else names) for text in texts]
 

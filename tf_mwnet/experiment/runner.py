@@ -19,7 +19,7 @@ from tf_mwnet.errors import Interrupted, NotANumber, UserError, WorkerLost
 from tf_mwnet.experiment import build, training
 from tf_mwnet.experiment.resolve import load
 from tf_mwnet.export.saved_models import export_classifier, export_weight_net, model_card
-from tf_mwnet.figures import pictures, run_data, tables, tensorboard
+from tf_mwnet.figures import pictures, plots, run_data, tables, tensorboard
 from tf_mwnet.files import write_atomically
 from tf_mwnet.model import classifier_head, example_record, meta_scope
 from tf_mwnet.model.reweighted import ReweightedModel
@@ -243,12 +243,13 @@ def _write_results(
     noise_rate: float | None,
     replicas: int,
 ) -> None:
-    """Draws the pictures and writes the results; the results come last and mark the run as finished."""
-    drawn = pictures.draw_run(run_data.read(folder))
-    tensorboard.write_end(folder / "tensorboard", config, summaries, drawn)
+    """Writes the results, which mark the run as finished, and then draws the pictures."""
     content = {"methods": summaries, "noise_rate": noise_rate, "replicas": replicas}
     text = json.dumps(content, indent=2) + "\n"
     write_atomically(folder / run_folder.RESULT, lambda file: file.write(text), mode="w")
+    with plots.not_fatal(f"pictures of {folder}"):
+        drawn = pictures.draw_run(run_data.read(folder))
+        tensorboard.write_end(folder / "tensorboard", config, summaries, drawn)
 
 
 def _log_data(splits: Splits, noise_rate: float | None) -> None:

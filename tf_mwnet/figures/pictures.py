@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import pathlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -33,7 +34,16 @@ class Picture:
 
 
 def of_run(run: RunData) -> Iterator[Picture]:
-    """Draws the pictures that a run's files allow, one by one."""
+    """Draws the pictures that a run's files allow, one by one; warns of one that fails and goes on."""
+    parts: list[Callable[[RunData], Iterator[Picture]]] = [_of_training, _of_noise, _of_changes]
+    for method in run.methods:
+        parts += [functools.partial(f, method=method) for f in (_of_weights, _of_confusion)]
+    for part in parts:
+        with plots.not_fatal(f"a picture of {run.folder}"):
+            yield from list(part(run))
+
+
+def _of_training(run: RunData) -> Iterator[Picture]:
     yield Picture(
         "accuracy", "Test and training accuracy (MW-Net figure 7)", plots.accuracy(run.histories)
     )
@@ -42,22 +52,29 @@ def of_run(run: RunData) -> Iterator[Picture]:
     )
     if (figure := curves.aucs(run.histories)) is not None:
         yield Picture("auc", "Finding wrong labels, epoch by epoch (RMNW-Net table 3)", figure)
+
+
+def _of_noise(run: RunData) -> Iterator[Picture]:
     if noise := run.matrices():
         panels = {f"Noise, {name}": matrix for name, matrix in noise.items()}
         figure = matrices.draw(panels, run.class_names, "given label", "true label")
         yield Picture("noise_matrix", "Noise transition matrices (MW-Net figure 3)", figure)
+
+
+def _of_changes(run: RunData) -> Iterator[Picture]:
     if changing := dict(_changing_weights(run)):
         caption = "Change of weights between adjacent epochs (MW-Net figure 6)"
         yield Picture("weight_change", caption, curves.weight_change(changing))
-    for method in run.methods:
-        yield from _of_weights(run, method)
-        predicted = run.predictions(method)
-        if predicted is not None:
-            counts = matrices.confusion(run.labels["test_true_y"], predicted, len(run.class_names))
-            title = f"Test predictions, {method}, last epoch"
-            figure = matrices.draw({title: counts}, run.class_names, "predicted class", "true class")
-            caption = "Confusion matrix of the test set (MW-Net figures 8-10)"
-            yield Picture(f"confusion_{method}", caption, figure)
+
+
+def _of_confusion(run: RunData, method: str) -> Iterator[Picture]:
+    predicted = run.predictions(method)
+    if predicted is not None:
+        counts = matrices.confusion(run.labels["test_true_y"], predicted, len(run.class_names))
+        title = f"Test predictions, {method}, last epoch"
+        figure = matrices.draw({title: counts}, run.class_names, "predicted class", "true class")
+        caption = "Confusion matrix of the test set (MW-Net figures 8-10)"
+        yield Picture(f"confusion_{method}", caption, figure)
 
 
 def _are_all_one(weights: np.ndarray) -> bool:
@@ -104,7 +121,12 @@ def _of_weights(run: RunData, method: str) -> Iterator[Picture]:
 def draw_run(run: RunData) -> dict[str, bytes]:
     """Draws a run's pictures into ``plots`` in its folder; returns their PNG files by name."""
     folder = run.folder / "plots"
-    return {p.name: plots.save(p.figure, folder / f"{p.name}.png") for p in of_run(run)}
+    drawn = {}
+    for picture in of_run(run):
+        path = folder / f"{picture.name}.png"
+        with plots.not_fatal(f"'{path}'"):
+            drawn[picture.name] = plots.save(picture.figure, path)
+    return drawn
 
 
 def weight_curves(

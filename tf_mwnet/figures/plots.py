@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import io
 import itertools
 import pathlib
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
-from matplotlib import colormaps
+from absl import logging
+from matplotlib import colormaps, font_manager
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 from tf_mwnet.files import write_atomically
 
@@ -20,6 +25,12 @@ BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#7F7F7F"
 PURPLE, SKY, YELLOW = "#CC79A7", "#56B4E9", "#E69F00"
 LINE_COLOURS = (GREY, BLUE, GREEN, ORANGE, PURPLE, SKY, YELLOW)
 MARKERS = "osD^vP"
+# Fonts with Chinese, Japanese, Korean and other letters, of Linux, macOS and Windows.
+WIDE_FONTS = (
+    "Noto Sans CJK JP", "Noto Sans CJK SC", "Source Han Sans", "WenQuanYi Micro Hei", "IPAGothic",
+    "Hiragino Sans", "PingFang SC", "Apple SD Gothic Neo", "Arial Unicode MS", "Yu Gothic",
+    "Microsoft YaHei", "Malgun Gothic", "Noto Sans", "Noto Sans Devanagari", "Noto Sans Thai",
+)  # fmt: skip
 T = TypeVar("T")
 
 
@@ -239,11 +250,35 @@ def step_times(rows: Sequence[Mapping[str, Any]], title: str) -> Figure:
     return figure
 
 
+@functools.cache
+def _families() -> list[str]:
+    """Returns matplotlib's own font, and those installed ones that have what it lacks."""
+    installed = {font.name for font in font_manager.fontManager.ttflist}
+    return ["DejaVu Sans", *(name for name in WIDE_FONTS if name in installed)]
+
+
 def png(figure: Figure, dpi: int = 110) -> bytes:
-    """Renders a figure as a PNG file."""
+    """Renders a figure as a PNG file.
+
+    Texts are drawn as they are: a dollar sign in a class name begins no formula, and a letter that no
+    installed font has becomes a box.
+    """
+    for text in figure.findobj(Text):
+        text.set(parse_math=False, family=_families())
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=dpi)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", r"Glyph \d+ .* missing from")
+        figure.savefig(buffer, format="png", dpi=dpi)
     return buffer.getvalue()
+
+
+@contextlib.contextmanager
+def not_fatal(what: str) -> Iterator[None]:
+    """Turns an error while a picture is drawn into a warning: results do not depend on pictures."""
+    try:
+        yield
+    except Exception as error:  # of matplotlib, or of the disk: the work is done and must not be lost
+        logging.warning("%s: not drawn (%s: %s)", what, type(error).__name__, error)
 
 
 def save(figure: Figure, path: pathlib.Path) -> bytes:

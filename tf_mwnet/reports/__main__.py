@@ -47,8 +47,7 @@ def _audited(run: run_data.RunData) -> tuple[list[str], pd.DataFrame, Figure | N
     if METHODS[method].trains_on == "meta":
         return None
     audit = examine(run.folder, method)
-    worst = outputs.picture(audit, WORST)
-    outputs.write(audit, worst)
+    _, worst = outputs.write(audit, WORST)
     lines = [f"{name}: {value}" for name, value in outputs.lines(audit)]
     return lines, audit.table, worst
 
