@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeVar
 
@@ -14,6 +15,14 @@ class UserError(ValueError):
 
     The command line prints the message as one line and exits with code 2.
     """
+
+
+def found_in(error: BaseException) -> UserError | None:
+    """Returns the `UserError` that was raised in a pipeline or a traced step of TensorFlow; or None."""
+    for line in str(error).splitlines():
+        if match := re.search(r"(?:UserError|Unreadable): (.*)", line):
+            return UserError(match.group(1).strip())
+    return None
 
 
 class NotANumber(RuntimeError):

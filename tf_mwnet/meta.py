@@ -10,15 +10,32 @@ are linear in e, so that for the meta loss L the gradient
 
 is exact with one level of differentiation of the inner gradient. It needs no second forward pass
 of the training batch: the outer tape records only the backward pass, as a function of e.
+
+TensorFlow has no gradient of some gradients: it raises a LookupError for those (nearest and bicubic
+resizing, softsign, cuDNN's recurrent kernels), or takes them for constants and drops their terms
+(bilinear resizing). `check_differentiable` finds both in the graph that is traced.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Iterable, Sequence
 
 import tensorflow as tf
+from tensorflow.python.framework import ops as registry  # the only place that tells
 
 from tf_mwnet import replicas
+from tf_mwnet.errors import UserError
+
+BACKWARD = re.compile("Grad|Backprop")
+# Attributes that hold the functions of loops, branches and calls.
+FUNCTIONS = ("body", "cond", "then_branch", "else_branch", "f")
+HELP = {
+    "Resize": "resizing before the first trained layer, or UpSampling2D, which repeats pixels",
+    "ScaleAndTranslate": "resizing before the first trained layer",
+    "CudnnRNN": "the layer with use_cudnn=False",
+    "Softsign": "another activation, or x / (1 + abs(x))",
+}
 
 
 def dense(gradients: Sequence, variables: Sequence[tf.Variable]) -> list[tf.Tensor]:
@@ -82,3 +99,86 @@ def weight_gradient(
     gradient = outer.gradient(inner, weights, output_gradients=at_virtual)
     factor = _scalar(step_size, weights.dtype) / _scalar(loss_scale, weights.dtype)
     return -factor * gradient, loss, virtual, inner
+
+
+def check_differentiable(
+    sources: Sequence[tf.Tensor], targets: Iterable[tf.Tensor | None], names: Sequence[str]
+) -> None:
+    """Checks that gradients can be differentiated; does nothing for eager tensors.
+
+    Args:
+        sources: what the gradients will be differentiated with respect to.
+        targets: the gradients.
+        names: of layers, for the message.
+
+    Raises:
+        UserError: an operation on the way has no derivative in TensorFlow.
+    """
+    ends = [t for t in targets if tf.is_tensor(t) and not hasattr(t, "numpy")]
+    if not ends:
+        return
+    for op in _between(sources, ends):
+        if (kind := _without_derivative(op)) is not None:
+            places = re.findall(r"[^/]+", op.name)
+            layers = [
+                n for n in names if any(re.fullmatch(rf"{re.escape(n)}(_\d+)?", p) for p in places)
+            ]
+            where = f"layer '{max(layers, key=len)}'" if layers else f"the operation '{op.name}'"
+            allowed = next((text for start, text in HELP.items() if kind.startswith(start)), "")
+            allowed = allowed or "layers whose gradient has one"
+            raise UserError(
+                f"{where}: TensorFlow has no second derivative ({kind}), which the meta gradient needs;"
+                f" allowed: {allowed}, or a method that learns nothing (erm)"
+            )
+
+
+def _between(sources: Sequence[tf.Tensor], ends: Sequence[tf.Tensor]) -> list[tf.Operation]:
+    """Returns the operations on the ways from ``sources`` to ``ends``."""
+    behind, todo = set(), [t.op for t in ends]
+    while todo:
+        op = todo.pop()
+        if op not in behind:
+            behind.add(op)
+            todo += [t.op for t in op.inputs]
+    ahead, todo = set(), [op for t in sources if not hasattr(t, "numpy") for op in t.consumers()]
+    while todo:
+        op = todo.pop()
+        if op not in ahead and op in behind:
+            ahead.add(op)
+            todo += [user for t in op.outputs for user in t.consumers()]
+    return sorted(ahead, key=lambda op: op.name)
+
+
+def _without_derivative(op: tf.Operation) -> str | None:
+    """Returns the type of an operation, or of one in its functions, that has no derivative; or None."""
+    try:
+        function = registry.get_gradient_function(op)
+    except LookupError:
+        return op.type
+    if function is None and BACKWARD.search(op.type) and any(t.dtype.is_floating for t in op.outputs):
+        return op.type
+    for attribute in FUNCTIONS:
+        try:
+            name = op.get_attr(attribute).name
+        except (ValueError, AttributeError):
+            continue
+        for kind in _kinds(op.graph, name):
+            if BACKWARD.search(kind) and _registered(kind) is None:
+                return kind
+    return None
+
+
+def _kinds(graph: tf.Graph, name: str) -> set[str]:
+    """Returns the types of the operations in a function of a graph."""
+    try:
+        definition = graph._get_function(name).function_def  # TensorFlow has no public way
+    except (AttributeError, KeyError, ValueError):
+        return set()
+    return {node.op for node in definition.node_def} - {"BroadcastGradientArgs"}  # of integers
+
+
+def _registered(kind: str) -> object:
+    try:
+        return registry.gradient_registry.lookup(kind)
+    except LookupError:
+        return None

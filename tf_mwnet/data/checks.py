@@ -85,30 +85,81 @@ def labels(name: str, y: ArrayLike, size: int, num_classes: int | None = None) -
 
     Args:
         name: name of the set, for messages.
-        y: whole numbers, ``[size]`` or ``[size, 1]``.
+        y: whole numbers or truth values, ``[size]`` or ``[size, 1]``.
         size: N.
         num_classes: K, or None if it is not known.
 
     Raises:
         UserError: the shape differs, or a label is not an integer in 0..K-1.
     """
-    y = np.asarray(y)
+    y = _array(name, y)
     if y.ndim == 2 and y.shape[1] == 1:
         y = y[:, 0]
     if y.shape != (size,):
         raise UserError(f"{name}: labels have the shape {y.shape}; allowed: ({size},)")
-    if not np.issubdtype(y.dtype, np.integer):
-        whole = np.issubdtype(y.dtype, np.floating) and np.all(y == np.floor(y))
-        if not whole:
-            shown = y[y != np.floor(y)][0] if np.issubdtype(y.dtype, np.floating) else y[0]
-            raise UserError(f"{name}: label {shown!s} is no integer; allowed: integers from 0")
-    y = y.astype(np.int64)
     top = num_classes - 1 if num_classes else np.iinfo(np.int64).max
+    allowed = f"0 to {top}" if num_classes else "0 and above"
+    if y.dtype.kind in "SUO":
+        shown = y[0].decode(errors="replace") if isinstance(y[0], bytes) else y[0]
+        hint = "numpy.unique(labels, return_inverse=True) makes them"
+        raise UserError(
+            f"{name}: label '{shown!s}' is no integer; allowed: integers, {allowed} ({hint})"
+        )
+    if y.dtype.kind not in "biuf":
+        raise UserError(f"{name}: labels are of type {y.dtype}; allowed: integers, {allowed}")
+    if y.dtype.kind == "f" and len(wrong := y[~(np.isfinite(y) & (y == np.floor(y)))]):
+        shares = f", or shares of each class ({size}, K)" if np.isfinite(wrong[0]) else ""
+        raise UserError(
+            f"{name}: label {wrong[0]!s} is no integer ({len(wrong)} are none); allowed: integers,"
+            f" {allowed}{shares}"
+        )
     outside = y[(y < 0) | (y > top)]
     if len(outside):
-        allowed = f"0 to {top}" if num_classes else "0 and above"
         raise UserError(f"{name}: label {outside[0]} is out of range; allowed: {allowed}")
+    return y.astype(np.int64)
+
+
+def targets(name: str, y: ArrayLike, size: int, num_classes: int | None = None) -> np.ndarray:
+    """Converts what a classifier is trained on to labels, int64 ``[size]``, or class probabilities.
+
+    Args:
+        name: name of the set, for messages.
+        y: labels, see `labels`, or class probabilities ``[size, K]``, which sum to 1 in each row.
+        size: N.
+        num_classes: K, or None if it is not known.
+
+    Raises:
+        UserError: they are neither.
+    """
+    y = _array(name, y)
+    if y.ndim != 2 or y.shape[1] == 1:
+        return labels(name, y, size, num_classes)
+    if len(y) != size or (num_classes and y.shape[1] != num_classes):
+        raise UserError(
+            f"{name}: labels have the shape {y.shape}; allowed: ({size},), or class probabilities"
+            f" ({size}, {num_classes or 'K'})"
+        )
+    if y.dtype.kind not in "biuf":
+        raise UserError(f"{name}: labels are of type {y.dtype}; allowed: numbers")
+    y = y if y.dtype.kind == "f" else y.astype(np.float32)
+    sums = y.sum(axis=1, dtype=np.float64)
+    good = (np.abs(sums - 1) < 1e-2) & (y >= 0).all(axis=1)
+    if not good.all():
+        row = int(np.flatnonzero(~good)[0])
+        raise UserError(
+            f"{name}: the labels of row {row} sum to {sums[row]:g}; allowed: class probabilities, which"
+            " sum to 1 (one class per example: several are not supported)"
+        )
     return y
+
+
+def _array(name: str, y: ArrayLike) -> np.ndarray:
+    try:
+        return np.asarray(y)
+    except (TypeError, ValueError) as error:  # rows of different lengths
+        raise UserError(
+            f"{name}: labels are no array ({error}); allowed: one label per example"
+        ) from None
 
 
 def ids(name: str, names: ArrayLike, size: int) -> np.ndarray:

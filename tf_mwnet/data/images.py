@@ -6,12 +6,10 @@ import dataclasses
 import math
 import os
 import pathlib
-import re
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import tensorflow as tf
 
 from tf_mwnet.errors import UserError, quoted
 from tf_mwnet.types import Images
@@ -255,12 +253,6 @@ def checked_shape(image: np.ndarray, shape: tuple[int, ...], path: object) -> np
             " --resize and --center_crop"
         )
     return image
-
-
-def found_in(error: tf.errors.OpError) -> UserError | None:
-    """Returns the `UserError` that `LazyImages.read` raised inside TensorFlow; None for other errors."""
-    match = re.search(rf"(?:UserError|{Unreadable.__name__}): ((?:\d+ )?images? .*)", str(error))
-    return UserError(match.group(1)) if match else None
 
 
 def rows_of(x: np.ndarray | Images, rows: np.ndarray) -> np.ndarray:

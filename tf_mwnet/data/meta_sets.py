@@ -60,7 +60,7 @@ def hold_out_meta(
     """
     y = np.asarray(y)
     label = y.argmax(axis=1) if y.ndim == 2 and y.shape[1] > 1 else y.reshape(-1).astype(np.int64)
-    counts = np.bincount(label)
+    _, label, counts = np.unique(label, return_inverse=True, return_counts=True)
     each = int(np.clip(counts.min() // 10, 1, 10))
     rows = bias.balanced_rows(
         label, each * len(counts), len(counts), np.random.default_rng(seed), "meta set"

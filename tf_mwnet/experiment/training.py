@@ -15,7 +15,6 @@ from absl import logging
 
 from tf_mwnet import methods, strategies
 from tf_mwnet.config import Experiment
-from tf_mwnet.data import images
 from tf_mwnet.data.streams import evaluation_stream, training_stream
 from tf_mwnet.errors import UserError
 from tf_mwnet.experiment import build, callbacks, example_files
@@ -75,8 +74,6 @@ def train(
         with strategies.watched(strategy):
             _fit(model, config, splits, first, [*watching, stop])
             strategies.everyone(strategy, 0)  # wait until the chief has written its files
-    except tf.errors.OpError as error:
-        raise images.found_in(error) or error from None
     finally:
         progress.close()
         stop.restore()

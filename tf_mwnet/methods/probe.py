@@ -8,7 +8,7 @@ from collections.abc import Callable
 import keras
 import tensorflow as tf
 
-from tf_mwnet.meta import dense
+from tf_mwnet.meta import check_differentiable, dense
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,6 +64,7 @@ class Probe:
         with tf.GradientTape(watch_accessed_variables=False) as outer:
             outer.watch(parameters)
             slopes = self.gradient_at(parameters, loss)
+            check_differentiable(parameters, slopes, [la.name for la in self.classifier.layers])
             pairs = zip(slopes, direction, strict=True)
             along = tf.add_n([tf.reduce_sum(s * tf.cast(d, s.dtype)) for s, d in pairs])
             scaled = along * tf.cast(self.scale, along.dtype)

@@ -20,29 +20,76 @@ def inspect(classifier: keras.Model, from_logits: bool) -> Head:
         from_logits: whether the user says that it returns logits.
 
     Raises:
-        UserError: it is not built, ends in probabilities while ``from_logits`` is True, or has fewer
-            than two outputs.
+        UserError: it is not built, does not return what ``from_logits`` says (judged by its outputs on
+            random inputs), or has fewer than two classes or several outputs.
     """
     if not classifier.built:
         raise UserError(f"classifier '{classifier.name}' is not built; call it once on data")
-    ending = _ending(classifier)
-    if from_logits and ending in ("softmax", "sigmoid"):
-        raise UserError(
-            f"classifier '{classifier.name}' ends in {ending}; allowed: logits, or pass"
-            " from_logits=False"
-        )
     outputs = getattr(classifier, "outputs", None)  # a subclassed model has none
+    if outputs and len(outputs) > 1:
+        raise UserError(
+            f"classifier '{classifier.name}' has {len(outputs)} outputs; allowed: one, as of"
+            " keras.Model(classifier.inputs, classifier.outputs[0])"
+        )
     num_classes = outputs[0].shape[-1] if outputs else None
     if num_classes is not None and num_classes < 2:
         raise UserError(
             f"classifier '{classifier.name}' has {num_classes} output; allowed: two or more, one per"
             " class (networks.SigmoidLogits makes two of one)"
         )
+    ending = _ending(classifier)
+    if from_logits and ending == "sigmoid":
+        raise UserError(
+            f"classifier '{classifier.name}' ends in sigmoid; allowed: logits, or pass from_logits=False"
+        )
+    if (probed := _probed(classifier)) is not None:
+        check_outputs(classifier.name, probed, from_logits)
+        ending = "softmax" if _are_probabilities(probed) else ending
     last = last_dense(classifier)
     features = None if last is None else int(last.kernel.shape[0])
     ending = "softmax" if from_logits else ending
     parameters = tuple((tuple(v.shape), v.dtype) for v in classifier.trainable_variables)
     return Head(classifier.name, num_classes, features, ending, parameters)
+
+
+def check_outputs(name: str, outputs: np.ndarray, from_logits: bool) -> None:
+    """Raises ``UserError`` if outputs ``[B, K]`` are not what ``from_logits`` says."""
+    if from_logits and _are_probabilities(outputs):
+        raise UserError(
+            f"classifier '{name}' ends in softmax: its outputs are above 0 and sum to 1; allowed:"
+            " logits, or pass from_logits=False"
+        )
+    if not from_logits and (outputs.min() < -1e-6 or outputs.max() > 1 + 1e-2):
+        raise UserError(
+            f"classifier '{name}' returns values from {outputs.min():.3g} to {outputs.max():.3g} with"
+            " from_logits=False; allowed: probabilities, or from_logits=True"
+        )
+
+
+def _are_probabilities(outputs: np.ndarray) -> bool:
+    exact = 1e-3 if outputs.dtype.itemsize >= 4 else 3e-2
+    return bool((outputs >= 0).all() and (np.abs(outputs.astype(float).sum(axis=-1) - 1) < exact).all())
+
+
+def _probed(classifier: keras.Model) -> np.ndarray | None:
+    """Returns outputs on two random inputs; None if the inputs are not known, or are texts."""
+    rng = np.random.default_rng(0)
+    if not getattr(classifier, "inputs", None):
+        return None
+
+    def draw(tensor: keras.KerasTensor) -> np.ndarray:
+        shape = [2, *(size or 32 for size in tensor.shape[1:])]
+        if "float" in tensor.dtype:
+            return rng.normal(size=shape).astype(np.float32)
+        return rng.integers(0, 2, shape).astype(tensor.dtype)
+
+    try:
+        several = len(classifier.inputs) > 1
+        drawn = keras.tree.map_structure(draw, classifier.input if several else classifier.inputs[0])
+        outputs = keras.ops.convert_to_numpy(classifier(drawn, training=False))
+    except Exception:  # of the user's layers, which may want other values
+        return None
+    return outputs if np.isfinite(outputs.astype(float)).all() else None
 
 
 def inference(classifier: keras.Model) -> Callable[[tf.data.Dataset], np.ndarray]:

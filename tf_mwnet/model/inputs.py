@@ -1,14 +1,22 @@
-"""Converts what a user gives to ``fit`` into the stream that the model trains on."""
+"""Converts what a user gives to ``fit`` into the stream that the model trains on.
+
+The order of arrays, and the place where a meta set goes on, depend on the seed and on the number of
+steps that the optimizer has taken: ``fit`` called twice continues where it ended, also after loading.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
+import keras
+import numpy as np
 import tensorflow as tf
 
 from tf_mwnet.data import meta_sets, orders, shares, streams
 from tf_mwnet.errors import UserError
 from tf_mwnet.methods.base import Method
+from tf_mwnet.model import examples
 from tf_mwnet.types import EACH_ONCE, Batch
 
 
@@ -21,6 +29,10 @@ def pairs(
     meta_batch_size: int,
     shuffle: bool,
     seed: int,
+    num_classes: int | None = None,
+    parts: int = 0,
+    count: Callable[[], int] = lambda: 0,
+    whole_passes: bool = True,
 ) -> tuple[shares.Stream, int | None, int | None]:
     """Builds the stream for a method, see `streams.paired`.
 
@@ -28,6 +40,10 @@ def pairs(
         method: it may need a meta set, row numbers, or batches drawn in another way.
         x, y, meta_data, batch_size, meta_batch_size, shuffle, seed: see `ReweightedModel.fit`; ``x``
             may be a stream.
+        num_classes: K, or None if it is not known.
+        parts: number of the classifier's inputs, 0 if unknown.
+        count: returns the number of steps taken so far.
+        whole_passes: whether the arrays begin with a new pass, not within one.
 
     Returns:
         The stream, steps per epoch, and number of examples; the last two are None for datasets, which
@@ -36,29 +52,41 @@ def pairs(
     Raises:
         UserError: something is missing, or does not fit together or with the method.
     """
-    if callable(x):
+    if isinstance(x, keras.utils.PyDataset):
+        x = examples.from_py_dataset(x)
+    if isinstance(x, tf.data.Dataset) and not streams.is_paired(x):
+        x, y = _dataset(method, x, y, num_classes), None
+    elif callable(x):
         return x, None, None
-    if streams.is_paired(x):
+    elif streams.is_paired(x):
         return shares.sharded(x), None, None
+    else:
+        x, y, _ = examples.labelled("x", x, y, num_classes, parts)
     if method.takes_meta_batches and meta_data is None:
         if method.meta_labels == "clean" or isinstance(x, tf.data.Dataset):
             raise UserError(f"{type(method).__name__} needs meta_data; got None")
         (x, y), meta_data = meta_sets.hold_out_meta(x, y, seed)
-    meta = meta_data if method.takes_meta_batches else None
-    meta = _meta_batches(meta, meta_batch_size, shuffle, seed)
+    meta = None
+    if method.takes_meta_batches:
+        meta = _meta_batches(meta_data, meta_batch_size, shuffle, seed, num_classes, parts, count)
     if isinstance(x, tf.data.Dataset):
-        if y is not None:
-            raise UserError("y was given beside a tf.data.Dataset; allowed: batches (x, y) in it")
-        if method.sampling != EACH_ONCE:
-            raise UserError(
-                "x is a tf.data.Dataset, which the method can not draw from; allowed: arrays"
-            )
-        method.check_rows(None)
-        return streams.paired(shares.sharded(x.map(_plain_batch)), meta), None, None
-    size = _length("x", x, y)
+        return streams.paired(shares.sharded(x), meta), None, None
+    size = len(y)
     method.check_rows(size)
-    rows = orders.training(y, batch_size, seed, 0, shuffle, method.sampling)
+    start, pass_size = count(), -(-size // (batch_size * method.sampling.batch_factor))
+    if whole_passes:
+        start = -(-start // pass_size) * pass_size
+    rows = orders.training(y, batch_size, seed, start, shuffle, method.sampling)
     return streams.paired(streams.batches(x, y, rows), meta), -(-size // batch_size), size
+
+
+def _dataset(method: Method, x: tf.data.Dataset, y: Any, num_classes: int | None) -> tf.data.Dataset:
+    if y is not None:
+        raise UserError("y was given beside a dataset; allowed: batches (x, y) in it")
+    if method.sampling != EACH_ONCE:
+        raise UserError("x is a tf.data.Dataset, which the method can not draw from; allowed: arrays")
+    method.check_rows(None)
+    return examples.batches("x", x, num_classes)
 
 
 def in_order(data: Any, batch_size: int) -> shares.Stream:
@@ -67,36 +95,41 @@ def in_order(data: Any, batch_size: int) -> shares.Stream:
         return data
     if isinstance(data, tf.data.Dataset):
         return shares.sharded(data)
-    x, y = data
-    rows = tf.data.Dataset.range(_length("data", x, y)).batch(batch_size)
+    x, y, size = examples.labelled("data", data[0], data[1], None)
+    rows = tf.data.Dataset.range(size).batch(batch_size)
     return streams.once(streams.batches(x, y, rows), rows.cardinality())
 
 
-def _meta_batches(meta_data: Any, batch_size: int, shuffle: bool, seed: int) -> shares.Stream | None:
-    if meta_data is None:
-        return None
+def _meta_batches(
+    meta_data: Any,
+    batch_size: int,
+    shuffle: bool,
+    seed: int,
+    num_classes: int | None,
+    parts: int,
+    count: Callable[[], int],
+) -> shares.Stream:
+    if isinstance(meta_data, keras.utils.PyDataset):
+        meta_data = examples.from_py_dataset(meta_data)
     if isinstance(meta_data, tf.data.Dataset):
-        return shares.sharded(meta_data.map(_plain_batch).repeat())
+        checked = examples.batches("meta_data", meta_data, num_classes)
+        known = int(checked.cardinality())  # negative if it is not known, or if there is no end
+
+        def rest(step: tf.Tensor) -> tf.data.Dataset:
+            return checked.repeat().skip(step % known if known > 0 else step)
+
+        return shares.sharded(examples.from_step(count, rest))
     if not isinstance(meta_data, (tuple, list)) or len(meta_data) != 2:
-        raise UserError("meta_data is neither (x, y) nor a tf.data.Dataset")
+        raise UserError("meta_data is neither (x, y) nor a tf.data.Dataset; allowed: one of them")
     x, y = meta_data
-    size = _length("meta_data", x, y)
-    rows = orders.cycle(size, min(batch_size, size), (seed, orders.META_ORDER), 0, shuffle)
+    x, y, size = examples.labelled("meta_data", x, y, num_classes, parts)
+    each = min(batch_size, size)
+    of_seed = (seed, orders.META_ORDER)
+    rows = examples.from_step(count, lambda step: orders.cycle(size, each, of_seed, step, shuffle))
     return streams.batches(x, y, rows)
 
 
-def _plain_batch(*batch: Any) -> Batch:
-    if len(batch) != 2:
-        raise UserError(f"a dataset gives elements of {len(batch)} parts; allowed: (x, y)")
-    x, y = batch
-    size = tf.shape(tf.nest.flatten(x)[0])[0]
-    return Batch(x, y, tf.fill([size], tf.constant(-1, tf.int64)))
-
-
-def _length(name: str, x: Any, y: Any) -> int:
-    if x is None or y is None:
-        raise UserError(f"{name} has no labels; allowed: arrays x and y, or a dataset of (x, y)")
-    sizes = {len(part) for part in tf.nest.flatten((x, y))}
-    if len(sizes) != 1 or 0 in sizes:
-        raise UserError(f"{name} has parts of {sorted(sizes)} examples; allowed: one size above 0")
-    return sizes.pop()
+def batch(x: Any, y: np.ndarray) -> Batch:
+    """Returns a batch of all examples given, for a single step."""
+    made = next(iter(streams.batches(x, y, tf.data.Dataset.range(len(y)).batch(len(y)))()))
+    return made._replace(index=tf.fill([len(y)], tf.constant(-1, tf.int64)))

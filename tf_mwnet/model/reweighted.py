@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
 from typing import Any, Self
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from tf_mwnet import losses, methods, strategies
 from tf_mwnet.data import shares
-from tf_mwnet.errors import UserError
+from tf_mwnet.errors import UserError, found_in
 from tf_mwnet.methods.base import EpochHook, Method
-from tf_mwnet.model import classifier_head, example_record, inputs, train_step
+from tf_mwnet.model import classifier_head, compiling, example_record, examples, inputs, train_step
 from tf_mwnet.model import meta_scope as scopes
 from tf_mwnet.model.step_functions import StepFunctions
 from tf_mwnet.types import Batch
@@ -68,8 +68,10 @@ class ReweightedModel(StepFunctions):
         self.meta_optimizer: keras.optimizers.Optimizer | None = None
         self.record: tf.Variable | None = None
         self.scope: list[int] = []
+        self.layer_names = [layer.name for layer in compiling.all_layers(classifier)]
+        self._num_classes = head.num_classes
         self.late = False
-        self._evaluating = False
+        self._evaluating = self._checked = False
         names = ("weighted_loss", "meta_loss")[: 1 + self.method.takes_meta_batches]
         self.means = {name: keras.metrics.Mean(name=name) for name in names}
         self.built = True
@@ -84,7 +86,7 @@ class ReweightedModel(StepFunctions):
         self,
         optimizer: str | keras.optimizers.Optimizer = "sgd",
         meta_optimizer: str | keras.optimizers.Optimizer = "adam",
-        metrics: Sequence[Any] | None = ("accuracy",),
+        metrics: Any = ("accuracy",),
         jit_compile: bool = False,
         meta_scope: str = "all",
         meta_every: int = 1,
@@ -97,7 +99,7 @@ class ReweightedModel(StepFunctions):
         Args:
             optimizer: of the classifier. Its learning rate is also the size of the virtual step.
             meta_optimizer: of what the method learns; unused if the method learns nothing.
-            metrics: of logits against given labels.
+            metrics: of logits against given labels, one or several.
             jit_compile: whether XLA compiles the whole step. Off by default: on a CPU compiling takes
                 longer than it saves.
             meta_scope: the parameters that the virtual step moves: "all", "last_stage" or "head". The
@@ -122,17 +124,19 @@ class ReweightedModel(StepFunctions):
             )
         if kwargs.pop("loss", None) is not None:
             raise UserError("compile got a loss; allowed: none, since the method defines the losses")
-        self.scope = scopes.indexes(self.classifier, meta_scope)
+        compiling.two_optimizers(optimizer, meta_optimizer)
+        if self.method.learns:
+            compiling.plain_kernels(compiling.all_layers(self.classifier))
+        self._meta_scope, self.scope = meta_scope, scopes.indexes(self.classifier, meta_scope)
         self._meta_every, self._meta_warmup = int(meta_every), int(meta_warmup)
         self.late = bool(meta_late)
-        super().compile(
-            optimizer=optimizer, metrics=list(metrics or []), jit_compile=jit_compile, **kwargs
-        )
+        metrics = compiling.metrics(metrics)
+        super().compile(optimizer=optimizer, metrics=metrics, jit_compile=jit_compile, **kwargs)
         self._build_optimizers(meta_optimizer)
         self._resolved_compile = kwargs | {
             "optimizer": self.optimizer,
             "meta_optimizer": self.meta_optimizer,
-            "metrics": list(metrics or []),
+            "metrics": metrics,
             "jit_compile": jit_compile,
             "meta_scope": meta_scope,
             "meta_every": meta_every,
@@ -144,6 +148,7 @@ class ReweightedModel(StepFunctions):
         """Builds each optimizer on its own variables; Keras would build the first one on both."""
         learned = self.method.trainable_variables if self.method.learns else []
         self.meta_optimizer = None
+        self._built_for = frozenset(map(id, self.trained))
         with self.distribute_strategy.scope():
             self.optimizer.build(self.trained)
             if learned:
@@ -161,7 +166,7 @@ class ReweightedModel(StepFunctions):
         batch_size: int | None = None,
         epochs: int = 1,
         verbose: str | int = "auto",
-        callbacks: Sequence[keras.callbacks.Callback] | None = None,
+        callbacks: Any = None,
         validation_data: Any = None,
         initial_epoch: int = 0,
         steps_per_epoch: int | None = None,
@@ -174,51 +179,132 @@ class ReweightedModel(StepFunctions):
         """Trains as `keras.Model.fit` does, with a meta set.
 
         Args:
-            x, y: arrays, or ``x`` a `tf.data.Dataset` of batches ``(x, y)``. With several workers,
-                the same on all of them.
+            x, y: arrays, or ``x`` a `tf.data.Dataset` or `keras.utils.PyDataset` of batches ``(x, y)``.
+                Labels are integers ``[N]`` or class probabilities ``[N, K]``. With several workers, the
+                same on all of them.
             batch_size: for arrays, of the global batch; 100 by default.
-            meta_data: ``(x_meta, y_meta)`` arrays or a `tf.data.Dataset` of batches ``(x, y)``. Each
-                step takes the next batch, from the start again at the end. Without it, methods made
-                for a noisy meta set hold out a class-balanced sample of the arrays.
+            meta_data: ``(x_meta, y_meta)`` arrays or a dataset of batches ``(x, y)``. Each step takes
+                the next batch, from the start again at the end. Without it, methods made for a noisy
+                meta set hold out a class-balanced sample of the arrays.
             meta_batch_size: for arrays; ``batch_size`` by default.
             shuffle: for arrays, whether each epoch has another order.
-            seed: of that order.
-            epochs, verbose, callbacks, validation_data, initial_epoch, steps_per_epoch: as in Keras.
+            seed: of that order, which also depends on the number of steps that the optimizer has taken:
+                a second call goes on where the first one ended.
+            callbacks: one, or several.
+            epochs, verbose, validation_data, initial_epoch, steps_per_epoch: as in Keras.
             **kwargs: validation_steps, validation_batch_size, validation_freq.
 
         Returns:
             Keras's history: a list per metric with a value per epoch.
 
         Raises:
-            UserError: the method needs a meta set and there is none, or an argument is meaningless here.
+            UserError: the method needs a meta set and there is none; an argument is meaningless here; a
+                label is not allowed; the classifier does not return what ``from_logits`` says; or the
+                meta gradient cannot be taken through one of its layers.
         """
         for name in ("sample_weight", "class_weight", "validation_split"):
             value = kwargs.pop(name, None)
             if value is not None and not (isinstance(value, float) and value == 0):
                 raise UserError(f"fit got {name}; allowed: none, the method sets the example weights")
         size = batch_size or 100
+        self._follow_trainable()
         stream, steps, num_examples = inputs.pairs(
-            self.method, x, y, meta_data, size, meta_batch_size or size, shuffle, seed
-        )
+            self.method, x, y, meta_data, size, meta_batch_size or size, shuffle, seed,
+            self._num_classes, self._parts, lambda: compiling.steps_taken(self.optimizer),
+            whole_passes=steps_per_epoch is None,
+        )  # fmt: skip
         if num_examples:
             self.record_examples(num_examples)
         dataset = shares.distribute(stream, self.distribute_strategy)
         if isinstance(dataset, tf.data.Dataset):
             self.build_metrics(dataset.element_spec["train"].y)
-        self._turn = int(self.optimizer.iterations.value.numpy())  # of a mirrored variable too
+        self._check_outputs(stream)
+        self._turn = compiling.steps_taken(self.optimizer)
         if isinstance(validation_data, (tuple, list)) and len(validation_data) == 2:
             size = kwargs.setdefault("validation_batch_size", size)
-        return super().fit(
-            dataset,
-            epochs=epochs,
-            verbose=verbose,
-            callbacks=[EpochHook(), *(callbacks or [])],
-            validation_data=self._for_evaluation(validation_data, size),
-            initial_epoch=initial_epoch,
-            steps_per_epoch=steps_per_epoch or steps,
-            shuffle=False,  # the stream has shuffled
-            **kwargs,
-        )
+            validation_data = self._labelled("validation_data", *validation_data)
+        try:
+            return super().fit(
+                dataset,
+                epochs=epochs,
+                verbose=verbose,
+                callbacks=[EpochHook(), *compiling.callbacks(callbacks)],
+                validation_data=self._for_evaluation(validation_data, size),
+                initial_epoch=initial_epoch,
+                steps_per_epoch=steps_per_epoch or steps,
+                shuffle=False,  # the stream has shuffled
+                **kwargs,
+            )
+        except UserError:
+            raise
+        except (
+            Exception
+        ) as error:  # TensorFlow wraps what is raised in its pipelines and while it traces
+            if (found := found_in(error)) is None:
+                raise
+            raise found from None
+
+    def train_on_batch(
+        self,
+        x: Any,
+        y: Any = None,
+        sample_weight: Any = None,
+        class_weight: Any = None,
+        return_dict: bool = False,
+        meta_data: Any = None,
+    ) -> Any:
+        """Takes one step on a batch of arrays, as `keras.Model.train_on_batch`, with a meta batch.
+
+        Args:
+            x, y, meta_data: arrays as for `fit`, each used whole.
+            sample_weight, class_weight: none; the method sets the weights.
+            return_dict: whether to return a dictionary.
+
+        Returns:
+            The metrics, as Keras returns them.
+
+        Raises:
+            UserError: see `fit`.
+        """
+        if sample_weight is not None or class_weight is not None:
+            raise UserError("train_on_batch got weights; allowed: none, the method sets them")
+        needed = self.method.takes_meta_batches
+        if needed and not (isinstance(meta_data, (tuple, list)) and len(meta_data) == 2):
+            raise UserError(f"{type(self.method).__name__} needs meta_data; allowed: arrays (x, y)")
+        self._follow_trainable()
+        data = {"train": inputs.batch(*self._labelled("x", x, y))}
+        if needed:
+            data["meta"] = inputs.batch(*self._labelled("meta_data", *meta_data))
+        self.build_metrics(data["train"].y)
+        self.make_train_function()
+        self._turn = compiling.steps_taken(self.optimizer)
+        self.reset_metrics()
+        assert self.train_function is not None
+        logs = self.train_function(iter([data]))
+        logs = {name: float(value) for name, value in logs.items()}
+        return logs if return_dict else list(logs.values())
+
+    def _check_outputs(self, stream: shares.Stream) -> None:
+        """Checks what a classifier returns that could not be called before there was data."""
+        if not self._parts and not self._checked:
+            x = tf.nest.map_structure(lambda part: part[:2], next(iter(stream()))["train"].x)
+            outputs = keras.ops.convert_to_numpy(self.classifier(x, training=False))
+            classifier_head.check_outputs(self.classifier.name, outputs, self.from_logits)
+            self._checked = True
+
+    def _follow_trainable(self) -> None:
+        """Follows layers that were frozen since ``compile``."""
+        if compiling.fewer_trained(self._built_for, self.trained, self.layer_names):
+            self.scope = scopes.indexes(self.classifier, self._meta_scope)
+            self.train_function = None  # traced with the layers it had
+
+    def _labelled(self, name: str, x: Any, y: Any) -> tuple[Any, np.ndarray]:
+        """Checks arrays, see `examples.labelled`."""
+        return examples.labelled(name, x, y, self._num_classes, self._parts)[:2]
+
+    @property
+    def _parts(self) -> int:
+        return len(getattr(self.classifier, "inputs", None) or ())
 
     def record_examples(self, num_examples: int) -> None:
         """Makes room for `record`: loss, weight, probability and prediction of each training example.

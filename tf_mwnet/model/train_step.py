@@ -12,7 +12,7 @@ import keras
 import tensorflow as tf
 
 from tf_mwnet import losses, replicas
-from tf_mwnet.meta import dense, weight_gradient
+from tf_mwnet.meta import check_differentiable, dense, weight_gradient
 from tf_mwnet.methods.probe import Probe
 from tf_mwnet.model import example_record
 from tf_mwnet.types import Batch, Examples
@@ -125,8 +125,14 @@ def _learn(
     meta_scale = tf.ones([], weights.dtype)
     if model.meta_optimizer is not None:
         meta_scale = model.meta_optimizer.scale_loss(meta_scale)
+
+    def virtual_gradient(weights: tf.Tensor) -> list[tf.Tensor]:
+        gradients = loss_gradient(weights, moved)
+        check_differentiable([weights], gradients, model.layer_names)
+        return gradients
+
     gradient, loss, _, inner = weight_gradient(
-        lambda weights: loss_gradient(weights, moved),
+        virtual_gradient,
         weights,
         moved,
         probe.learning_rate,

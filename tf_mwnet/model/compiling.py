@@ -1,0 +1,93 @@
+"""Checks and converts what a user gives to ``compile`` and ``fit`` beside the data."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from typing import Any
+
+import keras
+from absl import logging
+
+from tf_mwnet.errors import UserError
+
+
+def metrics(given: Any) -> list[Any]:
+    """Returns metrics as a list, also a single one."""
+    if given is None:
+        return []
+    return list(given) if isinstance(given, (list, tuple)) else [given]
+
+
+def callbacks(given: Any) -> list[keras.callbacks.Callback]:
+    """Returns callbacks as a list, also a single one, or those of a `keras.callbacks.CallbackList`."""
+    if given is None:
+        return []
+    if isinstance(given, keras.callbacks.CallbackList):
+        return list(given.callbacks)
+    return list(given) if isinstance(given, (list, tuple)) else [given]
+
+
+def steps_taken(optimizer: keras.optimizers.Optimizer) -> int:
+    """Returns the number of training steps behind an optimizer; also of a mirrored or wrapped one."""
+    count = getattr(optimizer.iterations, "value", optimizer.iterations)
+    every = getattr(optimizer, "gradient_accumulation_steps", None) or 1
+    return int(count.numpy()) * every
+
+
+def two_optimizers(optimizer: Any, meta_optimizer: Any) -> None:
+    """Raises ``UserError`` if both roles have one optimizer, whose state they would share."""
+    if optimizer is meta_optimizer and not isinstance(optimizer, str):
+        raise UserError("optimizer and meta_optimizer are one object; allowed: two")
+
+
+def plain_kernels(layers: Iterable[keras.Layer]) -> None:
+    """Keeps recurrent layers from cuDNN's kernels, which have no second derivative.
+
+    Raises:
+        UserError: a layer demands them.
+    """
+    for layer in layers:
+        wanted = getattr(layer, "use_cudnn", False)
+        if wanted is True:
+            raise UserError(
+                f"layer '{layer.name}' has use_cudnn=True, whose kernel has no second derivative;"
+                " allowed: False or 'auto', or a method that learns nothing (erm)"
+            )
+        if wanted == "auto":
+            logging.info("layer '%s' does without cuDNN, which has no second derivative", layer.name)
+            layer.use_cudnn = False
+
+
+def all_layers(classifier: keras.Model) -> list[keras.Layer]:
+    """Returns a model's layers and those in them."""
+    out: list[keras.Layer] = []
+    for layer in classifier.layers:
+        inner = getattr(layer, "layer", None)  # of a wrapper, as Bidirectional or TimeDistributed
+        parts = [getattr(layer, f"{k}_layer", None) for k in ("forward", "backward")]
+        out += [layer, *(part for part in [inner, *parts] if isinstance(part, keras.Layer))]
+        if isinstance(layer, keras.Model):
+            out += all_layers(layer)
+    return out
+
+
+def fewer_trained(
+    built_for: Collection[int], trained: Sequence[keras.Variable], names: Sequence[str]
+) -> bool:
+    """Returns whether variables have been frozen since ``compile``.
+
+    Args:
+        built_for: ids of the variables that the optimizer was built for.
+        trained: the variables to train now.
+        names: of layers, for the message.
+
+    Raises:
+        UserError: there are others, which the optimizer does not know.
+    """
+    if new := [v for v in trained if id(v) not in built_for]:
+        places = new[0].path.split("/")
+        layer = next((name for name in names if name in places), new[0].path)
+        raise UserError(
+            f"layer '{layer}' is trained since compile; allowed: compile again after a change of"
+            " trainable"
+        )
+    return len(trained) < len(built_for)
