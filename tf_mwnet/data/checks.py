@@ -100,11 +100,9 @@ def labels(name: str, y: ArrayLike, size: int, num_classes: int | None = None) -
     top = num_classes - 1 if num_classes else np.iinfo(np.int64).max
     allowed = f"0 to {top}" if num_classes else "0 and above"
     if y.dtype.kind in "SUO":
-        shown = y[0].decode(errors="replace") if isinstance(y[0], bytes) else y[0]
+        shown = repr(y[0].decode(errors="replace") if isinstance(y[0], bytes) else str(y[0]))
         hint = "numpy.unique(labels, return_inverse=True) makes them"
-        raise UserError(
-            f"{name}: label '{shown!s}' is no integer; allowed: integers, {allowed} ({hint})"
-        )
+        raise UserError(f"{name}: label {shown} is no integer; allowed: integers, {allowed} ({hint})")
     if y.dtype.kind not in "biuf":
         raise UserError(f"{name}: labels are of type {y.dtype}; allowed: integers, {allowed}")
     if y.dtype.kind == "f" and len(wrong := y[~(np.isfinite(y) & (y == np.floor(y)))]):

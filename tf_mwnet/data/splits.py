@@ -67,7 +67,7 @@ class BiasConfig:
 def class_numbers(
     class_names: tuple[str, ...], asked: Sequence[object], kind: str = "class"
 ) -> list[int]:
-    """Returns the indices of classes that are all named by their names, or all by their indices.
+    """Returns the indices of classes that are named by their names, or by their indices.
 
     Examples:
         Names come first:
@@ -81,14 +81,14 @@ def class_numbers(
         kind: what the classes are to be, for the message.
 
     Raises:
-        UserError: there is no such class; or one is a name, one is an index, and one can be both.
+        UserError: there is no such class; or not all are names, and one is the name of a class and the
+            index of another.
     """
     texts = [str(c) for c in asked]
     names = {named: k for k, named in enumerate(class_names)}
     numbers = {str(k): k for k in range(len(class_names))}
-    for table in (names, numbers):
-        if all(text in table for text in texts):
-            return [table[text] for text in texts]
+    if all(text in names for text in texts):
+        return [names[text] for text in texts]
     for text in texts:
         if text in names and text in numbers and names[text] != numbers[text]:
             raise UserError(

@@ -70,18 +70,15 @@ def all_layers(classifier: keras.Model) -> list[keras.Layer]:
     return out
 
 
-def fewer_trained(
+def check_trained(
     built_for: Collection[int], trained: Sequence[keras.Variable], names: Sequence[str]
-) -> bool:
-    """Returns whether variables have been frozen since ``compile``.
+) -> None:
+    """Raises ``UserError`` if variables are trained that the optimizer does not know.
 
     Args:
         built_for: ids of the variables that the optimizer was built for.
         trained: the variables to train now.
         names: of layers, for the message.
-
-    Raises:
-        UserError: there are others, which the optimizer does not know.
     """
     if new := [v for v in trained if id(v) not in built_for]:
         places = new[0].path.split("/")
@@ -90,4 +87,3 @@ def fewer_trained(
             f"layer '{layer}' is trained since compile; allowed: compile again after a change of"
             " trainable"
         )
-    return len(trained) < len(built_for)

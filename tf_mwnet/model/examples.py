@@ -93,7 +93,7 @@ def labelled(
     if len(sizes) != 1 or 0 in sizes:
         raise UserError(f"{name} has parts of {sorted(sizes)} examples; allowed: one size above 0")
     size = sizes.pop()
-    given = len(y) if hasattr(y, "__len__") and np.ndim(y) else 1
+    given = y.shape[0] if getattr(y, "shape", ()) else len(y) if hasattr(y, "__len__") else 1
     if given != size:
         raise UserError(f"{name} has {size} examples and {given} labels; allowed: one label for each")
     return x, checks.targets("y" if name == "x" else name, y, size, num_classes), size

@@ -71,7 +71,7 @@ class ReweightedModel(StepFunctions):
         self.layer_names = [layer.name for layer in compiling.all_layers(classifier)]
         self._num_classes = head.num_classes
         self.late = False
-        self._evaluating = self._checked = False
+        self._evaluating = self._checked = self._traced = False
         names = ("weighted_loss", "meta_loss")[: 1 + self.method.takes_meta_batches]
         self.means = {name: keras.metrics.Mean(name=name) for name in names}
         self.built = True
@@ -148,7 +148,7 @@ class ReweightedModel(StepFunctions):
         """Builds each optimizer on its own variables; Keras would build the first one on both."""
         learned = self.method.trainable_variables if self.method.learns else []
         self.meta_optimizer = None
-        self._built_for = frozenset(map(id, self.trained))
+        self._built_for = self._traced_for = frozenset(map(id, self.trained))
         with self.distribute_strategy.scope():
             self.optimizer.build(self.trained)
             if learned:
@@ -208,9 +208,10 @@ class ReweightedModel(StepFunctions):
                 raise UserError(f"fit got {name}; allowed: none, the method sets the example weights")
         size = batch_size or 100
         self._follow_trainable()
+        self._begin()
         stream, steps, num_examples = inputs.pairs(
             self.method, x, y, meta_data, size, meta_batch_size or size, shuffle, seed,
-            self._num_classes, self._parts, lambda: compiling.steps_taken(self.optimizer),
+            self._num_classes, self._parts, lambda: self._first_step,
             whole_passes=steps_per_epoch is None,
         )  # fmt: skip
         if num_examples:
@@ -219,16 +220,17 @@ class ReweightedModel(StepFunctions):
         if isinstance(dataset, tf.data.Dataset):
             self.build_metrics(dataset.element_spec["train"].y)
         self._check_outputs(stream)
-        self._turn = compiling.steps_taken(self.optimizer)
         if isinstance(validation_data, (tuple, list)) and len(validation_data) == 2:
             size = kwargs.setdefault("validation_batch_size", size)
             validation_data = self._labelled("validation_data", *validation_data)
+        # A dataset is read anew in each epoch, by a step that also counts itself.
+        here = keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: self._begin())
         try:
             return super().fit(
                 dataset,
                 epochs=epochs,
                 verbose=verbose,
-                callbacks=[EpochHook(), *compiling.callbacks(callbacks)],
+                callbacks=[EpochHook(), here, *compiling.callbacks(callbacks)],
                 validation_data=self._for_evaluation(validation_data, size),
                 initial_epoch=initial_epoch,
                 steps_per_epoch=steps_per_epoch or steps,
@@ -277,7 +279,7 @@ class ReweightedModel(StepFunctions):
             data["meta"] = inputs.batch(*self._labelled("meta_data", *meta_data))
         self.build_metrics(data["train"].y)
         self.make_train_function()
-        self._turn = compiling.steps_taken(self.optimizer)
+        self._begin()
         self.reset_metrics()
         assert self.train_function is not None
         logs = self.train_function(iter([data]))
@@ -292,11 +294,15 @@ class ReweightedModel(StepFunctions):
             classifier_head.check_outputs(self.classifier.name, outputs, self.from_logits)
             self._checked = True
 
+    def _begin(self) -> None:
+        self._turn = self._first_step = compiling.steps_taken(self.optimizer)
+
     def _follow_trainable(self) -> None:
-        """Follows layers that were frozen since ``compile``."""
-        if compiling.fewer_trained(self._built_for, self.trained, self.layer_names):
+        """Follows layers that were frozen since ``compile``, or since the last step was traced."""
+        compiling.check_trained(self._built_for, self.trained, self.layer_names)
+        if (now := frozenset(map(id, self.trained))) != self._traced_for:
             self.scope = scopes.indexes(self.classifier, self._meta_scope)
-            self.train_function = None  # traced with the layers it had
+            self._traced_for, self.train_function = now, None
 
     def _labelled(self, name: str, x: Any, y: Any) -> tuple[Any, np.ndarray]:
         """Checks arrays, see `examples.labelled`."""
@@ -330,6 +336,10 @@ class ReweightedModel(StepFunctions):
 
     def train_step(self, data: dict[str, Batch]) -> dict[str, tf.Tensor]:
         """Takes one step on ``{"train": Batch, "meta": Batch}``, see `tf_mwnet.model.train_step`."""
+        if tf.executing_eagerly() and not self._traced:
+            self._traced = True  # a graph shows what has no second derivative, eager tensors do not
+            once = tf.function(lambda: train_step.train_step(self, data), autograph=False)
+            once.get_concrete_function()
         return train_step.train_step(self, data, self._learning)
 
     @property
@@ -381,6 +391,10 @@ class ReweightedModel(StepFunctions):
                 metric.update_state(values)
 
     # ---------------------------------------------------------------- saving
+
+    def export(self, filepath: Any, *args: Any, **kwargs: Any) -> Any:
+        """Exports the classifier as `keras.Model.export` does."""
+        return self.classifier.export(filepath, *args, **kwargs)
 
     def get_config(self) -> dict[str, Any]:
         return super().get_config() | {

@@ -22,6 +22,7 @@ class StepFunctions(keras.Model):
     train_function: Callable[[Any], Any] | None
     test_function: Callable[[Any], Any] | None
     _meta_every, _meta_warmup, _turn, _learning = 1, 0, 0, True
+    _first_step = 0
 
     def make_train_function(self, force: bool = False) -> None:
         """Makes the train function; with ``meta_every`` a second one for the steps that do not learn."""

@@ -73,7 +73,9 @@ def train_step(
         gradients = loss_gradient(weights, parameters, (example_losses, penalty), (share,))
     for i, value in enumerate(method.further_gradient(examples, probe) or []):
         gradients[i] += model.optimizer.scale_loss(value)
-    model.optimizer.apply(gradients, model.trained)
+    # Else the optimizer would also count the step at which a dataset turns out to have ended.
+    with tf.control_dependencies([train.y]):
+        model.optimizer.apply(gradients, model.trained)
     return _report(model, train, outputs, examples, weights, weights - before)
 
 
