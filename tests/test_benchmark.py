@@ -69,8 +69,9 @@ def test_input_alone(capsys):
 
 
 @pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="PyTorch is not here")
-def test_peer():
+def test_peer(monkeypatch):
     """The same network: as many parameters; its loss falls; MW-Net is timed beside our exact step."""
+    monkeypatch.setitem(sys.modules, "triton", None)  # for GPUs; loaded after TensorFlow it crashes
     from tf_mwnet import networks
     from tf_mwnet.benchmark import peer
 

@@ -11,8 +11,10 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from tf_mwnet import UserError, data
+from tf_mwnet.cli.flags import parse
 from tf_mwnet.data import images
 from tf_mwnet.data.folders import suffixes
+from tf_mwnet.experiment import resolve
 
 RNG = np.random.default_rng(0)
 NOISE = RNG.integers(0, 256, (6, 8, 3)).astype(np.uint8)
@@ -298,8 +300,9 @@ def test_any_image_is_read_in_its_range_or_named(tmp_path, mode, suffix, size, c
     except images.Unreadable as error:
         refused = str(error)
     if refused:
-        assert cut > 20
         assert f"'{path}'" in refused
+        with pytest.raises(Exception):  # noqa: B017, PT011 - Pillow itself can not: of any type
+            np.asarray(Image.open(path).convert("RGB"))
         return
     assert pixels.shape == (*size, 3 if kind_there(path) == "RGB" else 1)
     if cut <= 20 and MODES[mode] == "F" and suffix in (".png", ".tif"):
@@ -337,3 +340,17 @@ def test_any_class_name(tmp_path_factory, names):
             data.load("folder", str(root))
     else:
         assert data.load("folder", str(root)).class_names == tuple(shown)
+
+
+def test_plain_training_of_few_images_needs_no_meta_set(tmp_path, caplog):
+    folder(tmp_path, colour, count=9)
+    flags = ["--dataset=folder", f"--data_dir={tmp_path}", "--noise=none"]
+    with caplog.at_level(logging.WARNING):
+        config, _, splits = resolve.load(parse([*flags, "--method=erm"]))
+    assert splits.meta is None
+    assert config.meta_size == 0
+    assert "a meta set of 100 examples does not fit; going on without one" in caplog.text
+    assert len(resolve.load(parse([*flags, "--method=erm", "--meta_size=4"]))[2].meta) == 4
+    for more in (["--method=rmnw"], ["--method=erm", "--then_fine_tune=5"]):
+        with pytest.raises(UserError, match="meta_size is 100"):
+            resolve.load(parse([*flags, *more]))

@@ -103,9 +103,9 @@ CHANGED = {
     "precision": "mixed_bfloat16", "sync_batch_norm": True,
 }  # fmt: skip
 SAME = {
-    "data_dir": "x", "cache": "disk", "cache_dir": "y", "data_seed": 3, "noise_seed": 4, "seed": 5,
-    "strategy": "mirrored", "replicas": 2, "run_dir": "z", "overwrite": True, "resume": True,
-    "auto_resume": True, "jit_compile": True, "compare": "erm",
+    "data_dir": "x", "blank_images": "keep", "cache": "disk", "cache_dir": "y", "data_seed": 3,
+    "noise_seed": 4, "seed": 5, "strategy": "mirrored", "replicas": 2, "run_dir": "z", "overwrite": True,
+    "resume": True, "auto_resume": True, "jit_compile": True, "compare": "erm",
 }  # fmt: skip
 
 

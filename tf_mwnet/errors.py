@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -17,12 +18,18 @@ class UserError(ValueError):
     """
 
 
-def found_in(error: BaseException) -> UserError | None:
-    """Returns the `UserError` that was raised in a pipeline or a traced step of TensorFlow; or None."""
-    for line in str(error).splitlines():
-        if match := re.search(r"(?:UserError|Unreadable): (.*)", line):
-            return UserError(match.group(1).strip())
-    return None
+@contextlib.contextmanager
+def user_errors() -> Iterator[None]:
+    """Raises a `UserError` from within TensorFlow's pipelines and traced steps without what wraps it."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        for line in str(error).splitlines():
+            if match := re.search(r"(?:UserError|Unreadable): (.*)", line):
+                raise UserError(match.group(1).strip()) from None
+        raise
 
 
 class NotANumber(RuntimeError):

@@ -139,7 +139,7 @@ def _between(sources: Sequence[tf.Tensor], ends: Sequence[tf.Tensor]) -> list[tf
         op = todo.pop()
         if op not in behind:
             behind.add(op)
-            todo += [t.op for t in op.inputs]
+            todo += [t.op for t in op.inputs[_skipped(op) :]]
     ahead, todo = set(), [op for t in sources if not hasattr(t, "numpy") for op in t.consumers()]
     while todo:
         op = todo.pop()
@@ -147,6 +147,22 @@ def _between(sources: Sequence[tf.Tensor], ends: Sequence[tf.Tensor]) -> list[tf
             ahead.add(op)
             todo += [user for t in op.outputs for user in t.consumers()]
     return sorted(ahead, key=lambda op: op.name)
+
+
+def _skipped(op: tf.Operation) -> int:
+    """Returns how many first inputs of an operation its gradient does not go to.
+
+    A function with a gradient of its own ends in an IdentityN of its results and arguments; the gradient
+    goes to the arguments, whatever happened in between.
+    """
+    try:
+        function = registry.gradient_registry.lookup(op.get_attr("_gradient_op_type").decode())
+        for name in ("tape_grad_fn", "flat_result_len"):
+            cells = dict(zip(function.__code__.co_freevars, function.__closure__, strict=True))
+            function = cells[name].cell_contents
+        return int(function)
+    except (ValueError, LookupError, AttributeError, TypeError):
+        return 0
 
 
 def _without_derivative(op: tf.Operation) -> str | None:

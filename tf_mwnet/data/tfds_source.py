@@ -101,7 +101,9 @@ def _columns(
     return next(_read(builder, split, keys - {"image"}, size)) | {"image": caches.read_rows(path)}
 
 
-def _classes(feature: Any, values: np.ndarray) -> tuple[tuple[str, ...], np.ndarray | None]:
+def _classes(
+    name: str, key: str, feature: Any, values: np.ndarray
+) -> tuple[tuple[str, ...], np.ndarray | None]:
     """Returns the names of a column's classes, and the values that stand for them, in order.
 
     The second is None for class labels, whose values are indices. Else every value of the training
@@ -110,6 +112,11 @@ def _classes(feature: Any, values: np.ndarray) -> tuple[tuple[str, ...], np.ndar
     if count := getattr(feature, "num_classes", None):
         return tuple(feature.names or map(str, range(count))), None
     known = np.unique(values)
+    if len(known) > len(values) // 2:
+        raise UserError(
+            f"column '{key}' of '{name}' is no class label: its {len(values)} examples have"
+            f" {len(known)} values; allowed: at most one value for two examples"
+        )
     return checks.class_names("labels", known), known
 
 
@@ -128,7 +135,7 @@ def _labelled(
     x = columns["image"]
     x = x if isinstance(x, LazyImages) else checks.inputs(name, x)
     split = name.rsplit(" ", 1)[1]
-    if "id" in columns:
+    if "id" in columns and "id" not in (given, true):
         ids = [f"{split}/{i.decode()}" for i in columns["id"]]
     else:
         ids = [f"{split}/{i:05d}" for i in range(len(x))]
@@ -180,7 +187,7 @@ def load_tfds(
     true_key = clean_label_key or label_key
     keys = {"image", "id", COARSE, label_key, true_key} & set(features)
     columns = _columns(builder, "train", keys, cache, cache_dir)
-    class_names, known = _classes(features[true_key], columns[true_key])
+    class_names, known = _classes(name, true_key, features[true_key], columns[true_key])
     for key in {label_key, true_key}:
         columns[key] = _numbered(f"{name} train", columns[key], known)
     train = _labelled(f"{name} train", columns, label_key, true_key, len(class_names))

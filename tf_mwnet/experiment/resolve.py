@@ -171,5 +171,15 @@ def load(config: Experiment, source: Source | None = None) -> tuple[Experiment, 
     bias = bias_of(config)
     if config.weight_net:
         bias = dataclasses.replace(bias, meta_size=0)
-    splits = data.make_splits(source, bias, config.scaling)
+    try:
+        splits = data.make_splits(source, bias, config.scaling)
+    except UserError:
+        needed = any(methods.METHODS[name].needs_meta for name in config.methods)
+        if not bias.meta_size or needed or config.then_fine_tune:
+            raise
+        splits = data.make_splits(source, dataclasses.replace(bias, meta_size=0), config.scaling)
+        logging.warning(
+            "a meta set of %d examples does not fit; going on without one, since %s needs none",
+            bias.meta_size, config.method,
+        )  # fmt: skip
     return resolve(config, splits), source, splits

@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-import warnings
-from typing import Any, Self
+from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from tf_mwnet import losses, methods, strategies
+from tf_mwnet import methods
 from tf_mwnet.data import shares
-from tf_mwnet.errors import UserError, found_in
+from tf_mwnet.errors import UserError, user_errors
 from tf_mwnet.methods.base import EpochHook, Method
 from tf_mwnet.model import classifier_head, compiling, example_record, examples, inputs, train_step
 from tf_mwnet.model import meta_scope as scopes
-from tf_mwnet.model.step_functions import StepFunctions
+from tf_mwnet.model.saved import Saved
 from tf_mwnet.types import Batch
 
 
 @keras.saving.register_keras_serializable(package="tf_mwnet")
-class ReweightedModel(StepFunctions):
+class ReweightedModel(Saved):
     """Trains a classifier on ``sum(example weights * example losses)``.
 
     Args:
@@ -225,7 +224,7 @@ class ReweightedModel(StepFunctions):
             validation_data = self._labelled("validation_data", *validation_data)
         # A dataset is read anew in each epoch, by a step that also counts itself.
         here = keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: self._begin())
-        try:
+        with user_errors():
             return super().fit(
                 dataset,
                 epochs=epochs,
@@ -237,14 +236,6 @@ class ReweightedModel(StepFunctions):
                 shuffle=False,  # the stream has shuffled
                 **kwargs,
             )
-        except UserError:
-            raise
-        except (
-            Exception
-        ) as error:  # TensorFlow wraps what is raised in its pipelines and while it traces
-            if (found := found_in(error)) is None:
-                raise
-            raise found from None
 
     def train_on_batch(
         self,
@@ -327,13 +318,6 @@ class ReweightedModel(StepFunctions):
 
     # ---------------------------------------------------------------- the step
 
-    def to_logits(self, outputs: tf.Tensor) -> tf.Tensor:
-        """Converts outputs of the classifier to logits, ``[B, K]``."""
-        if self.from_logits:
-            return outputs
-        outputs = losses.full_precision(outputs)
-        return tf.math.log(tf.maximum(outputs, tf.cast(keras.config.epsilon(), outputs.dtype)))
-
     def train_step(self, data: dict[str, Batch]) -> dict[str, tf.Tensor]:
         """Takes one step on ``{"train": Batch, "meta": Batch}``, see `tf_mwnet.model.train_step`."""
         if tf.executing_eagerly() and not self._traced:
@@ -347,73 +331,3 @@ class ReweightedModel(StepFunctions):
         """The variables that the classifier's optimizer trains."""
         own = [] if self.method.learns else self.method.trainable_variables
         return [*self.classifier.trainable_variables, *own]
-
-    def test_step(self, data: Any) -> dict[str, tf.Tensor]:
-        """Updates loss and metrics by one batch ``(x, y)``."""
-        x, y, _ = keras.utils.unpack_x_y_sample_weight(data)
-        outputs = self(x, training=False)
-        self.update_loss(losses.cross_entropy(self.to_logits(outputs), y))
-        return self._without_means(self.compute_metrics(x, y, outputs))
-
-    def evaluate(
-        self, x: Any = None, y: Any = None, batch_size: int | None = None, **kwargs: Any
-    ) -> Any:
-        """Evaluates as `keras.Model.evaluate` does: the loss is the unweighted mean cross-entropy."""
-        self._evaluating = True
-        try:
-            if strategies.several_workers(self.distribute_strategy) and y is not None:
-                x, y = self._for_evaluation((x, y), batch_size), None
-            with warnings.catch_warnings():  # Keras's, where it does not know a dataset's length
-                warnings.filterwarnings("ignore", "Your input ran out of data")
-                return super().evaluate(x, y, batch_size, **kwargs)
-        finally:
-            self._evaluating = False
-
-    def _for_evaluation(self, data: Any, batch_size: int | None) -> Any:
-        """Converts data to what Keras can evaluate on; on several workers each gets its share."""
-        strategy = self.distribute_strategy
-        if callable(data) or (data is not None and strategies.several_workers(strategy)):
-            return shares.distribute(inputs.in_order(data, batch_size or 100), strategy)
-        return data
-
-    def get_metrics_result(self) -> dict[str, Any]:
-        """Returns the metrics as Keras does; in evaluation without the means of training."""
-        logs = super().get_metrics_result()
-        return self._without_means(logs) if self._evaluating else logs
-
-    def _without_means(self, logs: dict[str, Any]) -> dict[str, Any]:
-        return {k: v for k, v in logs.items() if k not in self.means}
-
-    def update_loss(self, values: tf.Tensor) -> None:
-        """Adds cross-entropies ``[B]`` to the metric "loss"."""
-        for metric in self.metrics:
-            if metric.name == "loss":
-                metric.update_state(values)
-
-    # ---------------------------------------------------------------- saving
-
-    def export(self, filepath: Any, *args: Any, **kwargs: Any) -> Any:
-        """Exports the classifier as `keras.Model.export` does."""
-        return self.classifier.export(filepath, *args, **kwargs)
-
-    def get_config(self) -> dict[str, Any]:
-        return super().get_config() | {
-            "classifier": keras.saving.serialize_keras_object(self.classifier),
-            "method": keras.saving.serialize_keras_object(self.method),
-            "from_logits": self.from_logits,
-        }
-
-    @classmethod
-    def from_config(cls, config: dict[str, Any]) -> Self:
-        config = dict(config)
-        for part in ("classifier", "method"):
-            config[part] = keras.saving.deserialize_keras_object(config[part])
-        return cls(**config)
-
-    def get_compile_config(self) -> dict[str, Any]:
-        if not self.compiled:
-            return {}
-        return keras.saving.serialize_keras_object(self._resolved_compile)
-
-    def compile_from_config(self, config: dict[str, Any]) -> None:
-        self.compile(**keras.saving.deserialize_keras_object(config))
