@@ -5,6 +5,9 @@ from __future__ import annotations
 import contextlib
 import difflib
 import re
+import signal
+import threading
+import types
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TypeVar
 
@@ -42,6 +45,44 @@ class Interrupted(KeyboardInterrupt):
     def __init__(self, number: int, message: str) -> None:
         super().__init__(message)
         self.signal = number
+
+
+_received: list[int] = []  # signals that came since `signals_noted`
+
+
+@contextlib.contextmanager
+def signals_noted() -> Iterator[None]:
+    """Notes SIGINT and SIGTERM, which `check_signals`, or the end of this context, raises.
+
+    Nothing is raised in a handler, where it could hit any line. A second signal ends the process at
+    once. Outside of the main thread the caller handles signals.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def note(number: int, frame: types.FrameType | None) -> None:
+        if _received:
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
+        _received.append(number)
+
+    _received.clear()
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    check_signals()
+
+
+def check_signals() -> None:
+    """Raises ``Interrupted`` if a signal has been noted."""
+    if _received:
+        number = _received[0]
+        _received.clear()
+        raise Interrupted(number, f"stopped by {signal.Signals(number).name}")
 
 
 class WorkerLost(RuntimeError):

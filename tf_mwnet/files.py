@@ -80,7 +80,7 @@ def locked(folder: pathlib.Path, wait: bool) -> Iterator[None]:
         BlockingIOError: the lock is taken, and ``wait`` is False.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / ".lock", "w") as file:
+    with open(folder / ".lock", "a") as file:  # a look leaves no trace
         fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         yield
 

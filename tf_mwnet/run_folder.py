@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import dataclasses
 import json
 import pathlib
+import re
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from absl import logging
 
 from tf_mwnet.config import ABOUT_THE_FOLDER, ABOUT_THE_MACHINES, DEFAULTS, Experiment
 from tf_mwnet.data import realised_matrix
 from tf_mwnet.errors import UserError
-from tf_mwnet.files import holds_files, load_arrays, read_json, write_atomically
+from tf_mwnet.files import holds_files, load_arrays, locked, read_json, write_atomically
 from tf_mwnet.methods import METHODS, options
 from tf_mwnet.networks.course import Course
 from tf_mwnet.types import Splits
 
 CONFIG, RESULT, SPLIT, DATA = "config.json", "result.json", "split.npz", "data.json"
+# Fields that every version has written into a run's configuration.
+PROOF = {"dataset", "method", "epochs", "batch_size", "data_seed", "run_dir"}
+# Temporary files and folders of `files.write_atomically` and `files.new_folder`, after a kill.
+LEFT_BEHIND = re.compile(r"\..+\.[a-z0-9_]{8}")
 # Fields and flags of versions before 0.2 that are now options of one method.
 FORMER = {
     "zero_mean": "gdw",
@@ -58,6 +65,13 @@ def check(config: Experiment) -> pathlib.Path:
     ours = (folder / CONFIG).is_file()
     if not ours and holds_files(folder, started=CONFIG):
         raise UserError(f"run_dir '{folder}' holds files that are no run; allowed: a new folder")
+    if ours and config.overwrite:
+        if not is_run(folder):
+            raise UserError(f"run_dir '{folder}' holds a {CONFIG} of no run; allowed: a new folder")
+        if pathlib.Path.cwd().is_relative_to(folder.resolve()):
+            raise UserError(
+                f"run_dir '{folder}' is the working folder; allowed with --overwrite: another"
+            )
     if config.resume:
         if not ours:
             raise UserError(f"run_dir '{folder}' holds no run to resume; allowed: the folder of a run")
@@ -67,6 +81,73 @@ def check(config: Experiment) -> pathlib.Path:
         hint = "--overwrite" if finished else "--resume to continue it, --overwrite to replace it"
         raise UserError(f"run_dir '{folder}' holds {state}; allowed: a new folder, or {hint}")
     return folder
+
+
+def is_run(folder: pathlib.Path) -> bool:
+    """Tells whether a folder holds a run, by its configuration; other programs write such files, too."""
+    try:
+        fields = read_json(folder / CONFIG)
+    except UserError:
+        return False
+    return isinstance(fields, dict) and set(fields) >= PROOF
+
+
+@contextlib.contextmanager
+def claimed(folder: pathlib.Path, config: Experiment) -> Iterator[pathlib.Path]:
+    """Makes a run's folder, keeps other processes out of it, and yields it.
+
+    A run that is to be replaced is kept beside it, as ``.<name>.before``, until the new one is finished;
+    if the new one has written nothing, it comes back. What killed processes have left is removed.
+
+    Args:
+        folder: from `check`.
+        config: the settings as the user gave them; without ``run_dir`` the next free name is taken if
+            another process has taken this one.
+
+    Raises:
+        UserError: another process is at work in it, or has made a run of it in between.
+    """
+    while not config.run_dir:
+        try:
+            folder.mkdir(parents=True)
+            break
+        except FileExistsError:
+            folder = _free_folder(config)
+    made = not folder.exists() or not config.run_dir
+    with contextlib.ExitStack() as stack:
+        _lock(stack, folder)
+        if config.run_dir:
+            check(config)
+        aside = folder.with_name(f".{folder.name}.before")
+        replacing = config.overwrite and (folder / CONFIG).is_file()
+        if replacing:
+            if aside.exists():  # the last whole run; this one was never finished
+                shutil.rmtree(folder)
+            else:
+                folder.rename(aside)
+            logging.info("the run that was there is kept in %s until this one is finished", aside)
+            _lock(stack, folder)
+        for path in folder.rglob(".*"):
+            if LEFT_BEHIND.fullmatch(path.name) and path.name != ".lock":
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+        try:
+            yield folder
+        finally:
+            if not holds_files(folder) and (made or replacing):
+                shutil.rmtree(folder)
+                if replacing and aside.exists():
+                    aside.rename(folder)
+            elif (folder / RESULT).is_file() and aside.exists():
+                shutil.rmtree(aside)
+
+
+def _lock(stack: contextlib.ExitStack, folder: pathlib.Path) -> None:
+    try:
+        stack.enter_context(locked(folder, wait=False))
+    except BlockingIOError:
+        raise UserError(
+            f"run_dir '{folder}' is in use by another process; allowed: another folder, or to wait"
+        ) from None
 
 
 def exported(run: pathlib.Path, method: str, what: str) -> pathlib.Path:
@@ -86,7 +167,7 @@ def finished(folder: pathlib.Path) -> tuple[Experiment, dict]:
 
 
 def prepare(folder: pathlib.Path, config: Experiment, splits: Splits) -> None:
-    """Creates the folder with configuration, labels and matrices; checks them in a resumed run.
+    """Writes configuration, labels and matrices into a claimed folder; checks them in a resumed run.
 
     Raises:
         UserError: a resumed run had other flags or other data, or its files are damaged.
@@ -97,9 +178,6 @@ def prepare(folder: pathlib.Path, config: Experiment, splits: Splits) -> None:
         if (folder / SPLIT).is_file():
             check_labels(folder, arrays, load_arrays(folder / SPLIT))
             return
-    elif folder.exists() and config.overwrite:
-        shutil.rmtree(folder)
-    folder.mkdir(parents=True, exist_ok=True)
     text = config.to_json()  # first: it marks the folder as a run
     write_atomically(folder / CONFIG, lambda file: file.write(text), mode="w")
     about = {

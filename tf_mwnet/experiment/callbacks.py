@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import csv
 import pathlib
-import signal
 import sys
-import types
 from typing import IO, Any
 
 import keras
@@ -15,7 +13,7 @@ import tensorflow as tf
 from absl import logging
 from tqdm import tqdm
 
-from tf_mwnet.errors import Interrupted, NotANumber
+from tf_mwnet.errors import NotANumber, check_signals
 from tf_mwnet.files import load_arrays, write_atomically
 from tf_mwnet.model import classifier_head
 from tf_mwnet.model.reweighted import ReweightedModel
@@ -207,35 +205,5 @@ class Checkpoints(keras.callbacks.Callback):
 class StopOnSignal(keras.callbacks.Callback):
     """Ends the run after the current step on Ctrl-C or SIGTERM; finished epochs are on disk."""
 
-    SIGNALS = (signal.SIGINT, signal.SIGTERM)
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.received: int | None = None
-        self._before: dict[int, Any] = {}
-
-    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
-        try:
-            for number in self.SIGNALS:
-                self._before[number] = signal.signal(number, self._note)
-        except ValueError:  # not in the main thread: the caller handles signals
-            self._before = {}
-
-    def _note(self, number: int, frame: types.FrameType | None) -> None:
-        if self.received is not None:  # asked twice: stop at once
-            raise KeyboardInterrupt
-        self.received = number
-
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        if self.received is not None:
-            self.restore()
-            raise Interrupted(self.received, f"stopped by {signal.Signals(self.received).name}")
-
-    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
-        self.restore()
-
-    def restore(self) -> None:
-        """Restores the signal handlers from before the training."""
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-        self._before = {}
+        check_signals()

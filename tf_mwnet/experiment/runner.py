@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import pathlib
@@ -15,7 +16,14 @@ from absl import logging
 
 from tf_mwnet import methods, run_folder, strategies
 from tf_mwnet.config import Experiment
-from tf_mwnet.errors import Interrupted, NotANumber, UserError, WorkerLost
+from tf_mwnet.errors import (
+    Interrupted,
+    NotANumber,
+    UserError,
+    WorkerLost,
+    check_signals,
+    signals_noted,
+)
 from tf_mwnet.experiment import build, training
 from tf_mwnet.experiment.resolve import load
 from tf_mwnet.export.saved_models import export_classifier, export_weight_net, model_card
@@ -86,18 +94,23 @@ def run(
     strategy = strategies.make(config.strategy, config.replicas)
     chief = strategies.is_chief(strategy)
     folder = run_folder.check(config) if chief else pathlib.Path(config.run_dir)
+    given = config
     config, source, splits = load(config, source)
-    config = dataclasses.replace(config, run_dir=str(folder))
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(config.precision)
     try:
         build.check_sizes(config, splits, strategy.num_replicas_in_sync)
         _check_parts(config, splits, classifier)
-        if chief:
-            run_folder.prepare(folder, config, splits)
-        with strategies.watched(strategy):
-            strategies.everyone(strategy, 0)
-        return _run(config, source, splits, folder, classifier, strategy)
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(signals_noted())
+            if chief:
+                folder = stack.enter_context(run_folder.claimed(folder, given))
+            config = dataclasses.replace(config, run_dir=str(folder))
+            if chief:
+                run_folder.prepare(folder, config, splits)
+            with strategies.watched(strategy):
+                strategies.everyone(strategy, 0)
+            return _run(config, source, splits, folder, classifier, strategy)
     except Interrupted as error:
         hint = f"whole epochs are saved; go on with --resume --run_dir={folder}"
         raise Interrupted(error.signal, f"{error}; {hint}") from None
@@ -163,8 +176,10 @@ def _run(
     summaries: dict[str, dict[str, Any]] = {}
     classifiers: dict[str, keras.Model] = {}
     for name in config.methods:
+        check_signals()
         start = time.perf_counter()
         model = training.train_method(config, splits, name, folder / name, make, strategy)
+        check_signals()
         summary = tables.summary(run_folder.read_metrics(folder / name / "metrics.csv"))
         summary["seconds"] = time.perf_counter() - start
         if chief:
@@ -175,6 +190,7 @@ def _run(
         afterwards = _afterwards(config, splits, name, folder / name, model.classifier, strategy)
         for later, later_summary, later_classifier in afterwards:
             summaries[later], classifiers[later] = later_summary, later_classifier
+    check_signals()
     if chief:
         _write_results(config, folder, summaries, noise_rate, strategy.num_replicas_in_sync)
     with strategies.watched(strategy):

@@ -76,7 +76,6 @@ def train(
             strategies.everyone(strategy, 0)  # wait until the chief has written its files
     finally:
         progress.close()
-        stop.restore()
     return model
 
 
