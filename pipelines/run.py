@@ -140,7 +140,7 @@ def _execute(pipeline: Callable[[], Any], home: pathlib.Path) -> None:
     roots = {str(pathlib.Path(inspect.getfile(module)).parents[1]) for module in modules}
     os.environ["PYTHONPATH"] = os.pathsep.join([*sorted(roots), os.environ.get("PYTHONPATH", "")])
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    with open(home / "log.txt", "a") as file:
+    with open(home / "log.txt", "a", encoding="utf-8") as file:
         log = _Log(file)
         try:
             with contextlib.redirect_stdout(log), _notes_of_cache():

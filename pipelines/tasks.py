@@ -9,8 +9,6 @@ import os
 import pathlib
 import signal
 import sys
-import threading
-import time
 import traceback
 import types
 from collections.abc import Callable, Iterator, Mapping
@@ -35,7 +33,8 @@ def perform(name: str, arguments: Mapping[str, Any]) -> None:
         name: the component's name.
         arguments: the arguments of its function; artifacts have a ``uri`` and a ``path``.
     """
-    _end_with(os.environ.get(LAUNCHER))
+    if launcher := os.environ.get(LAUNCHER):
+        console.end_with(int(launcher))
     python_logging.getLogger().handlers.clear()  # the engine's would print each message twice
     console.start_logging()
     takes = inspect.signature(WORK[name]).parameters
@@ -93,21 +92,3 @@ def interruptible(hint: str = "", before_it: Callable[[], None] = lambda: None) 
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def _end_with(launcher: str | None) -> None:
-    """Starts a thread that ends this process soon after the process with the id ``launcher`` ends."""
-    if not launcher:
-        return
-
-    process = int(launcher)
-
-    def watch() -> None:
-        while True:
-            time.sleep(0.5)
-            try:
-                os.kill(process, 0)
-            except ProcessLookupError:
-                os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()

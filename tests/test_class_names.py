@@ -139,7 +139,7 @@ def test_truth_values_are_labels(tmp_path):
 def test_paths_in_the_home_folder(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / "my.cfg").write_text("--run_dir=~/runs/a\n--epochs=3\n")
-    config = parse(["--flagfile=~/my.cfg", "--data_dir=~/data"])
+    config = parse(["--flagfile=~/my.cfg", "--dataset=folder", "--data_dir=~/data"])
     assert (config.run_dir, config.data_dir) == (f"{tmp_path}/runs/a", f"{tmp_path}/data")
     assert config.epochs == 3
     assert tf_mwnet.Experiment(weight_net="~/net").weight_net == f"{tmp_path}/net"

@@ -505,7 +505,7 @@ def test_compiled_pipeline_runs_the_commands_that_run_here(tmp_path, capsys):
         ("--beam=direct_num_workers=x", "invalid int value: 'x'; allowed: as Beam's options have it"),
         ("--runner=Fink", "unknown runner 'Fink'"),
         ("--lrr=1", "Unknown command line flag 'lrr'"),
-        ("--data_dir=nowhere", "data_dir 'nowhere' is not there"),
+        ("--data_dir=nowhere", "data_dir is 'nowhere' with dataset 'digits'; allowed: with another"),
     ],
 )
 def test_bad_flags(flag, message, tmp_path, capsys):
@@ -513,6 +513,11 @@ def test_bad_flags(flag, message, tmp_path, capsys):
     error = capsys.readouterr().err.strip().splitlines()
     assert message in error[-1]
     assert not (tmp_path / "home" / "artifacts").exists()
+
+
+def test_data_that_is_not_there():
+    with pytest.raises(UserError, match="data_dir 'nowhere' is not there; allowed: a folder or a file"):
+        settings.stamp(parse(["--dataset=folder", "--data_dir=nowhere"]))
 
 
 def test_flags_go_to_the_components_they_matter_to():

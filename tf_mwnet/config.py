@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import os
 from collections.abc import Mapping
 from typing import Any
+
+import numpy as np
 
 from tf_mwnet import methods
 from tf_mwnet.data.cache import CACHES
@@ -222,8 +225,14 @@ class Experiment:
 
     def __post_init__(self) -> None:
         for name in ("dataset", "data_dir", "cache_dir", "noise", "weight_net", "run_dir"):
-            if (value := getattr(self, name)) and value.startswith("~"):
-                object.__setattr__(self, name, os.path.expanduser(value))
+            if value := getattr(self, name):
+                object.__setattr__(self, name, os.path.expanduser(os.fspath(value)))
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, np.generic):
+                object.__setattr__(self, field.name, value.item())
+            if isinstance(value, float) and not math.isfinite(value):
+                raise UserError(f"{field.name} is {value}; allowed: a finite number")
         self._split_methods()
         if self.compare and self.compare == self.method:
             raise UserError(f"compare is '{self.compare}', as method is; allowed: another method")
@@ -251,6 +260,17 @@ class Experiment:
         for name in ("noise_rate", "momentum", "dropout"):
             check_range(name, getattr(self, name), 0, 1)
         check_range("imbalance_factor", self.imbalance_factor, 1)
+        if self.class_counts and self.imbalance_factor != 1:
+            raise UserError(
+                f"class_counts is set with imbalance_factor {self.imbalance_factor:g}; allowed: one of"
+                " them"
+            )
+        if self.dataset == "digits":
+            for name in ("data_dir", "label_key", "clean_label_key"):
+                if getattr(self, name):
+                    raise UserError(
+                        f"{name} is '{getattr(self, name)}' with dataset 'digits'; allowed: with another"
+                    )
         if not 0 < self.test_fraction < 1:
             raise UserError(f"test_fraction is {self.test_fraction:g}; allowed: between 0 and 1")
         for name in ("epochs", "batch_size", "meta_batch_size", "meta_every"):

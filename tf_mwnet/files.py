@@ -36,11 +36,11 @@ def write_atomically(path: pathlib.Path, write: Callable[[IO[Any]], object], mod
     Args:
         path: the file to write or replace, in an existing folder.
         write: writes the content to the open file; what it returns is ignored.
-        mode: "w" or "wb".
+        mode: "w", of UTF-8, or "wb".
     """
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
-        with os.fdopen(handle, mode) as file:
+        with os.fdopen(handle, mode, encoding=None if "b" in mode else "utf-8") as file:
             write(file)
         os.chmod(name, 0o644)
         os.replace(name, path)
@@ -132,6 +132,6 @@ def read_json(path: pathlib.Path) -> dict[str, Any]:
         UserError: the file is damaged.
     """
     try:
-        return json.loads(path.read_text())
+        return json.loads(path.read_text("utf-8"))
     except (OSError, ValueError) as error:
         raise UserError(f"'{path}' can not be read: {error}; allowed: the file a run wrote") from error

@@ -246,7 +246,7 @@ def read_metrics(path: pathlib.Path) -> list[dict[str, float]]:
     if not path.is_file():
         return []
     try:
-        with path.open(newline="") as file:
+        with path.open(newline="", encoding="utf-8") as file:
             return [
                 {k: int(v) if k == "epoch" else float(v or "nan") for k, v in row.items()}
                 for row in csv.DictReader(file)

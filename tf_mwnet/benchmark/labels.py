@@ -184,7 +184,7 @@ def run(values: flags.FlagValues) -> str:
     path = pathlib.Path(values.csv) if values.csv else None
     rows: list[dict[str, Any]] = []
     if path and path.is_file():
-        with path.open(newline="") as file:
+        with path.open(newline="", encoding="utf-8") as file:
             rows = list(csv.DictReader(file))
     source = resolve.load(Experiment(**fields))[1]
     for seed in values.seeds:

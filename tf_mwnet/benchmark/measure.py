@@ -210,7 +210,7 @@ def resident_peak(process: int | str = "self") -> float:
     """Returns the peak resident memory of a process in bytes; of another than this one on Linux only."""
     status = pathlib.Path(f"/proc/{process}/status")
     if status.is_file():
-        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+        line = next(line for line in status.read_text("utf-8").splitlines() if line.startswith("VmHWM"))
         return 1024 * float(line.split()[1])
     import resource  # not on Linux, where it would include the parent's memory at the fork
 

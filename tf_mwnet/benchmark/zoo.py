@@ -86,7 +86,7 @@ def put(
         model = pathlib.Path(folder) / "1"
         shutil.copytree(transfer.net_of(runs, name, bias, seed), model)
         card = read_json(model / CARD) | {"note": NOTE, "transfer": transferred(results, name, bias)}
-        (model / CARD).write_text(json.dumps(card, indent=2) + "\n")
+        (model / CARD).write_text(json.dumps(card, indent=2) + "\n", "utf-8")
         shutil.copyfile(run / "plots" / "weight_function_mwnet.png", model / PICTURE)
         return serving.push(model, out / f"{name}_{bias}", {"what": "weight_net"})
 

@@ -11,7 +11,9 @@ import re
 import signal
 import sys
 import tempfile
+import threading
 import time
+import traceback
 import types
 from collections.abc import Callable, Iterator, Sequence
 
@@ -44,6 +46,20 @@ def start() -> None:
         import tensorflow as tf
 
         tf.config.list_physical_devices()  # this writes notes, too
+
+
+def end_with(process: int) -> None:
+    """Starts a thread that ends this process soon after another one, by its id, has ended."""
+
+    def watch() -> None:
+        while True:
+            time.sleep(0.5)
+            try:
+                os.kill(process, 0)
+            except ProcessLookupError:
+                os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def threads(count: int) -> dict[str, str]:
@@ -137,7 +153,8 @@ def command(
     """Reads a command line, prints what ``run`` returns, and returns the exit code.
 
     0: done. 2: bad input, or a loss that is no longer finite; one line on stderr names it. 128 + n:
-    ended by signal n. 138: another worker was lost, start all of them again.
+    ended by signal n. 138: another worker was lost, start all of them again. 70: a fault of this
+    library, see `unforeseen`.
 
     Args:
         about: text above the flags in --help.
@@ -162,6 +179,8 @@ def command(
         return fail(error, 2)
     except Interrupted as error:
         return fail(error, 128 + error.signal)
+    except Exception as error:
+        return unforeseen(error)
     except KeyboardInterrupt:
         return fail("stopped by SIGINT", 128 + signal.SIGINT)
     finally:
@@ -196,6 +215,30 @@ def progress(total: int, what: str) -> Iterator[Callable[[], None]]:
                 logging.info("%s: %d of %d", what, done, total)
 
         yield advance
+
+
+def unforeseen(error: Exception) -> int:
+    """Writes one line about an error that nothing has foreseen, and its traceback to a file; returns 70.
+
+    A full disk or a missing permission that TensorFlow reports is none: the exit code is 2. With
+    ``TF_MWNET_DEBUG=1`` the traceback goes to the terminal.
+    """
+    text = " ".join(str(error).split())
+    if type(error).__name__ in ("ResourceExhaustedError", "PermissionDeniedError"):
+        return fail(f"{text[:300]}; allowed: a place with space and permission", 2)
+    if os.environ.get("TF_MWNET_DEBUG") == "1":
+        traceback.print_exception(error)
+        return 70
+    folder = getattr(error, "run_dir", None)
+    if folder is None:
+        handle, name = tempfile.mkstemp(".log", "tf_mwnet-error-")
+        os.close(handle)
+    else:
+        name = os.path.join(folder, "error.log")
+    with open(name, "w", encoding="utf-8") as file:
+        file.write("".join(traceback.format_exception(error)))
+    what = f"{type(error).__name__}: {text[:300]}"
+    return fail(f"a fault of tf_mwnet, please report it with '{name}' ({what})", 70)
 
 
 def fail(message: object, code: int) -> int:

@@ -43,6 +43,8 @@ def _expand(arguments: list[str], folder: pathlib.Path, within: tuple[pathlib.Pa
             continue
         if not equals:
             value = next(rest, "")
+        if not value:
+            raise UserError("flagfile is empty; allowed: --flagfile=<path>")
         for path in map(os.path.expanduser, filter(None, value.split(","))):
             out += _lines((folder / path).resolve(), path, within)
     return out
@@ -54,7 +56,7 @@ def _lines(path: pathlib.Path, shown: str, within: tuple[pathlib.Path, ...]) -> 
     if path in within:
         raise UserError(f"flagfile '{shown}' includes itself; allowed: files that do not")
     try:
-        lines = [line.strip() for line in path.read_text().splitlines()]
+        lines = [line.strip() for line in path.read_text("utf-8").splitlines()]
     except UnicodeDecodeError as error:
         raise UserError(f"flagfile '{shown}' is no text; allowed: one flag per line") from error
     lines = [line for line in lines if line and not line.startswith(("#", "//"))]

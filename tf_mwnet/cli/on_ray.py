@@ -104,7 +104,7 @@ def launch(config: Experiment, workers: Workers, train: Callable[[Experiment], s
         check_room(ray, "worker_cpus", "CPU", workers.cpus)
         check_room(ray, "worker_gpus", "GPU", workers.gpus)
         _fit(config, workers, train, ours)
-        return (ours / REPORT).read_text()
+        return (ours / REPORT).read_text("utf-8")
     finally:
         ray.shutdown()
         shutil.rmtree(ours, ignore_errors=True)
@@ -142,7 +142,7 @@ def _fit(
         trainer.fit()
     except TrainingFailedError as error:
         if (ours / ERROR).is_file():
-            raise UserError((ours / ERROR).read_text()) from error
+            raise UserError((ours / ERROR).read_text("utf-8")) from error
         raise UserError(
             f"workers were lost more than {RETRIES} times; allowed: the same command, which goes on"
         ) from error
@@ -155,13 +155,13 @@ def _work(
     console.start_logging()
     os.chdir(here)
     if (ours / ERROR).is_file():  # started again, which can not help
-        raise RuntimeError((ours / ERROR).read_text())
+        raise RuntimeError((ours / ERROR).read_text("utf-8"))
     # The chief writes the folder when all workers are there: all see the same.
     resume = (pathlib.Path(config.run_dir) / run_folder.CONFIG).is_file()
     try:
         report = train(dataclasses.replace(config, resume=resume, auto_resume=False))
     except UserError as error:
-        (ours / ERROR).write_text(str(error))
+        (ours / ERROR).write_text(str(error), "utf-8")
         raise
     if report is not None:
-        (ours / REPORT).write_text(report)
+        (ours / REPORT).write_text(report, "utf-8")

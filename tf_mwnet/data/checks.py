@@ -10,7 +10,7 @@ from absl import logging
 from numpy.typing import ArrayLike
 
 from tf_mwnet.errors import UserError, choose, quoted
-from tf_mwnet.types import Source
+from tf_mwnet.types import Images, Source
 
 BLANK = ("refuse", "keep")
 
@@ -192,6 +192,24 @@ def no_empty_class(name: str, y: np.ndarray, class_names: tuple[str, ...]) -> No
         )
 
 
+def same_range(name: str, x: np.ndarray | Images, train: np.ndarray | Images) -> None:
+    """Raises ``UserError`` if one set is from 0 to 1 and another from 0 to 255.
+
+    Args:
+        name: name of the set, for messages.
+        x: its inputs.
+        train: the training inputs; nothing is checked of images that are not in memory.
+    """
+    if not (isinstance(x, np.ndarray) and isinstance(train, np.ndarray)):
+        return
+    tops = float(np.abs(x).max()), float(np.abs(train).max())
+    if min(tops) <= 1 and max(tops) > 50:
+        raise UserError(
+            f"{name}: values reach {tops[0]:g}, those of the training set {tops[1]:g}; allowed: one"
+            " range"
+        )
+
+
 def class_names(name: str, names: Iterable[object]) -> tuple[str, ...]:
     """Converts class names to strings; bytes are decoded.
 
@@ -217,8 +235,8 @@ def source(source: Source, blank_images: str = "refuse") -> Source:
             warning.
 
     Raises:
-        UserError: there are fewer than two classes, two of one name, a class without training
-            examples, inputs of different shapes, or a blank image.
+        UserError: there are fewer than two classes, two of one name, a class without training or
+            without meta examples, inputs of different shapes or ranges, or a blank image.
     """
     choose("blank_images", blank_images, dict.fromkeys(BLANK))
     class_names(source.name, source.class_names)
@@ -234,6 +252,10 @@ def source(source: Source, blank_images: str = "refuse") -> Source:
                 f"{source.name}: {name} images are {part.x.shape[1:]}, train images"
                 f" {source.train.x.shape[1:]}; allowed: one shape"
             )
+        if name != "train":
+            same_range(f"{source.name} {name}", part.x, source.train.x)
+        if name == "meta":
+            no_empty_class(f"{source.name} {name}", part.y, source.class_names)
         if part.x.ndim == 4 and isinstance(part.x, np.ndarray):
             no_blank_images(f"{source.name} {name}", part.x, part.ids, blank_images)
     return source

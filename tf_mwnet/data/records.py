@@ -130,7 +130,7 @@ def write(
             tasks += [(part.take(own), truth, path) for own, path in zip(rows, paths, strict=True)]
         each(tasks)
         text = json.dumps(_facts(source, splits, truth), indent=2) + "\n"
-        (temporary / DATASET_JSON).write_text(text)
+        (temporary / DATASET_JSON).write_text(text, "utf-8")
     return folder
 
 
@@ -166,7 +166,7 @@ def read_facts(folder: pathlib.Path) -> Facts:
             f"'{folder}' holds no records; allowed: a folder with {DATASET_JSON} and TFRecord files"
         )
     try:
-        facts = json.loads(path.read_text())
+        facts = json.loads(path.read_text("utf-8"))
         missing = {"name", "shape", "dtype", "classes", "true_labels", "splits"} - set(facts)
     except (OSError, ValueError, TypeError) as error:
         raise UserError(f"'{path}' can not be read: {error}; allowed: as it was written") from error

@@ -120,6 +120,10 @@ def run(
     except WorkerLost as error:
         hint = f"start all workers again with --resume --run_dir={folder}"
         raise WorkerLost(f"{error}; whole epochs are saved; {hint}") from error
+    except Exception as error:
+        if folder.is_dir() and not isinstance(error, UserError | OSError):
+            error.run_dir = folder  # type: ignore[attr-defined]  # for its traceback
+        raise
     finally:
         keras.config.set_dtype_policy(before)
 

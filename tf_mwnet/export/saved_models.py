@@ -44,7 +44,7 @@ def _save(
     # Renamed at the end: a server that watches the folder never sees a partial version.
     with new_folder(path) as temporary:
         tf.saved_model.save(module, str(temporary), signatures=signatures)
-        (temporary / CARD).write_text(json.dumps(card, indent=2) + "\n")
+        (temporary / CARD).write_text(json.dumps(card, indent=2) + "\n", "utf-8")
     return path
 
 

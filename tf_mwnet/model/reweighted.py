@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from tf_mwnet import methods
 from tf_mwnet.data import shares
-from tf_mwnet.errors import UserError, user_errors
+from tf_mwnet.errors import UserError, check_range, user_errors
 from tf_mwnet.methods.base import EpochHook, Method
 from tf_mwnet.model import classifier_head, compiling, example_record, examples, inputs, train_step
 from tf_mwnet.model import meta_scope as scopes
@@ -205,6 +205,9 @@ class ReweightedModel(Saved):
             value = kwargs.pop(name, None)
             if value is not None and not (isinstance(value, float) and value == 0):
                 raise UserError(f"fit got {name}; allowed: none, the method sets the example weights")
+        for name, value in (("batch_size", batch_size), ("meta_batch_size", meta_batch_size)):
+            if value is not None:
+                check_range(name, value, 1)
         size = batch_size or 100
         self._follow_trainable()
         self._begin()

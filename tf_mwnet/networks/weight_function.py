@@ -62,7 +62,7 @@ class WeightFunction:
         try:
             loaded = tf.saved_model.load(str(self.path))
             card = self.path / CARD
-            self.card = json.loads(card.read_text()) if card.is_file() else {}
+            self.card = json.loads(card.read_text("utf-8")) if card.is_file() else {}
         except Exception as error:  # damaged files raise many types
             reason = str(error).splitlines()[0]
             raise UserError(f"weight net '{self.path}' can not be loaded: {reason}") from error

@@ -165,7 +165,7 @@ def _write(content: bytes, file: IO[bytes]) -> None:
 
 def write(folder: pathlib.Path, title: str, sections: Sequence[Section]) -> pathlib.Path:
     """Writes the page, which needs no other file and no network; returns its path."""
-    text = importlib.resources.files("tf_mwnet.reports").joinpath("page.html.j2").read_text()
+    text = importlib.resources.files("tf_mwnet.reports").joinpath("page.html.j2").read_text("utf-8")
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
     page = environment.from_string(text).render(title=title, sections=sections, version=__version__)
     folder.mkdir(parents=True, exist_ok=True)

@@ -140,7 +140,7 @@ class Entry:
 
 def entries() -> list[Entry]:
     """Returns all published numbers, in the papers' order."""
-    with NUMBERS.open(newline="") as file:
+    with NUMBERS.open(newline="", encoding="utf-8") as file:
         return [_entry(row) for row in csv.DictReader(file)]
 
 

@@ -27,6 +27,7 @@ from absl import flags  # noqa: E402
 
 from tf_mwnet.cli.flagfiles import expand  # noqa: E402
 from tf_mwnet.cli.flags import names_of  # noqa: E402
+from tf_mwnet.config import ABOUT_THE_FOLDER  # noqa: E402
 from tf_mwnet.errors import UserError, check_range, choose  # noqa: E402
 from tf_mwnet.figures import plots  # noqa: E402
 from tf_mwnet.files import write_atomically  # noqa: E402
@@ -148,13 +149,18 @@ def run(values: flags.FlagValues, common: Sequence[str] = ()) -> tuple[str, dict
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit code.
 
-    0: done. 2: bad input, or a run failed. 130: interrupted; the same command goes on.
+    0: done. 1: runs have failed, which are listed; the same command tries them again. 2: bad input. 130:
+    interrupted; the same command goes on.
     """
     console.start_logging()
     values = define_flags()
     before = signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     try:
-        given = expand(sys.argv[1:] if arguments is None else arguments)
+        line = sys.argv[1:] if arguments is None else list(arguments)
+        for flag in line:  # one in a flagfile of a run is meant for that run alone
+            if flag.lstrip("-").partition("=")[0] in ABOUT_THE_FOLDER:
+                raise UserError(f"'{flag}' is for a single run; allowed: --out, the folder of all")
+        given = expand(line)
         common = console.read_flags(values, given, more=True)
         if values.help:
             print(f"{__doc__}\n{values.get_help()}")
@@ -171,7 +177,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(table)
     for job, problem in problems.items():
         print(f"{job.folder.name} {problem}")
-    return 2 if any(p.startswith("failed") for p in problems.values()) else 0
+    return 1 if any(p.startswith("failed") for p in problems.values()) else 0
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ import multiprocessing
 import os
 import pathlib
 import time
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 
@@ -72,6 +73,11 @@ def work(job: Job) -> Outcome:
         problem = f"failed: {error}"
     except (Interrupted, KeyboardInterrupt):
         os._exit(1)  # returning would begin the next run
+    except Exception as error:  # the others go on; the same command tries this one again
+        problem = f"failed: {type(error).__name__}: {' '.join(str(error).split())[:300]}"
+        with contextlib.suppress(OSError):
+            text = "".join(traceback.format_exception(error))
+            (job.folder / "error.log").write_text(text, "utf-8")
     keras.backend.clear_session()
     return job, problem, time.perf_counter() - start
 
@@ -112,9 +118,15 @@ class Processes:
         context, size = multiprocessing.get_context("spawn"), RUNS_PER_PROCESS * self.count
         with _environment(max(1, (os.cpu_count() or 1) // self.count)):
             for part in (jobs[i : i + size] for i in range(0, len(jobs), size)):
-                with _ended(ProcessPoolExecutor(self.count, context, console.start)) as pool:
+                with _ended(ProcessPoolExecutor(self.count, context, _begin, (os.getpid(),))) as pool:
                     for future in as_completed([pool.submit(work, job) for job in part]):
                         yield future.result()
+
+
+def _begin(parent: int) -> None:
+    """Begins a process of a pool, which ends with the one that started it."""
+    console.end_with(parent)
+    console.start()
 
 
 def environment_of(threads: int) -> dict[str, str]:
