@@ -1,6 +1,7 @@
 """What was accepted in silence before, and what nothing has foreseen."""
 
 import pathlib
+import shutil
 
 import numpy as np
 import pytest
@@ -52,9 +53,7 @@ def test_ranges_that_differ():
     given = arrays()
     with pytest.raises(UserError, match=r"test: values reach 25\d.*, those of the training set 0.99"):
         data.from_arrays(**given | {"x_test": 255 * given["x_test"]})
-    with pytest.raises(
-        UserError, match=r"test: values reach 0.99.* training set 25\d; allowed: one range"
-    ):
+    with pytest.raises(UserError, match=r"test: values reach 0.99.* training set 25\d; allowed: one"):
         data.from_arrays(**given | {"x_train": (255 * given["x_train"]).astype(np.uint8)})
 
 
@@ -128,8 +127,8 @@ def test_a_sweep_goes_on_after_a_fault(tmp_path, capsys):
     assert sweep.main([line[0].replace(",mwnet", ""), *line[1:]]) == 0
     (out / "default-erm-0" / "result.json").unlink()
     metrics = out / "default-erm-0" / "erm" / "metrics.csv"
-    metrics.unlink()
-    metrics.mkdir()
+    shutil.rmtree(metrics.parent)
+    metrics.mkdir(parents=True)
     assert sweep.main(line) == 1
     printed = capsys.readouterr().out
     assert "default-erm-0 failed: " in printed
@@ -148,3 +147,14 @@ def test_a_process_of_a_sweep_records_a_fault(tmp_path, monkeypatch):
     assert "RuntimeError: odd" in (tmp_path / "a" / "error.log").read_text()
     monkeypatch.undo()
     assert jobs.work(job)[1] == ""  # the same command tries it again
+
+
+def test_a_finished_method_without_its_metrics(tmp_path, capsys):
+    folder = tmp_path / "run"
+    assert main([*PLAIN, f"--run_dir={folder}"]) == 0
+    (folder / "result.json").unlink()
+    (folder / "erm" / "metrics.csv").unlink()
+    assert main(["--resume", f"--run_dir={folder}"]) == 2
+    assert (
+        "erm/metrics.csv' is not there or empty; allowed: as the run wrote it" in capsys.readouterr().err
+    )

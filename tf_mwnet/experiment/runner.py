@@ -184,7 +184,12 @@ def _run(
         start = time.perf_counter()
         model = training.train_method(config, splits, name, folder / name, make, strategy)
         check_signals()
-        summary = tables.summary(run_folder.read_metrics(folder / name / "metrics.csv"))
+        path = folder / name / "metrics.csv"
+        if not (rows := run_folder.read_metrics(path)):
+            raise UserError(
+                f"'{path}' is not there or empty; allowed: as the run wrote it, or --overwrite"
+            )
+        summary = tables.summary(rows)
         summary["seconds"] = time.perf_counter() - start
         if chief:
             _export(config, splits, name, folder, model, summary)
