@@ -80,6 +80,14 @@ def test_one_process_at_a_time(tmp_path, capsys):
     assert main([*PLAIN, f"--run_dir={folder}"]) == 0
 
 
+@pytest.mark.parametrize("name", [".", "a/..", "a/b/../../c"])
+def test_folders_that_are_spelled_in_other_ways(tmp_path, monkeypatch, name):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    assert main([*PLAIN, f"--run_dir={name}"]) == 0
+    assert (pathlib.Path(name).resolve() / "result.json").is_file()
+
+
 def test_free_names_are_taken_one_by_one(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     config = Experiment(method="erm")

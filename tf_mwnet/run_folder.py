@@ -118,7 +118,8 @@ def claimed(folder: pathlib.Path, config: Experiment) -> Iterator[pathlib.Path]:
         _lock(stack, folder)
         if config.run_dir:
             check(config)
-        aside = folder.with_name(f".{folder.name}.before")
+        whole = folder.resolve()
+        aside = whole.with_name(f".{whole.name}.before")
         replacing = config.overwrite and (folder / CONFIG).is_file()
         if replacing:
             if aside.exists():  # the last whole run; this one was never finished
