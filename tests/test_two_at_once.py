@@ -80,9 +80,10 @@ def test_one_process_at_a_time(tmp_path, capsys):
     assert main([*PLAIN, f"--run_dir={folder}"]) == 0
 
 
-@pytest.mark.parametrize("name", [".", "a/..", "a/b/../../c"])
+@pytest.mark.parametrize("name", [".", "../there/../new", "../new/"])
 def test_folders_that_are_spelled_in_other_ways(tmp_path, monkeypatch, name):
-    (tmp_path / "here").mkdir()
+    for place in ("here", "there"):
+        (tmp_path / place).mkdir()
     monkeypatch.chdir(tmp_path / "here")
     assert main([*PLAIN, f"--run_dir={name}"]) == 0
     assert (pathlib.Path(name).resolve() / "result.json").is_file()
