@@ -152,6 +152,37 @@ def test_inputs_that_are_none():
             model_of().fit(x, Y, meta_data=(XM, YM), **FIT)
 
 
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"x": X[:, :5]}, r"x has examples of the shape \(5,\); allowed: \(8,\), of the classifier"),
+        ({"x": X[:, 0]}, r"x has examples of the shape \(\)"),
+        ({"meta_data": (XM[:, :5], YM)}, r"meta_data has examples of the shape \(5,\)"),
+        ({"validation_data": (XM[:, :5], YM)}, r"validation_data has examples of the shape \(5,\)"),
+        ({"x": X.astype(str)}, "x has texts; allowed: numbers"),
+        ({"x": X.astype(np.longdouble)}, "allowed: numbers of up to 64 bits"),
+        ({"x": np.full((60, 8), np.datetime64("2020-01-01"))}, "x is of type datetime64"),
+        ({"x": np.float32(1)}, "x is a single number"),
+        ({"y": np.int64(1)}, "x has 60 examples and 1 labels"),
+        ({"batch_size": 2.5}, "batch_size is 2.5; allowed: an integer"),
+        ({"meta_batch_size": "3"}, "meta_batch_size is '3'; allowed: an integer"),
+        ({"epochs": 1.5}, "epochs is 1.5; allowed: an integer"),
+        ({"epochs": -1}, "epochs is -1; allowed: 0 to"),
+        ({"seed": None}, "seed is None; allowed: an integer"),
+        ({"seed": 2**70}, "seed is 1.18059e"),
+    ],
+)
+def test_arguments_that_do_not_fit(given, message):
+    with pytest.raises(UserError, match=message):
+        model_of().fit(**{"x": X, "y": Y, "meta_data": (XM, YM), **FIT, **given})
+
+
+def test_a_last_axis_of_one_may_be_missing():
+    """As in Keras."""
+    grey = keras.Sequential([keras.Input((4, 2, 1)), L.Flatten(), L.Dense(3)])
+    model_of(grey).fit(X.reshape(60, 4, 2), Y, meta_data=(XM.reshape(50, 4, 2, 1), YM), **FIT)
+
+
 def test_several_inputs_in_every_form():
     def two():
         a, b = keras.Input((8,), name="a"), keras.Input((8,), name="b")

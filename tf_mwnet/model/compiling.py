@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 import keras
 from absl import logging
 
-from tf_mwnet.errors import UserError
+from tf_mwnet.errors import UserError, check_range
 
 
 def metrics(given: Any) -> list[Any]:
@@ -16,6 +17,16 @@ def metrics(given: Any) -> list[Any]:
     if given is None:
         return []
     return list(given) if isinstance(given, (list, tuple)) else [given]
+
+
+def whole(name: str, value: Any, low: int = 0) -> int:
+    """Returns a whole number; raises ``UserError`` for anything else, or one below ``low``."""
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise UserError(f"{name} is {value!r}; allowed: an integer") from None
+    check_range(name, number, low, 2**63 - 1)
+    return number
 
 
 def callbacks(given: Any) -> list[keras.callbacks.Callback]:

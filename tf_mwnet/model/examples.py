@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import keras
@@ -56,6 +56,10 @@ def inputs(name: str, x: Any, parts: int = 0) -> Any:
         raise UserError(
             f"{name} is a {type(x).__name__} of objects; allowed: arrays of numbers or texts"
         )
+    if array.dtype.kind not in "biufSU" or array.dtype == np.longdouble:
+        raise UserError(f"{name} is of type {array.dtype}; allowed: numbers of up to 64 bits, or texts")
+    if array.ndim == 0:
+        raise UserError(f"{name} is a single number; allowed: arrays (N, ...)")
     if array.dtype.kind == "f" and not np.isfinite(array).all():
         rows = ~np.isfinite(array.reshape(len(array), -1)).all(axis=1)
         raise UserError(
@@ -65,6 +69,32 @@ def inputs(name: str, x: Any, parts: int = 0) -> Any:
     return array
 
 
+def _sized(x: Any) -> bool:
+    return hasattr(x, "__len__")
+
+
+def fit_to(name: str, x: Any, expected: Sequence[keras.KerasTensor]) -> None:
+    """Raises ``UserError`` if the only input of a classifier has another shape, or is of texts.
+
+    Args:
+        name: of the set, for messages.
+        x: an array ``[N, ...]``; nothing is checked of several.
+        expected: the classifier's inputs, none if they are unknown.
+    """
+    if len(expected) != 1 or not isinstance(x, np.ndarray):
+        return
+    shape, want = x.shape[1:], tuple(expected[0].shape[1:])
+    # Keras adds or removes a last axis of one.
+    forms = [shape, (*shape, 1), *([shape[:-1]] if shape[-1:] == (1,) else [])]
+    if not any(
+        len(form) == len(want) and all(b in (None, a) for a, b in zip(form, want, strict=True))
+        for form in forms
+    ):
+        raise UserError(f"{name} has examples of the shape {shape}; allowed: {want}, of the classifier")
+    if x.dtype.kind in "SU" and expected[0].dtype != "string":
+        raise UserError(f"{name} has texts; allowed: numbers, which the classifier takes")
+
+
 def _sparse(x: Any) -> str:
     kind = type(x).__name__
     sparse = kind in SPARSE or type(x).__module__.startswith("scipy.sparse")
@@ -72,7 +102,11 @@ def _sparse(x: Any) -> str:
 
 
 def labelled(
-    name: str, x: Any, y: Any, num_classes: int | None, parts: int = 0
+    name: str,
+    x: Any,
+    y: Any,
+    num_classes: int | None,
+    expected: Sequence[keras.KerasTensor] = (),
 ) -> tuple[Any, np.ndarray, int]:
     """Checks examples; returns inputs, labels and their number.
 
@@ -81,19 +115,21 @@ def labelled(
         x: see `inputs`.
         y: see `checks.targets`.
         num_classes: K, or None if it is not known.
-        parts: see `inputs`.
+        expected: the classifier's inputs, none if they are unknown.
 
     Raises:
         UserError: something is missing, of another size, or not allowed.
     """
     if x is None or y is None:
         raise UserError(f"{name} has no labels; allowed: arrays x and y, or a dataset of (x, y)")
-    x = inputs(name, x, parts)
+    x = inputs(name, x, len(expected))
+    fit_to(name, x, expected)
     sizes = {len(part) if np.ndim(part) else 1 for part in tf.nest.flatten(x)}
     if len(sizes) != 1 or 0 in sizes:
         raise UserError(f"{name} has parts of {sorted(sizes)} examples; allowed: one size above 0")
     size = sizes.pop()
-    given = y.shape[0] if getattr(y, "shape", ()) else len(y) if hasattr(y, "__len__") else 1
+    shape = getattr(y, "shape", None)
+    given = (shape[0] if len(shape) else 1) if shape is not None else len(y) if _sized(y) else 1
     if given != size:
         raise UserError(f"{name} has {size} examples and {given} labels; allowed: one label for each")
     return x, checks.targets("y" if name == "x" else name, y, size, num_classes), size

@@ -6,7 +6,7 @@ steps that the optimizer has taken: ``fit`` called twice continues where it ende
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -30,7 +30,7 @@ def pairs(
     shuffle: bool,
     seed: int,
     num_classes: int | None = None,
-    parts: int = 0,
+    expected: Sequence[keras.KerasTensor] = (),
     count: Callable[[], int] = lambda: 0,
     whole_passes: bool = True,
 ) -> tuple[shares.Stream, int | None, int | None]:
@@ -41,7 +41,7 @@ def pairs(
         x, y, meta_data, batch_size, meta_batch_size, shuffle, seed: see `ReweightedModel.fit`; ``x``
             may be a stream.
         num_classes: K, or None if it is not known.
-        parts: number of the classifier's inputs, 0 if unknown.
+        expected: the classifier's inputs, none if they are unknown.
         count: returns the number of steps taken so far.
         whole_passes: whether the arrays begin with a new pass, not within one.
 
@@ -61,14 +61,14 @@ def pairs(
     elif streams.is_paired(x):
         return shares.sharded(x), None, None
     else:
-        x, y, _ = examples.labelled("x", x, y, num_classes, parts)
+        x, y, _ = examples.labelled("x", x, y, num_classes, expected)
     if method.takes_meta_batches and meta_data is None:
         if method.meta_labels == "clean" or isinstance(x, tf.data.Dataset):
             raise UserError(f"{type(method).__name__} needs meta_data; got None")
         (x, y), meta_data = meta_sets.hold_out_meta(x, y, seed)
     meta = None
     if method.takes_meta_batches:
-        meta = _meta_batches(meta_data, meta_batch_size, shuffle, seed, num_classes, parts, count)
+        meta = _meta_batches(meta_data, meta_batch_size, shuffle, seed, num_classes, expected, count)
     if isinstance(x, tf.data.Dataset):
         return streams.paired(shares.sharded(x), meta), None, None
     size = len(y)
@@ -106,7 +106,7 @@ def _meta_batches(
     shuffle: bool,
     seed: int,
     num_classes: int | None,
-    parts: int,
+    expected: Sequence[keras.KerasTensor],
     count: Callable[[], int],
 ) -> shares.Stream:
     if isinstance(meta_data, keras.utils.PyDataset):
@@ -122,7 +122,7 @@ def _meta_batches(
     if not isinstance(meta_data, (tuple, list)) or len(meta_data) != 2:
         raise UserError("meta_data is neither (x, y) nor a tf.data.Dataset; allowed: one of them")
     x, y = meta_data
-    x, y, size = examples.labelled("meta_data", x, y, num_classes, parts)
+    x, y, size = examples.labelled("meta_data", x, y, num_classes, expected)
     each = min(batch_size, size)
     of_seed = (seed, orders.META_ORDER)
     rows = examples.from_step(count, lambda step: orders.cycle(size, each, of_seed, step, shuffle))

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from tf_mwnet import methods
 from tf_mwnet.data import shares
-from tf_mwnet.errors import UserError, check_range, user_errors
+from tf_mwnet.errors import UserError, user_errors
 from tf_mwnet.methods.base import EpochHook, Method
 from tf_mwnet.model import classifier_head, compiling, example_record, examples, inputs, train_step
 from tf_mwnet.model import meta_scope as scopes
@@ -205,15 +205,18 @@ class ReweightedModel(Saved):
             value = kwargs.pop(name, None)
             if value is not None and not (isinstance(value, float) and value == 0):
                 raise UserError(f"fit got {name}; allowed: none, the method sets the example weights")
-        for name, value in (("batch_size", batch_size), ("meta_batch_size", meta_batch_size)):
-            if value is not None:
-                check_range(name, value, 1)
+        whole = compiling.whole
+        batch_size, meta_batch_size = (
+            value if value is None else whole(name, value, 1)
+            for name, value in (("batch_size", batch_size), ("meta_batch_size", meta_batch_size))
+        )
+        epochs, seed = whole("epochs", epochs), whole("seed", seed, -(2**63))
         size = batch_size or 100
         self._follow_trainable()
         self._begin()
         stream, steps, num_examples = inputs.pairs(
             self.method, x, y, meta_data, size, meta_batch_size or size, shuffle, seed,
-            self._num_classes, self._parts, lambda: self._first_step,
+            self._num_classes, self._known_inputs, lambda: self._first_step,
             whole_passes=steps_per_epoch is None,
         )  # fmt: skip
         if num_examples:
@@ -282,7 +285,7 @@ class ReweightedModel(Saved):
 
     def _check_outputs(self, stream: shares.Stream) -> None:
         """Checks what a classifier returns that could not be called before there was data."""
-        if not self._parts and not self._checked:
+        if not self._known_inputs and not self._checked:
             x = tf.nest.map_structure(lambda part: part[:2], next(iter(stream()))["train"].x)
             outputs = keras.ops.convert_to_numpy(self.classifier(x, training=False))
             classifier_head.check_outputs(self.classifier.name, outputs, self.from_logits)
@@ -300,11 +303,12 @@ class ReweightedModel(Saved):
 
     def _labelled(self, name: str, x: Any, y: Any) -> tuple[Any, np.ndarray]:
         """Checks arrays, see `examples.labelled`."""
-        return examples.labelled(name, x, y, self._num_classes, self._parts)[:2]
+        return examples.labelled(name, x, y, self._num_classes, self._known_inputs)[:2]
 
     @property
-    def _parts(self) -> int:
-        return len(getattr(self.classifier, "inputs", None) or ())
+    def _known_inputs(self) -> list[keras.KerasTensor]:
+        """What the classifier takes; none if it is subclassed."""
+        return getattr(self.classifier, "inputs", None) or []
 
     def record_examples(self, num_examples: int) -> None:
         """Makes room for `record`: loss, weight, probability and prediction of each training example.
