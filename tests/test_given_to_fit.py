@@ -167,7 +167,7 @@ def test_inputs_that_are_none():
         ({"batch_size": 2.5}, "batch_size is 2.5; allowed: an integer"),
         ({"meta_batch_size": "3"}, "meta_batch_size is '3'; allowed: an integer"),
         ({"epochs": 1.5}, "epochs is 1.5; allowed: an integer"),
-        ({"epochs": -1}, "epochs is -1; allowed: 0 to"),
+        ({"epochs": -1}, "epochs is -1; allowed: at least 0"),
         ({"seed": None}, "seed is None; allowed: an integer"),
         ({"seed": 2**70}, "seed is 1.18059e"),
     ],

@@ -123,5 +123,5 @@ def integers(name: str, texts: Sequence[str]) -> list[int]:
 def check_range(name: str, value: float, low: float, high: float = float("inf")) -> None:
     """Raises ``UserError`` unless ``low <= value <= high`` (NaN fails)."""
     if not low <= value <= high:
-        allowed = f"at least {low:g}" if high == float("inf") else f"{low:g} to {high:g}"
+        allowed = f"at least {low:g}" if high >= 2**63 - 1 else f"{low:g} to {high:g}"
         raise UserError(f"{name} is {value:g}; allowed: {allowed}")
