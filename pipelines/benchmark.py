@@ -25,6 +25,7 @@ from tqdm import tqdm  # noqa: E402
 from pipelines import beam_jobs, work  # noqa: E402
 from pipelines.settings import beam_options  # noqa: E402
 from tf_mwnet.benchmark.measure import resident_peak  # noqa: E402
+from tf_mwnet.cli import outputs  # noqa: E402
 from tf_mwnet.errors import UserError, check_range, choose, integers  # noqa: E402
 from tf_mwnet.figures import tables  # noqa: E402
 from tf_mwnet.files import new_folder, write_csv  # noqa: E402
@@ -128,6 +129,7 @@ def define_flags() -> flags.FlagValues:
         "beam", [], "an option of Beam's local runner, as name=value", flag_values=values
     )
     flags.DEFINE_string("csv", "", "file to write a row per size and component to", flag_values=values)
+    outputs.define_overwrite(values)
     flags.DEFINE_string(
         "measure", "", "only measure this component, in this process", flag_values=values
     )
@@ -145,6 +147,7 @@ def run(values: flags.FlagValues) -> str:
     if values.measure:
         choose("component", values.measure, dict.fromkeys(COMPONENTS))
         return json.dumps(own_work(values.measure, pathlib.Path(values.images), out, values.beam))
+    outputs.check(values, csv=COLUMNS)
     sizes = integers("sizes", values.sizes)
     for size in sizes:
         check_range("a size in sizes", size, 20 * CLASSES)

@@ -85,7 +85,7 @@ def _trained(
 
 def build(settings: Settings) -> Callable[[], Any]:
     """Returns the pipeline of some settings, for the engine to run or to compile."""
-    shared = {"home": settings.home, "code": settings.code}
+    shared = {"home": "." if settings.home else "", "code": settings.code}
 
     @dsl.pipeline(name=_name(settings.name), description="From raw data to a served weight function.")
     def pipeline() -> None:

@@ -36,7 +36,7 @@ def keep_pages(store: Store, start: float, folder: pathlib.Path) -> list[pathlib
         for number, row in enumerate(made, 1):
             path = folder / (name if number == 1 else name.replace(".", f"-{number}."))
             folder.mkdir(parents=True, exist_ok=True)
-            _copy(pathlib.Path(row["uri"]) / file, path)
+            _copy(store.place(row["uri"]) / file, path)
             copies.append(path)
     return copies
 

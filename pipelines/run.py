@@ -33,6 +33,7 @@ from pipelines.tasks import FAILED, LAUNCHER, interruptible  # noqa: E402
 from tf_mwnet.errors import UserError  # noqa: E402
 from tf_mwnet.files import locked  # noqa: E402
 
+ARTIFACTS = "artifacts"
 COLOUR = re.compile(r"\x1b\[\d+m")
 BEGIN = re.compile(r"Executing task '([\w-]+)'")
 BAR = re.compile(r"\s+[\w+ ]+: +\d+%\|")  # a progress bar
@@ -100,17 +101,23 @@ def _alone(home: pathlib.Path) -> Iterator[None]:
 
 
 def _tidy(store: Store, home: pathlib.Path) -> None:
-    """Removes the remains of interrupted tasks, and artifacts that were changed or damaged."""
+    """Removes the remains of interrupted tasks, and artifacts that were changed or damaged.
+
+    Only what the store has listed as its own, and only below the home folder: pushed models, which lie
+    elsewhere, and other people's files are never removed.
+    """
     for component in store.end_running():
         logging.info("%s was killed; continuing there", component)
-    for uri in store.damaged(home / "artifacts"):  # pushed models lie elsewhere and are never removed
+    for uri in store.damaged(home / ARTIFACTS):
         logging.warning("'%s' has changed since it was made; making it again", uri)
-        path = pathlib.Path(uri)
-        shutil.rmtree(path) if path.is_dir() else path.unlink()
-    kept = {pathlib.Path(row["uri"]).parent for row in store.rows("SELECT uri FROM artifacts")}
-    for folder in (home / "artifacts").glob("*/*"):
-        if folder.is_dir() and folder not in kept:
-            shutil.rmtree(folder)
+        if aside := store.remove(uri):
+            logging.warning("files that were added to it are in '%s'", aside)
+    for uri in store.unfinished():
+        path = store.place(uri)
+        if home / ARTIFACTS in path.parents and path.exists():
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+            with contextlib.suppress(OSError):  # other outputs of the task
+                path.parent.rmdir()
 
 
 def _end_components(store: Store) -> None:
@@ -130,10 +137,13 @@ def _execute(pipeline: Callable[[], Any], home: pathlib.Path) -> None:
 
     local.init(
         local.SubprocessRunner(use_venv=False),
-        pipeline_root=str(home / "artifacts"),
+        pipeline_root=ARTIFACTS,
         enable_caching=True,
         cache_root=str(home / "cache"),
     )
+    # The engine works in the home folder. `init` makes the path absolute, as a container would need it;
+    # with a relative one the cache, whose keys have the paths of inputs, is still right after a move.
+    local.config.LocalExecutionConfig.instance.pipeline_root = ARTIFACTS
     os.environ[LAUNCHER] = str(os.getpid())
     # Components import the packages from where this process imports them.
     modules = [sys.modules[name] for name in ("tf_mwnet", "pipelines")]
@@ -143,7 +153,7 @@ def _execute(pipeline: Callable[[], Any], home: pathlib.Path) -> None:
     with open(home / "log.txt", "a", encoding="utf-8") as file:
         log = _Log(file)
         try:
-            with contextlib.redirect_stdout(log), _notes_of_cache():
+            with contextlib.chdir(home), contextlib.redirect_stdout(log), _notes_of_cache():
                 pipeline()
         except RuntimeError as error:  # with a full disk, the store may lack the reason
             raise RuntimeError(log.note or str(error)) from error
@@ -161,12 +171,13 @@ def run(settings: options.Settings) -> str:
     from pipelines import graph
 
     home, start = pathlib.Path(settings.home), time.time()
+    pipeline = graph.build(settings)  # finds what is not there, before anything is made or removed
     with _alone(home):
         store = Store(home)
         _tidy(store, home)
         try:
             with interruptible("; the same command continues", lambda: _end_components(store)):
-                _execute(graph.build(settings), home)
+                _execute(pipeline, home)
         except RuntimeError as error:
             store.end_running(str(error) if "finished with status" not in str(error) else "")
             failed = store.rows("SELECT * FROM tasks WHERE started > ? AND state = 'failed'", start)

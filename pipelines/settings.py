@@ -23,8 +23,10 @@ from tf_mwnet.methods import METHODS, spelled
 
 DATA = ("dataset", "data_dir", "label_key", "clean_label_key", "resize", "resize_sides", "center_crop",
         "blank_images", "classes", "test_fraction", "meta_size", "meta_labels", "meta_balance",
-        "data_seed")  # fmt: skip
+        "drop_duplicates", "data_seed")  # fmt: skip
 BIAS = tuple(f.name for f in dataclasses.fields(BiasConfig) if f.name != "early_stopping")
+# Fields that may be paths.
+PATHS = ("dataset", "data_dir", "noise", "weight_net", "cache_dir")
 LIBRARIES = ("tensorflow", "keras", "numpy", "kfp", "apache-beam", "keras-tuner", "scikit-learn")
 
 
@@ -193,8 +195,10 @@ def flags_of(config: Experiment, component: str) -> list[str]:
     changed: dict[str, Any] = {}
     if config.meta_labels == "auto" and kind is not None and kind.meta_labels == "noisy":
         changed["meta_labels"] = "noisy"
-    if config.data_dir and pathlib.Path(config.data_dir).exists():
-        changed["data_dir"] = str(pathlib.Path(config.data_dir).absolute())
+    for name in PATHS:  # components work in the home folder
+        path = pathlib.Path(getattr(config, name) or "")
+        if path.name and path.exists():
+            changed[name] = str(path.absolute())
     config = dataclasses.replace(config, **changed)
     if component == "example_gen":
         # ExampleGen only needs to know whether there is noise, which means that labels start clean.

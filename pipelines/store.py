@@ -4,7 +4,9 @@
     artifacts   the folders that finished tasks have made
     files       the SHA-256 of each file in them when it was made
     inputs      the artifacts that a task was given
+    planned     where a task was told to put its artifacts
 
+Places are relative to the home folder, which may be moved, or absolute outside of it.
 A component that was not run again, because nothing had changed, gets no new row.
 """
 
@@ -16,7 +18,7 @@ import os
 import pathlib
 import sqlite3
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from tf_mwnet.errors import UserError
@@ -38,6 +40,7 @@ CREATE TABLE IF NOT EXISTS files (
 CREATE TABLE IF NOT EXISTS inputs (
   task INTEGER NOT NULL REFERENCES tasks(id), name TEXT NOT NULL, uri TEXT NOT NULL,
   PRIMARY KEY (task, name));
+CREATE TABLE IF NOT EXISTS planned (uri TEXT PRIMARY KEY, task INTEGER NOT NULL REFERENCES tasks(id));
 """
 
 
@@ -60,7 +63,7 @@ class Store:
     """
 
     def __init__(self, home: str | pathlib.Path):
-        self.path = pathlib.Path(home) / NAME
+        self.path = pathlib.Path(home).absolute() / NAME
         self.path.parent.mkdir(parents=True, exist_ok=True)
         try:
             with self._open() as connection:
@@ -86,12 +89,17 @@ class Store:
         with self._open() as connection:
             return [dict(row) for row in connection.execute(query, values)]
 
+    def place(self, uri: str) -> pathlib.Path:
+        """Returns the absolute path of an artifact."""
+        return self.path.parent / uri
+
     def begin(
         self,
         component: str,
         parameters: Mapping[str, Any],
         versions: Mapping[str, str],
         inputs: Mapping[str, str],
+        planned: Iterable[str] = (),
     ) -> int:
         """Records that a component starts in this process; returns the task's id.
 
@@ -100,6 +108,7 @@ class Store:
             parameters: name -> value.
             versions: library -> version.
             inputs: name -> URI of an artifact.
+            planned: URIs of its outputs.
         """
         with self._open() as connection:
             connection.execute(
@@ -112,6 +121,9 @@ class Store:
             connection.executemany(
                 "INSERT INTO inputs VALUES (?, ?, ?)", [(task, k, v) for k, v in inputs.items()]
             )
+            connection.executemany(
+                "INSERT OR REPLACE INTO planned VALUES (?, ?)", [(uri, task) for uri in planned]
+            )
         return task
 
     def finish(
@@ -121,11 +133,11 @@ class Store:
 
         Args:
             task: the task's id.
-            outputs: name -> folder or file.
+            outputs: name -> URI of a folder or file.
             metrics: values that can be written as JSON, by name.
             model: digest of a pushed model, see `tf_mwnet.export.serving.model_digest`.
         """
-        made = {uri: (name, _files(pathlib.Path(uri))) for name, uri in outputs.items()}
+        made = {uri: (name, _files(self.place(uri))) for name, uri in outputs.items()}
         with self._open() as connection:
             for uri, (name, files) in made.items():
                 connection.execute("DELETE FROM files WHERE uri = ?", (uri,))
@@ -166,14 +178,44 @@ class Store:
         """
         uris = []
         for row in self.rows("SELECT uri FROM artifacts"):
-            path = pathlib.Path(row["uri"])
-            if below not in path.parents or not path.exists():
+            path = self.place(row["uri"])
+            if below.absolute() not in path.parents or not path.exists():
                 continue
             before = self.rows("SELECT path, sha256 FROM files WHERE uri = ?", row["uri"])
             now = _files(path)
             if any(now.get(f["path"]) != f["sha256"] for f in before):
                 uris.append(row["uri"])
         return uris
+
+    def unfinished(self) -> list[str]:
+        """Returns the URIs of outputs that failed tasks may have begun to write."""
+        rows = self.rows(
+            "SELECT uri FROM planned JOIN tasks ON tasks.id = planned.task WHERE state = ?"
+            " AND uri NOT IN (SELECT uri FROM artifacts)", FAILED,
+        )  # fmt: skip
+        return [row["uri"] for row in rows]
+
+    def remove(self, uri: str) -> pathlib.Path | None:
+        """Removes the files of an artifact that the store has listed, and folders that are empty then.
+
+        What else lies there is kept, under another name; returns its path, or None.
+        """
+        path, listed = self.place(uri), self.rows("SELECT path FROM files WHERE uri = ?", uri)
+        if path.is_file():
+            path.unlink()
+            return None
+        for row in listed:
+            (path / row["path"]).unlink(missing_ok=True)
+        for folder in sorted((p for p in path.rglob("*") if p.is_dir()), reverse=True):
+            with contextlib.suppress(OSError):  # not empty
+                folder.rmdir()
+        if not any(path.iterdir()):
+            path.rmdir()
+            return None
+        number = 1
+        while (aside := path.with_name(f"{path.name}.kept-{number}")).exists():
+            number += 1
+        return path.rename(aside)
 
     def maker(self, uri: str) -> dict[str, Any] | None:
         """Returns the task that made an artifact, or None."""

@@ -53,7 +53,8 @@ def perform(name: str, arguments: Mapping[str, Any]) -> None:
     try:
         if arguments["home"]:
             store = Store(arguments["home"])
-            task = store.begin(name, parameters, library_versions(), inputs)
+            planned = [v.uri for v in outputs.values()]
+            task = store.begin(name, parameters, library_versions(), inputs, planned)
         for output in outputs.values():
             pathlib.Path(output.path).parent.mkdir(parents=True, exist_ok=True)
         with interruptible():

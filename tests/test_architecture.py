@@ -14,6 +14,7 @@ LAYERS = (
     {"types", "errors", "replicas"},
     {"files", "strategies", "losses", "optimizers", "meta"},
     {"data", "networks"},
+    {"features"},
     {"methods"},
     {"model"},
     {"config"},

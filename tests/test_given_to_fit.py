@@ -169,7 +169,7 @@ def test_inputs_that_are_none():
         ({"epochs": 1.5}, "epochs is 1.5; allowed: an integer"),
         ({"epochs": -1}, "epochs is -1; allowed: at least 0"),
         ({"seed": None}, "seed is None; allowed: an integer"),
-        ({"seed": 2**70}, "seed is 1.18059e"),
+        ({"seed": 2**70}, "seed is 1180591620717411303424"),
     ],
 )
 def test_arguments_that_do_not_fit(given, message):

@@ -100,9 +100,12 @@ CHANGED = {
     "lr": 0.2, "schedule": "cosine", "lr_drops": [1], "momentum": 0.8, "nesterov": True, "l2": 0.0,
     "meta_optimizer": "sgd", "meta_lr": 0.5, "meta_l2": 0.1, "meta_schedule": "as_lr",
     "meta_scope": "head", "meta_every": 2, "meta_warmup": 3, "meta_late": True, "speed": "fast",
-    "precision": "mixed_bfloat16", "sync_batch_norm": True,
+    "precision": "mixed_bfloat16", "sync_batch_norm": True, "drop_duplicates": True, "backbone": "other",
+    "backbone_size": 96, "backbone_scaling": "unit", "backbone_pooling": "max", "views": 2,
+    "feature_dtype": "float16",
 }  # fmt: skip
 SAME = {
+    "backbone_weights": "w", "features": "f",
     "data_dir": "x", "blank_images": "keep", "cache": "disk", "cache_dir": "y", "data_seed": 3,
     "noise_seed": 4, "seed": 5, "strategy": "mirrored", "replicas": 2, "run_dir": "z", "overwrite": True,
     "resume": True, "auto_resume": True, "jit_compile": True, "compare": "erm",

@@ -3,6 +3,7 @@
 * `ReweightedModel` wraps any Keras classifier; its ``fit`` takes a meta set.
 * `methods` decide how much an example counts (`methods.MWNet`, `methods.ERM`).
 * `data` makes noisy and long-tailed splits and streams of batch pairs.
+* `features` are those of a pretrained network, in place of images.
 * `Experiment` and `run` do what ``python -m tf_mwnet.main`` does.
 * `audit` finds the labels of a run's data that look wrong.
 * `WeightFunction` loads an exported weight net.
@@ -10,9 +11,9 @@
 Data flows one way, and imports follow it: a room imports only rooms to its left
 (``tests/test_architecture.py``).
 
-    types errors replicas -> files strategies losses optimizers meta -> data networks -> methods -> model
-      -> config -> run_folder -> cli -> export figures -> experiment -> audit -> reports -> sweep
-      -> benchmark -> main -> pipelines
+    types errors replicas -> files strategies losses optimizers meta -> data networks -> features
+      -> methods -> model -> config -> run_folder -> cli -> export figures -> experiment -> audit
+      -> reports -> sweep -> benchmark -> main -> pipelines
 
 The names are imported when they are first used, so that ``import tf_mwnet`` is quick. It turns on
 TensorFlow's oneDNN kernels (x86), unless ``TF_ENABLE_ONEDNN_OPTS`` is set: import it before TensorFlow.
@@ -30,7 +31,7 @@ from typing import TYPE_CHECKING, Any
 from tf_mwnet.audit import audit
 
 if TYPE_CHECKING:
-    from tf_mwnet import data, export, losses, methods, networks, optimizers
+    from tf_mwnet import data, export, features, losses, methods, networks, optimizers
     from tf_mwnet.config import Experiment
     from tf_mwnet.errors import UserError
     from tf_mwnet.experiment.runner import Result, run
@@ -49,6 +50,7 @@ __all__ = [
     "audit",
     "data",
     "export",
+    "features",
     "losses",
     "methods",
     "networks",

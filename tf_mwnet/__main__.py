@@ -7,6 +7,7 @@ commands appears at once.
 from __future__ import annotations
 
 import importlib
+import pathlib
 import sys
 from collections.abc import Sequence
 
@@ -68,6 +69,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     try:
         module, _ = choose("command", name, COMMANDS)
+        if not module.startswith("tf_mwnet."):
+            # The working folder may have a package of the same name.
+            sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
         return importlib.import_module(module).main(rest)
     except UserError as error:
         return console.fail(error, 2)

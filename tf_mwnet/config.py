@@ -14,10 +14,13 @@ import numpy as np
 from tf_mwnet import methods
 from tf_mwnet.data.cache import CACHES
 from tf_mwnet.data.checks import BLANK
-from tf_mwnet.data.images import RESIZE_SIDES
+from tf_mwnet.data.images import LARGEST_SIDE, RESIZE_SIDES
 from tf_mwnet.data.meta_sets import BALANCES
 from tf_mwnet.data.scaling import SCALINGS
-from tf_mwnet.errors import UserError, check_range, choose
+from tf_mwnet.errors import LARGEST, UserError, check_range, choose
+from tf_mwnet.features.embedding import DTYPES
+from tf_mwnet.features.kinds import POOLINGS
+from tf_mwnet.features.scalings import SCALINGS as PIXELS
 from tf_mwnet.losses import LOSSES
 from tf_mwnet.methods import METHODS, options
 from tf_mwnet.model.meta_scope import SCOPES, SPEEDS
@@ -27,6 +30,11 @@ from tf_mwnet.strategies import STRATEGIES
 SCHEDULES = ("step", "cosine", "cosine_epochs")
 META_SCHEDULES = ("constant", "as_lr", "inverse")
 META_OPTIMIZERS = ("adam", "amsgrad", "sgd")
+# Fields that may be paths.
+PATHS = (
+    "dataset", "data_dir", "cache_dir", "noise", "weight_net", "run_dir", "backbone", "backbone_weights",
+    "features",
+)  # fmt: skip
 AUGMENTATIONS = ("auto", "none", "crop", "flip", "crop_flip")
 
 
@@ -75,6 +83,28 @@ class Experiment:
     blank_images: str = option(
         "refuse", "images whose pixels are all equal: refuse, or keep, with a warning", about="place"
     )
+    backbone: str = option(
+        "",
+        "train on the features of a pretrained network: keras_hub:<preset>, keras_app:<name>, a .keras"
+        " or .tflite file, a SavedModel folder, or module:function",
+    )
+    backbone_size: int = option(0, "side in pixels of its images; 0 for its own")
+    backbone_scaling: str = option(
+        "auto", f"of its pixels: auto, its own if that is known, else signed; {', '.join(PIXELS)}"
+    )
+    backbone_pooling: str = option(
+        "auto", "of its maps or tokens: auto; none, mean, max, or first, the first token"
+    )
+    backbone_weights: str = option("", "file of the weights of keras_app:<name>", about="place")
+    views: int = option(
+        1, "features of each image: of the whole one, and of random parts, one of which a step takes"
+    )
+    features: str = option(
+        "",
+        "folder of features: to be kept in, or computed before; in ~/.cache by default",
+        about="place",
+    )
+    feature_dtype: str = option("float32", "of the features on disk: float32, float16")
     classes: tuple[str, ...] = option(
         (), "classes to keep, all by name or all by number: cat,dog; all by default"
     )
@@ -106,6 +136,11 @@ class Experiment:
         "given",
         "what a meta set has equally many of: examples of each given label; of each true class, also if"
         " its labels are noisy (true); neither, drawn at random (none)",
+    )
+    drop_duplicates: bool = option(
+        False,
+        "leave out training examples that are also in the test or clean meta set, or twice: with two"
+        " labels all of them, else all but one (images in memory)",
     )
     data_seed: int = option(0, "seed of splits, imbalance and noise", about="seed")
     noise_seed: int | None = option(None, "seed of the noise alone; data_seed by default", about="seed")
@@ -224,7 +259,7 @@ class Experiment:
     auto_resume: bool = option(False, "resume if run_dir holds a run, else start one", about="folder")
 
     def __post_init__(self) -> None:
-        for name in ("dataset", "data_dir", "cache_dir", "noise", "weight_net", "run_dir"):
+        for name in PATHS:
             if value := getattr(self, name):
                 object.__setattr__(self, name, os.path.expanduser(os.fspath(value)))
         for field in dataclasses.fields(self):
@@ -233,6 +268,9 @@ class Experiment:
                 object.__setattr__(self, field.name, value.item())
             if isinstance(value, float) and not math.isfinite(value):
                 raise UserError(f"{field.name} is {value}; allowed: a finite number")
+            for number in value if isinstance(value, tuple) else (value,):
+                if isinstance(number, int):
+                    check_range(field.name, number, 0, LARGEST)
         self._split_methods()
         if self.compare and self.compare == self.method:
             raise UserError(f"compare is '{self.compare}', as method is; allowed: another method")
@@ -252,6 +290,9 @@ class Experiment:
             ("fine_tune_unit", ("steps", "epochs")),
             ("meta_scope", SCOPES),
             ("speed", SPEEDS),
+            ("backbone_scaling", ("auto", *PIXELS)),
+            ("backbone_pooling", ("auto", *POOLINGS)),
+            ("feature_dtype", DTYPES),
             ("strategy", STRATEGIES),
         ):
             choose(name, getattr(self, name), dict.fromkeys(allowed))
@@ -273,25 +314,25 @@ class Experiment:
                     )
         if not 0 < self.test_fraction < 1:
             raise UserError(f"test_fraction is {self.test_fraction:g}; allowed: between 0 and 1")
-        for name in ("epochs", "batch_size", "meta_batch_size", "meta_every"):
+        for name in (
+            "backbone_size",
+            "backbone_scaling",
+            "backbone_pooling",
+            "backbone_weights",
+            "views",
+        ):
+            if getattr(self, name) != DEFAULTS[name] and not self.backbone:
+                raise UserError(f"{name} is {getattr(self, name)} without backbone; allowed: with one")
+        for name in ("epochs", "batch_size", "meta_batch_size", "meta_every", "views"):
             check_range(name, getattr(self, name), 1)
         for name in (
-            "resize",
-            "center_crop",
-            "early_stopping",
-            "then_fine_tune",
-            "meta_size",
-            "train_size",
-            "steps_per_epoch",
-            "replicas",
-            "meta_warmup",
             "l2",
             "meta_l2",
             "meta_lr",
-            "data_seed",
-            "seed",
         ):
             check_range(name, getattr(self, name), 0)
+        for name in ("resize", "center_crop"):
+            check_range(name, getattr(self, name), 0, LARGEST_SIDE)
         for name in ("lr", "fine_tune_lr"):
             if not getattr(self, name) > 0:
                 raise UserError(f"{name} is {getattr(self, name):g}; allowed: above 0")

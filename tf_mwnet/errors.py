@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import difflib
 import re
+import shlex
 import signal
 import threading
 import types
@@ -12,6 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TypeVar
 
 T = TypeVar("T")
+LARGEST = 2**31 - 1  # of counts and sizes: what NumPy and TensorFlow take everywhere
 
 
 class UserError(ValueError):
@@ -112,6 +114,14 @@ def choose(kind: str, name: str, table: Mapping[str, T]) -> T:
     raise UserError(f"unknown {kind} '{name}'{hint}; allowed: {quoted(table)}")
 
 
+def words(name: str, text: str) -> list[str]:
+    """Splits a text as a shell would; raises ``UserError`` if a quote is not closed."""
+    try:
+        return shlex.split(text)
+    except ValueError as error:
+        raise UserError(f"{name} is {text!r} ({error}); allowed: quotes in pairs") from None
+
+
 def integers(name: str, texts: Sequence[str]) -> list[int]:
     """Converts texts to integers; raises ``UserError`` if one is not an integer."""
     try:
@@ -122,6 +132,11 @@ def integers(name: str, texts: Sequence[str]) -> list[int]:
 
 def check_range(name: str, value: float, low: float, high: float = float("inf")) -> None:
     """Raises ``UserError`` unless ``low <= value <= high`` (NaN fails)."""
-    if not low <= value <= high:
-        allowed = f"at least {low:g}" if high >= 2**63 - 1 else f"{low:g} to {high:g}"
-        raise UserError(f"{name} is {value:g}; allowed: {allowed}")
+    if low <= value <= high:
+        return
+    if high < LARGEST:
+        allowed = f"{low:g} to {high:g}"
+    else:
+        allowed = f"at most {high}" if value > high else f"at least {low:g}"
+    shown = value if isinstance(value, int) else f"{value:g}"
+    raise UserError(f"{name} is {shown}; allowed: {allowed}")

@@ -12,11 +12,16 @@ import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
 from tf_mwnet.errors import UserError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SOFTWARE = "tf_mwnet"  # names us in files that are shared: pictures and pages
 
 
 def holds_files(folder: pathlib.Path, started: str = "") -> bool:
@@ -85,6 +90,33 @@ def locked(folder: pathlib.Path, wait: bool) -> Iterator[None]:
         yield
 
 
+# What makes a spreadsheet take a cell for a formula, behind any apostrophes.
+FORMULA = re.compile(r"'*[=+\-@\t\r]..*", re.DOTALL)
+
+
+def cell_text(text: str) -> str:
+    """Writes a text so that no spreadsheet runs it: with an apostrophe before what looks like a formula.
+
+    File names and class names come from other people. Numbers and a lone sign are left as they are.
+
+    Examples:
+        >>> cell_text("=1+1"), cell_text("-2.5"), cell_text("cat"), as_written("'=1+1")
+        ("'=1+1", '-2.5', 'cat', '=1+1')
+    """
+    if not FORMULA.fullmatch(text):
+        return text
+    try:
+        float(text)
+    except ValueError:
+        return f"'{text}"
+    return text
+
+
+def as_written(cell: str) -> str:
+    """Gives back the text that `cell_text` has written as a cell."""
+    return cell[1:] if cell.startswith("'") and FORMULA.fullmatch(cell[1:]) else cell
+
+
 def write_csv(
     path: pathlib.Path, rows: Iterable[Mapping[str, Any]], columns: Sequence[str], digits: int = 6
 ) -> None:
@@ -92,20 +124,48 @@ def write_csv(
 
     Args:
         path: the file.
-        rows: column -> value; other keys are left out.
+        rows: column -> value; other keys are left out. Texts are written by `cell_text`.
         columns: in this order.
         digits: significant digits of floats.
     """
+
+    def shown(value: Any) -> Any:
+        if isinstance(value, float):
+            return f"{value:.{digits}g}"
+        return cell_text(value) if isinstance(value, str) else value
 
     def write(file: IO[str]) -> None:
         writer = csv.DictWriter(file, columns, extrasaction="ignore", lineterminator="\n")
         writer.writeheader()
         for row in rows:
-            shown = {k: f"{v:.{digits}g}" if isinstance(v, float) else v for k, v in row.items()}
-            writer.writerow(shown)
+            writer.writerow({k: shown(v) for k, v in row.items()})
 
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, write, mode="w")
+
+
+def write_frame(path: pathlib.Path, frame: pd.DataFrame) -> None:
+    """Writes a pandas frame without its index as CSV, see `write_csv`."""
+    shown = frame.map(lambda value: cell_text(value) if isinstance(value, str) else value)
+    text = shown.to_csv(index=False, float_format="%.6g", lineterminator="\n")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, lambda file: file.write(text), mode="w")
+
+
+@contextlib.contextmanager
+def reading(what: str | pathlib.Path) -> Iterator[None]:
+    """Turns what a file of another shape causes into a `UserError`: a missing key, a list for a number.
+
+    Args:
+        what: the file or folder, for the message.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        text = f"{type(error).__name__}: {' '.join(str(error).split())[:100]}"
+        raise UserError(f"'{what}' can not be used ({text}); allowed: as it was written") from error
 
 
 def load_arrays(path: pathlib.Path, names: Sequence[str] | None = None) -> dict[str, np.ndarray]:
@@ -125,13 +185,16 @@ def load_arrays(path: pathlib.Path, names: Sequence[str] | None = None) -> dict[
         raise UserError(f"'{path}' can not be read; allowed: as the run wrote it") from error
 
 
-def read_json(path: pathlib.Path) -> dict[str, Any]:
-    """Reads a JSON object from a file.
+def read_json(path: pathlib.Path, kind: type = dict) -> Any:
+    """Reads a JSON object, or another ``kind`` of value, from a file.
 
     Raises:
         UserError: the file is damaged.
     """
     try:
-        return json.loads(path.read_text("utf-8"))
+        content = json.loads(path.read_text("utf-8"))
+        if not isinstance(content, kind):
+            raise ValueError(f"a {type(content).__name__} in place of a {kind.__name__}")
+        return content
     except (OSError, ValueError) as error:
         raise UserError(f"'{path}' can not be read: {error}; allowed: the file a run wrote") from error

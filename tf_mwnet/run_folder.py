@@ -17,8 +17,9 @@ from absl import logging
 
 from tf_mwnet.config import ABOUT_THE_FOLDER, ABOUT_THE_MACHINES, DEFAULTS, Experiment
 from tf_mwnet.data import realised_matrix
+from tf_mwnet.data.sources import MEMORY
 from tf_mwnet.errors import UserError
-from tf_mwnet.files import holds_files, load_arrays, locked, read_json, write_atomically
+from tf_mwnet.files import holds_files, load_arrays, locked, read_json, reading, write_atomically
 from tf_mwnet.methods import METHODS, options
 from tf_mwnet.networks.course import Course
 from tf_mwnet.types import Splits
@@ -39,7 +40,7 @@ FORMER = {
 
 
 def _free_folder(config: Experiment) -> pathlib.Path:
-    name = pathlib.Path(config.dataset).stem.replace("/", "_").replace(":", "_")
+    name = pathlib.Path(config.dataset.removeprefix(MEMORY)).stem.replace("/", "_").replace(":", "_")
     name += "" if config.method == "auto" else f"-{config.method}"
     number = 1
     while (pathlib.Path("runs") / f"{name}-{number}").exists():
@@ -164,7 +165,39 @@ def finished(folder: pathlib.Path) -> tuple[Experiment, dict]:
     """
     if not (folder / RESULT).is_file():
         raise UserError(f"'{folder}' holds no finished run; allowed: the folder of one")
-    return saved_experiment(folder / CONFIG), read_json(folder / RESULT)["methods"]
+    config = saved_experiment(folder / CONFIG)
+    return config, results(folder)["methods"]
+
+
+def results(folder: pathlib.Path) -> dict[str, Any]:
+    """Reads ``result.json`` of a finished run: "methods", their summaries, and "noise_rate".
+
+    Raises:
+        UserError: the file is damaged.
+    """
+    path = folder / RESULT
+    content: dict[str, Any] = read_json(path)
+    with reading(path):
+        for summary in content["methods"].values():
+            for value in summary.values():
+                if not isinstance(value, int | float):
+                    raise TypeError(f"{value!r} is no number")
+    return content
+
+
+def split_arrays(folder: pathlib.Path) -> dict[str, np.ndarray]:
+    """Reads the ids and labels that a run was trained on, see `Splits.labels`.
+
+    Raises:
+        UserError: the file is damaged.
+    """
+    arrays = load_arrays(folder / SPLIT)
+    with reading(folder / SPLIT):
+        for name in ("train", "test"):
+            sizes = {len(arrays[f"{name}_{field}"]) for field in ("ids", "y", "true_y")}
+            if len(sizes) > 1 or 0 in sizes or arrays[f"{name}_y"].dtype.kind not in "iu":
+                raise ValueError(f"the {name} set has {sorted(sizes)} ids and labels")
+    return arrays
 
 
 def prepare(folder: pathlib.Path, config: Experiment, splits: Splits) -> None:
@@ -229,11 +262,18 @@ def data_facts(folder: pathlib.Path, arrays: dict[str, np.ndarray]) -> tuple[tup
     """
     if (folder / DATA).is_file():
         about = read_json(folder / DATA)
-        return tuple(about["classes"]), about["truth_known"]
+        with reading(folder / DATA):
+            classes, known = tuple(about["classes"]), bool(about["truth_known"])
+            if not all(isinstance(name, str) for name in classes):
+                raise TypeError("a class without a name")
+            if len(classes) <= max(int(v.max()) for k, v in arrays.items() if k.endswith("_y")):
+                raise ValueError(f"names of {len(classes)} classes")
+        return classes, known
     # A run of an early version, which wrote no such file.
     known = bool((arrays["train_y"] != arrays["train_true_y"]).any())
     for card in sorted(folder.glob("*/saved_models/classifier/*/model_card.json")):
-        return tuple(read_json(card)["classes"]), known
+        with reading(card):
+            return tuple(read_json(card)["classes"]), known
     count = max(int(v.max()) for k, v in arrays.items() if k.endswith("_y")) + 1
     return tuple(map(str, range(count))), known
 
@@ -274,7 +314,8 @@ def weight_functions(records: Sequence[pathlib.Path]) -> tuple[np.ndarray, np.nd
     files = [load_arrays(path, ("function_loss", "function_weight")) for path in records]
     if not all(files) or not files:
         return None
-    return files[0]["function_loss"], np.stack([arrays["function_weight"] for arrays in files])
+    with reading(records[0].parent):
+        return files[0]["function_loss"], np.stack([arrays["function_weight"] for arrays in files])
 
 
 def with_options(fields: Mapping[str, Any]) -> dict[str, Any]:
@@ -312,7 +353,8 @@ def saved_experiment(path: pathlib.Path) -> Experiment:
     fields = saved_fields(path)
     if unknown := [name for name in fields if name not in DEFAULTS]:
         raise UserError(f"'{path}' has the field '{unknown[0]}'; allowed: those of this version's runs")
-    return Experiment(**fields)
+    with reading(path):
+        return Experiment(**fields)
 
 
 def saved_fields(path: pathlib.Path) -> dict[str, Any]:
@@ -321,4 +363,6 @@ def saved_fields(path: pathlib.Path) -> dict[str, Any]:
     Raises:
         UserError: see `read_json`.
     """
-    return {k: tuple(v) if isinstance(v, list) else v for k, v in with_options(read_json(path)).items()}
+    content = read_json(path)
+    with reading(path):
+        return {k: tuple(v) if isinstance(v, list) else v for k, v in with_options(content).items()}

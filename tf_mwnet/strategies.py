@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 from collections.abc import Iterator
 
 import numpy as np
@@ -77,6 +78,10 @@ def _cluster() -> tuple[int, int]:
         config = json.loads(text)
         cluster, task = config["cluster"], config["task"]
         names = [(kind, i) for kind in ("chief", "worker") for i in range(len(cluster.get(kind, [])))]
+        for kind, _ in names:
+            for address in cluster[kind]:
+                if not re.fullmatch(r"\S+:\d+", address):
+                    raise ValueError(f"'{address}' is no host:port")
         return len(names), names.index((task["type"], int(task["index"])))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(

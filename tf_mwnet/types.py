@@ -103,6 +103,8 @@ class DataSpec:
         class_names: K names.
         mean: what is taken off each channel, float32 ``[C]``, in the raw input's units.
         std: what each channel is then divided by, float32 ``[C]``, positive.
+        encoder: what maps raw inputs to these inputs, where they are features; else None.
+        raw_shape, raw_dtype: of the raw inputs of the encoder.
     """
 
     name: str
@@ -111,6 +113,9 @@ class DataSpec:
     class_names: tuple[str, ...]
     mean: np.ndarray
     std: np.ndarray
+    encoder: Any = None
+    raw_shape: tuple[int, ...] = ()
+    raw_dtype: str = ""
 
     @property
     def num_classes(self) -> int:
@@ -137,6 +142,8 @@ class Images(Protocol):
 
     def read(self, rows: np.ndarray) -> np.ndarray: ...
 
+    def fingerprint(self) -> str: ...
+
 
 @dataclasses.dataclass(frozen=True)
 class LabelledSet:
@@ -148,35 +155,48 @@ class LabelledSet:
         y: given labels, int64 ``[N]`` in 0..K-1.
         true_y: true labels, int64 ``[N]``; equal to ``y`` if nothing better is known.
         ids: N unique strings that stay with the examples through every split.
+        raw: where ``x`` are features: what they were computed from, ``[N, ...]``; else None.
     """
 
     x: np.ndarray | Images
     y: np.ndarray
     true_y: np.ndarray
     ids: np.ndarray
+    raw: np.ndarray | Images | None = None
+
+    @property
+    def originals(self) -> np.ndarray | Images:
+        """The inputs as people see them: ``raw`` where ``x`` are features, else ``x``."""
+        return self.x if self.raw is None else self.raw
 
     def __len__(self) -> int:
         return len(self.y)
 
     def take(self, rows: np.ndarray) -> LabelledSet:
         """Returns the examples at ``rows`` (integer or boolean ``[N]``)."""
-        return LabelledSet(self.x[rows], self.y[rows], self.true_y[rows], self.ids[rows])
+        raw = None if self.raw is None else self.raw[rows]
+        return LabelledSet(self.x[rows], self.y[rows], self.true_y[rows], self.ids[rows], raw)
 
     def with_labels(self, y: np.ndarray) -> LabelledSet:
         return dataclasses.replace(self, y=y)
 
     def joined(self, other: LabelledSet) -> LabelledSet:
         """Appends other examples of the same shape; both in memory, or both on disk."""
-        first, second = self.x, other.x
-        x: np.ndarray | Images
-        if not isinstance(first, np.ndarray):
-            x = first.joined(second)
-        elif not isinstance(second, np.ndarray):
-            x = second.joined(first)
-        else:
-            x = np.concatenate([first, second])
-        rest = (np.concatenate([getattr(self, k), getattr(other, k)]) for k in ("y", "true_y", "ids"))
-        return LabelledSet(x, *rest)
+        y, true_y, ids = (
+            np.concatenate([getattr(self, k), getattr(other, k)]) for k in ("y", "true_y", "ids")
+        )
+        raw = None
+        if self.raw is not None and other.raw is not None:
+            raw = _joined(self.raw, other.raw)
+        return LabelledSet(_joined(self.x, other.x), y, true_y, ids, raw)
+
+
+def _joined(first: np.ndarray | Images, second: np.ndarray | Images) -> np.ndarray | Images:
+    if not isinstance(first, np.ndarray):
+        return first.joined(second)
+    if not isinstance(second, np.ndarray):
+        return second.joined(first)
+    return np.concatenate([first, second])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -195,6 +215,8 @@ class Source:
         bias: what has been done to it already, fields of `data.BiasConfig`; None for nothing: a source
             with bias is split as it is.
         transition: ``[K, K]``, row = true class, the noise that ``bias`` asked for; None without.
+        encoder: the `features.Backbone` that the inputs are features of; None for other inputs.
+        in_memory: whether the user made it of arrays: a command line can not load it again.
     """
 
     name: str
@@ -207,6 +229,8 @@ class Source:
     trusted: bool = False
     bias: dict[str, Any] | None = None
     transition: np.ndarray | None = None
+    in_memory: bool = False
+    encoder: Any = None
 
 
 @dataclasses.dataclass(frozen=True)

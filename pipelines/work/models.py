@@ -83,7 +83,7 @@ def trainer(
 
     flags = list(flags)
     if best is not None:
-        flags += read_json(pathlib.Path(best.path) / "flags.json")
+        flags += read_json(pathlib.Path(best.path) / "flags.json", list)
     if weight_net is not None:
         net = pathlib.Path(weight_net.path)
         if not (net / "saved_model.pb").is_file():

@@ -21,19 +21,22 @@ console.start()
 from absl import flags, logging  # noqa: E402
 
 from tf_mwnet.audit import cleaned, defaults, outputs  # noqa: E402
-from tf_mwnet.audit.examine import examine  # noqa: E402
+from tf_mwnet.audit.examine import Audit, examine  # noqa: E402
 from tf_mwnet.cli.flags import define_flags as run_flags  # noqa: E402
 from tf_mwnet.cli.flags import fields_of  # noqa: E402
 from tf_mwnet.config import Experiment  # noqa: E402
 from tf_mwnet.errors import UserError, check_range  # noqa: E402
 from tf_mwnet.experiment import runner  # noqa: E402
+from tf_mwnet.files import holds_files  # noqa: E402
 
-OWN = ("write_cleaned", "cleaned", "worst")
+OWN = ("out", "write_cleaned", "cleaned", "worst")
 
 
 def define_flags() -> flags.FlagValues:
     """Defines the flags of a run, and the command's own."""
     values = run_flags()
+    text = "folder of the audit's files; by default in the folder of the run"
+    flags.DEFINE_string("out", "", text, flag_values=values)
     flags.DEFINE_string(
         "write_cleaned",
         "",
@@ -65,6 +68,9 @@ def run(values: flags.FlagValues) -> str:
     start = time.perf_counter()
     check_range("worst", values.worst, 1)
     target = pathlib.Path(values.write_cleaned) if values.write_cleaned else None
+    out = pathlib.Path(values.out) if values.out else None
+    if out and holds_files(out) and not (out / outputs.ISSUES).is_file():
+        raise UserError(f"out '{out}' holds files that are no audit; allowed: a new folder")
     if target:
         cleaned.check(target, values.cleaned)
     fields = fields_of(values)
@@ -78,12 +84,19 @@ def run(values: flags.FlagValues) -> str:
             "neither run_dir nor dataset is set; allowed: the folder of a finished run, or data to"
             " train on"
         )
-    paths, _ = outputs.write(audit, values.worst)
+    paths, _ = _written(audit, values.worst, out)
     if target:
         size = cleaned.write(audit, target, values.cleaned)
         paths.append(("cleaned data", f"{target} ({size} training examples)"))
     paths.append(("time", f"{time.perf_counter() - start:.0f} s"))
     return outputs.text(audit, paths)
+
+
+def _written(audit: Audit, worst: int, out: pathlib.Path | None) -> tuple[list[tuple[str, object]], Any]:
+    try:
+        return outputs.write(audit, worst, out)
+    except PermissionError as error:
+        raise UserError(f"{error}; allowed: --out=<a folder that can be written>") from error
 
 
 def _train(fields: dict[str, Any], target: pathlib.Path | None, mode: str) -> runner.Result:

@@ -10,6 +10,7 @@ import numpy as np
 
 from tf_mwnet.audit.examine import Audit
 from tf_mwnet.data.images import rows_of
+from tf_mwnet.data.splits import select_classes
 from tf_mwnet.errors import UserError, choose
 from tf_mwnet.files import new_folder, write_atomically
 from tf_mwnet.types import LabelledSet, Source
@@ -51,10 +52,11 @@ def write(audit: Audit, path: pathlib.Path, mode: str = "drop") -> int:
     path = pathlib.Path(path)
     if audit.source is None or audit.examples is None:
         raise UserError("write_cleaned is set, and the run's data can not be loaded; allowed: with data")
+    source = select_classes(audit.source, tuple(audit.config.classes))
     root = pathlib.Path(audit.config.data_dir or "") if audit.config.dataset == "folder" else None
     check(path, mode, root is not None)
     table = audit.table.sort_index()  # back to the order of the data
-    names = np.array(audit.source.class_names)
+    names = np.array(source.class_names)
     if mode == "drop":
         kept = table[~table.is_label_issue]
         labels = kept.given_label
@@ -65,9 +67,9 @@ def write(audit: Audit, path: pathlib.Path, mode: str = "drop") -> int:
         numbers = {name: k for k, name in enumerate(names)}
         y = labels.map(numbers).to_numpy(np.int64)
         rows = kept.index.to_numpy()
-        _write_arrays(audit.source, path, rows_of(audit.examples.x, rows), y)
+        _write_arrays(source, path, rows_of(audit.examples.originals, rows), y)
     else:
-        _write_folder(audit.source, root, path, list(zip(kept.id, labels, strict=True)))
+        _write_folder(source, root, path, list(zip(kept.id, labels, strict=True)))
     return len(kept)
 
 
@@ -80,7 +82,7 @@ def _further_sets(source: Source) -> dict[str, LabelledSet]:
 def _write_arrays(source: Source, path: pathlib.Path, x: np.ndarray, y: np.ndarray) -> None:
     arrays: dict[str, Any] = {"x_train": x, "y_train": y}
     for name, part in _further_sets(source).items():
-        arrays |= {f"x_{name}": rows_of(part.x, np.arange(len(part))), f"y_{name}": part.y}
+        arrays |= {f"x_{name}": rows_of(part.originals, np.arange(len(part))), f"y_{name}": part.y}
     arrays["class_names"] = np.array(source.class_names)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, lambda file: np.savez_compressed(file, **arrays))

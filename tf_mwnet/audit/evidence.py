@@ -86,9 +86,7 @@ def recorded(folder: pathlib.Path, labels: np.ndarray, num_classes: int) -> Evid
     votes, total = np.zeros((size, num_classes), np.float32), np.zeros(size)
     for place, path in enumerate(paths):
         arrays = load_arrays(path)
-        missing = {*sums, "predicted"} - set(arrays)
-        if missing or len(arrays["probability"]) < size:
-            raise UserError(f"'{path}' has no record of {size} examples; allowed: as the run wrote it")
+        _check_record(path, arrays, size, num_classes)
         seen = np.isfinite(arrays["probability"][:size].astype(float))
         predicted = arrays["predicted"][:size]
         agreement = float((predicted == labels)[seen].mean()) if seen.any() else 0.0
@@ -103,6 +101,15 @@ def recorded(folder: pathlib.Path, labels: np.ndarray, num_classes: int) -> Evid
     return Evidence(labels, votes=votes, **means)
 
 
+def _check_record(
+    path: pathlib.Path, arrays: dict[str, np.ndarray], size: int, num_classes: int
+) -> None:
+    names = ("probability", "weight", "loss", "predicted")
+    whole = all(arrays.get(name, np.empty(0)).shape >= (size,) for name in names)
+    if not whole or arrays["predicted"][:size].max(initial=0) >= num_classes:
+        raise UserError(f"'{path}' has no record of {size} examples; allowed: as the run wrote it")
+
+
 def held_out(probabilities: np.ndarray, labels: np.ndarray) -> Evidence:
     """Makes evidence of one pass: class probabilities ``[N, K]`` of a classifier on held-out data."""
     rows = np.arange(len(labels))
@@ -114,19 +121,28 @@ def held_out(probabilities: np.ndarray, labels: np.ndarray) -> Evidence:
 
 
 def classify(folder: pathlib.Path, x: np.ndarray | Images, batch: int = 500) -> np.ndarray:
-    """Computes class probabilities ``[N, K]`` of raw inputs by a classifier that a run has exported.
+    """Computes class probabilities ``[N, K]`` by a classifier that a run has exported.
+
+    Args:
+        folder: of the SavedModel.
+        x: raw inputs, or for a classifier on features these.
+        batch: inputs at a time.
 
     Raises:
         UserError: the export is missing or damaged.
     """
     try:
         module = tf.saved_model.load(str(folder))
-        serve = module.signatures["serving_default"]
+        signatures = module.signatures
+        serve = signatures["from_features" if "from_features" in signatures else "serving_default"]
+        (name,) = serve.structured_input_signature[1]
     except Exception as error:  # a damaged SavedModel raises many types
         raise UserError(f"'{folder}' can not be loaded; allowed: as the run exported it") from error
     out = []
     for start in range(0, len(x), batch):
         part = np.arange(start, min(start + batch, len(x)))
-        images = rows_of(x, part)
-        out.append(serve(image=tf.constant(images))["probabilities"].numpy())
+        inputs = rows_of(x, part)
+        if name == "features":
+            inputs = inputs.astype(np.float32) if inputs.ndim == 2 else inputs[:, 0].astype(np.float32)
+        out.append(serve(**{name: tf.constant(inputs)})["probabilities"].numpy())
     return np.concatenate(out)

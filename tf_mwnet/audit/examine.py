@@ -16,7 +16,6 @@ from tf_mwnet.config import Experiment
 from tf_mwnet.errors import UserError, choose
 from tf_mwnet.experiment import resolve
 from tf_mwnet.experiment.runner import Result
-from tf_mwnet.files import load_arrays
 from tf_mwnet.methods import METHODS
 from tf_mwnet.types import LabelledSet, Source, Splits
 
@@ -83,7 +82,7 @@ def examine(
     choose("method of this run", method, {name: 0 for name in trained if "+" not in name})
     if METHODS[method].trains_on == "meta":
         raise UserError(f"method '{method}' has seen the meta set alone; allowed: another of the run")
-    arrays = load_arrays(folder / run_folder.SPLIT)
+    arrays = run_folder.split_arrays(folder)
     splits: Splits | None
     if isinstance(run, Result):
         source, splits = run.source, run.splits

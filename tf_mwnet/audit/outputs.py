@@ -14,7 +14,7 @@ from tf_mwnet.audit.examine import Audit
 from tf_mwnet.data.images import rows_of
 from tf_mwnet.errors import UserError
 from tf_mwnet.figures import galleries, plots, tables
-from tf_mwnet.files import write_atomically
+from tf_mwnet.files import as_written, write_atomically, write_frame
 
 ISSUES, PICTURE, MATRIX, SUMMARY = "label_issues.csv", "worst.png", "estimated_matrix.csv", "audit.json"
 SHOWN = 10
@@ -56,8 +56,7 @@ def write(
     """
     folder = folder or folder_of(audit.folder, audit.method)
     folder.mkdir(parents=True, exist_ok=True)
-    text = audit.table.to_csv(index=False, float_format="%.6g", lineterminator="\n")
-    write_atomically(folder / ISSUES, lambda file: file.write(text), mode="w")
+    write_frame(folder / ISSUES, audit.table)
     matrix = audit.estimate.transition
     write_atomically(folder / MATRIX, lambda file: np.savetxt(file, matrix, "%.6f", ","))
     content = json.dumps(summary(audit), indent=2) + "\n"
@@ -73,9 +72,10 @@ def write(
 
 
 def read_label_issues(path: str | pathlib.Path) -> pd.DataFrame:
-    """Reads ``label_issues.csv``; ids and class names stay texts, also "007", "None" and "NA".
+    """Reads ``label_issues.csv``; ids and class names stay texts, also "007", "None", "NA" and "=1+1".
 
-    `pandas.read_csv` alone takes such names for numbers and missing values.
+    `pandas.read_csv` alone takes such names for numbers and missing values, and keeps the apostrophe
+    that `files.cell_text` sets before what a spreadsheet would run.
 
     Examples:
         >>> table = read_label_issues("runs/my_audit/gce/audit/label_issues.csv")
@@ -95,7 +95,7 @@ def read_label_issues(path: str | pathlib.Path) -> pd.DataFrame:
     names = ["id", "set", "given_label", "predicted_label"]
     try:
         table = pd.read_csv(path, dtype=dict.fromkeys(names, str), keep_default_na=False, na_values=[""])
-        table[names] = table[names].fillna("")
+        table[names] = table[names].fillna("").map(as_written)
     except (OSError, ValueError, KeyError) as error:
         raise UserError(
             f"'{path}' can not be read ({error}); allowed: a {ISSUES} of an audit"
@@ -105,10 +105,13 @@ def read_label_issues(path: str | pathlib.Path) -> pd.DataFrame:
 
 def picture(audit: Audit, worst: int) -> Figure | None:
     """Draws the worst labels, see `galleries.worst_labels`; None without images."""
-    if audit.examples is None or audit.examples.x.ndim != 4 or audit.examples.x.shape[-1] not in (1, 3):
+    if audit.examples is None:
+        return None
+    inputs = audit.examples.originals
+    if inputs.ndim != 4 or inputs.shape[-1] not in (1, 3):
         return None
     shown = audit.table.head(worst)
-    images = rows_of(audit.examples.x, shown.index.to_numpy())
+    images = rows_of(inputs, shown.index.to_numpy())
     count = int(shown.is_label_issue.sum())
     title = f"The {len(shown)} labels of lowest quality; {count} are taken to be wrong (framed)"
     return galleries.worst_labels(

@@ -34,6 +34,7 @@ from tf_mwnet.benchmark.measure import (  # noqa: E402
     threads,
 )
 from tf_mwnet.benchmark.modes import ABOUT, MODES, Setting  # noqa: E402
+from tf_mwnet.cli import outputs  # noqa: E402
 from tf_mwnet.errors import UserError, check_range, choose  # noqa: E402
 from tf_mwnet.figures import plots  # noqa: E402
 from tf_mwnet.files import write_csv  # noqa: E402
@@ -64,6 +65,7 @@ def define_flags() -> flags.FlagValues:
     flags.DEFINE_string("cache", "memory", "where these images are: memory or disk", flag_values=values)
     flags.DEFINE_string("csv", "", "file to write the numbers to", flag_values=values)
     flags.DEFINE_string("png", "", "file to write a bar chart to", flag_values=values)
+    outputs.define_overwrite(values)
     flags.DEFINE_string(
         "memory_of", "", "only print the peak memory of this mode as JSON", flag_values=values
     )
@@ -92,6 +94,7 @@ def run(values: flags.FlagValues) -> str:
     for name in names:
         choose("mode", name, MODES)
     modes = ["plain", *(name for name in dict.fromkeys(names) if name != "plain")]
+    outputs.check(values, csv=("mode", "ratio_to_plain"), png=outputs.PNG)
     if values.memory_of:
         choose("mode", values.memory_of, MODES)
         return json.dumps({"peak_mb": own_peak(setting, values.memory_of)})

@@ -20,6 +20,7 @@ from absl import flags, logging  # noqa: E402
 
 from tf_mwnet.audit import evidence, scoring  # noqa: E402
 from tf_mwnet.benchmark.labels import scores as figures  # noqa: E402
+from tf_mwnet.cli import outputs  # noqa: E402
 from tf_mwnet.experiment.scores import mean_of_known  # noqa: E402
 from tf_mwnet.figures import run_data, tables  # noqa: E402
 from tf_mwnet.files import load_arrays, write_csv  # noqa: E402
@@ -65,6 +66,7 @@ def define_flags() -> flags.FlagValues:
     values = console.new_flags()
     flags.DEFINE_string("runs", "runs/*", "run folders, comma-separated patterns", flag_values=values)
     flags.DEFINE_string("csv", "", "file to write the numbers of each run to", flag_values=values)
+    outputs.define_overwrite(values)
     return values
 
 
@@ -74,6 +76,7 @@ def run(values: flags.FlagValues) -> str:
     Raises:
         UserError: no finished run matches, or a run's files are damaged.
     """
+    outputs.check(values, csv=(*GROUP_BY, "run"))
     rows = []
     for folder in run_data.finished(values.runs):
         data = run_data.read(folder)

@@ -31,6 +31,7 @@ from sklearn.model_selection import StratifiedKFold  # noqa: E402
 
 from tf_mwnet.audit.defaults import METHOD  # noqa: E402
 from tf_mwnet.audit.examine import examine  # noqa: E402
+from tf_mwnet.cli import outputs  # noqa: E402
 from tf_mwnet.cli.flags import define_flags as run_flags  # noqa: E402
 from tf_mwnet.cli.flags import fields_of  # noqa: E402
 from tf_mwnet.config import Experiment  # noqa: E402
@@ -181,6 +182,7 @@ def run(values: flags.FlagValues) -> str:
             raise UserError(
                 "cleanlab is not installed; allowed: pip install 'tf-mwnet[benchmark]', or --folds=0"
             ) from None
+    outputs.check(values, csv=COLUMNS)
     path = pathlib.Path(values.csv) if values.csv else None
     rows: list[dict[str, Any]] = []
     if path and path.is_file():

@@ -22,9 +22,9 @@ import tensorflow as tf
 
 from tf_mwnet.benchmark import peer
 from tf_mwnet.benchmark.modes import MODES, Setting, make_step
-from tf_mwnet.cli import console
 from tf_mwnet.data import cache as caches
 from tf_mwnet.data.images import LazyImages
+from tf_mwnet.data.progress import progress
 from tf_mwnet.data.streams import Augmentation, training_stream
 from tf_mwnet.errors import UserError
 from tf_mwnet.types import LabelledSet
@@ -58,7 +58,7 @@ def measure(
     """
     ready: dict[str, Kinds] = {}
     compiling = {}
-    with console.progress(len(modes), "compiling") as advance:
+    with progress(len(modes), "compiling") as advance:
         for name in modes:
             start, share = time.perf_counter(), MODES[name].learning
             step = make_step(setting, MODES[name], strategy)
@@ -95,7 +95,7 @@ def _rounds(ready: Mapping[str, Kinds], rounds: int, steps: int) -> dict[str, li
     times: dict[str, list[float]] = {name: [] for name in ready}
     names = list(ready)
     gc.collect()
-    with console.progress(rounds * len(names), "timing") as advance:
+    with progress(rounds * len(names), "timing") as advance:
         for turn in range(rounds):
             # Each round begins with another mode, so that no mode always follows the same one.
             first = turn % len(names)

@@ -23,13 +23,15 @@ import pandas as pd  # noqa: E402
 from absl import flags  # noqa: E402
 from matplotlib.figure import Figure  # noqa: E402
 
+from tf_mwnet import run_folder  # noqa: E402
+from tf_mwnet.cli import outputs  # noqa: E402
 from tf_mwnet.cli.flags import parse  # noqa: E402
 from tf_mwnet.data import biased_source, records  # noqa: E402
 from tf_mwnet.data.bias import long_tail_counts  # noqa: E402
 from tf_mwnet.errors import UserError, check_range, choose, integers  # noqa: E402
 from tf_mwnet.experiment import resolve  # noqa: E402
 from tf_mwnet.figures import plots, tables  # noqa: E402
-from tf_mwnet.files import read_json, write_csv  # noqa: E402
+from tf_mwnet.files import write_csv  # noqa: E402
 from tf_mwnet.reports import compare  # noqa: E402
 from tf_mwnet.run_folder import RESULT, exported  # noqa: E402
 from tf_mwnet.sweep.jobs import Job, Processes, execute  # noqa: E402
@@ -133,7 +135,7 @@ def rows(
         for kind, how, source in kinds:
             path = folder_of(out, target, bias, seed, kind) / RESULT
             if path.is_file():
-                (summary,) = read_json(path)["methods"].values()
+                (summary,) = run_folder.results(path.parent)["methods"].values()
                 keys = {"bias": bias, "target": target, "seed": seed, "how": how, "source": source}
                 results.append(keys | {k: summary[k] for k in ("last", "mean_last_5", "best")})
     return results
@@ -188,6 +190,7 @@ def define_flags() -> flags.FlagValues:
     flags.DEFINE_integer("jobs", 1, "runs at a time", flag_values=values)
     flags.DEFINE_string("csv", "", "file to write a row per run to", flag_values=values)
     flags.DEFINE_string("png", "", "file to draw the gains over plain training into", flag_values=values)
+    outputs.define_overwrite(values)
     return values
 
 
@@ -204,6 +207,7 @@ def run(values: flags.FlagValues) -> str:
     if len(values.sets) < 2:
         raise UserError(f"sets are '{','.join(values.sets)}'; allowed: two or more")
     check_range("jobs", values.jobs, 1)
+    outputs.check(values, csv=COLUMNS, png=outputs.PNG)
     seeds = integers("seeds", values.seeds)
     out = pathlib.Path(values.out)
     problems: dict[Job, str] = {}

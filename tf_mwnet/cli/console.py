@@ -17,7 +17,6 @@ import traceback
 import types
 from collections.abc import Callable, Iterator, Sequence
 
-import tqdm
 from absl import flags, logging
 
 from tf_mwnet.cli import flagfiles
@@ -39,6 +38,7 @@ def start() -> None:
     Hides its notes unless the user has set their level. Turns off the garbage collector, which would
     take half of the import's time, until `start_logging`.
     """
+    _open_streams()
     # "3" may come from the process that started this one.
     quiet = os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3") == "3"
     gc.disable()
@@ -46,6 +46,20 @@ def start() -> None:
         import tensorflow as tf
 
         tf.config.list_physical_devices()  # this writes notes, too
+
+
+def _open_streams() -> None:
+    """Opens stdout and stderr on the null device where the caller has closed them."""
+    for number, name in ((1, "stdout"), (2, "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            null = os.open(os.devnull, os.O_WRONLY)
+            if null != number:
+                os.dup2(null, number)
+                os.close(null)
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(number, "w", encoding="utf-8", closefd=False))
 
 
 def end_with(process: int) -> None:
@@ -95,6 +109,8 @@ class _Ours(python_logging.Filter):
         self.folders = tuple(f"{root / name}{os.sep}" for name in ("tf_mwnet", "pipelines"))
 
     def filter(self, record: python_logging.LogRecord) -> bool:
+        if record.pathname.endswith(os.path.join("saved_model", "load.py")):
+            return False  # a damaged fingerprint.pb, which changes nothing, with a traceback
         return record.pathname.startswith(self.folders) or record.levelno >= python_logging.ERROR
 
 
@@ -153,8 +169,8 @@ def command(
     """Reads a command line, prints what ``run`` returns, and returns the exit code.
 
     0: done. 2: bad input, or a loss that is no longer finite; one line on stderr names it. 128 + n:
-    ended by signal n. 138: another worker was lost, start all of them again. 70: a fault of this
-    library, see `unforeseen`.
+    ended by signal n, 141 also where nobody reads what it prints. 138: another worker was lost, start
+    all of them again. 70: a fault of this library, see `unforeseen`.
 
     Args:
         about: text above the flags in --help.
@@ -173,8 +189,12 @@ def command(
             print(show_help() if show_help else f"{about}\n{values.get_help()}")
         elif text := run(values, left) if more else run(values):
             print(text)
+        sys.stdout.flush()
     except WorkerLost as error:
         return fail(error, RETRY)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # Python flushes once more at its end
+        return 128 + signal.SIGPIPE
     except (UserError, NotANumber, OSError) as error:  # OSError: no permission, no space
         return fail(error, 2)
     except Interrupted as error:
@@ -190,31 +210,6 @@ def command(
 
 def _terminated(number: int, frame: types.FrameType | None) -> None:
     raise Interrupted(number, "stopped by SIGTERM")
-
-
-@contextlib.contextmanager
-def progress(total: int, what: str) -> Iterator[Callable[[], None]]:
-    """Shows how far a piece of work has come: a bar on a terminal, else a line every 20 seconds.
-
-    Args:
-        total: number of steps.
-        what: the work, in a word or two.
-
-    Yields:
-        A function to call after each step.
-    """
-    done, said = 0, time.monotonic()
-    with tqdm.tqdm(total=total, desc=what, leave=False, disable=not sys.stderr.isatty()) as bar:
-
-        def advance() -> None:
-            nonlocal done, said
-            done += 1
-            bar.update()
-            if bar.disable and time.monotonic() - said > 20:
-                said = time.monotonic()
-                logging.info("%s: %d of %d", what, done, total)
-
-        yield advance
 
 
 def unforeseen(error: Exception) -> int:

@@ -7,9 +7,11 @@ import pathlib
 from collections.abc import Sequence
 
 from tf_mwnet.errors import UserError
+from tf_mwnet.networks import shipped
 
 # Other flags whose value is a flagfile.
 NAMING = ("transfer",)
+DEEPEST = 50  # flagfiles within each other
 
 
 def expand(arguments: Sequence[str]) -> list[str]:
@@ -17,7 +19,7 @@ def expand(arguments: Sequence[str]) -> list[str]:
 
     The format is that of absl's flagfiles (a flag per line; ``#`` and ``//`` start comments), but the
     path of a nested flagfile is relative to the file that names it, not to the working folder. The same
-    holds for the flags in `NAMING`.
+    holds for the flags in `NAMING`. ``@name`` is a flagfile that comes with the project.
 
     Args:
         arguments: the command line after the program's name.
@@ -33,6 +35,9 @@ def _expand(arguments: list[str], folder: pathlib.Path, within: tuple[pathlib.Pa
     rest = iter(arguments)
     for argument in rest:
         name, equals, value = argument.lstrip("-").partition("=")
+        if name in NAMING and value.startswith("@"):
+            argument = f"--{name}={_path(value)}"
+            value = _path(value)
         if value.startswith("~"):  # a shell leaves it as it is behind an equals sign
             value = os.path.expanduser(value)
             argument = f"--{name}={value}"
@@ -45,14 +50,20 @@ def _expand(arguments: list[str], folder: pathlib.Path, within: tuple[pathlib.Pa
             value = next(rest, "")
         if not value:
             raise UserError("flagfile is empty; allowed: --flagfile=<path>")
-        for path in map(os.path.expanduser, filter(None, value.split(","))):
+        for path in map(_path, filter(None, value.split(","))):
             out += _lines((folder / path).resolve(), path, within)
     return out
+
+
+def _path(text: str) -> str:
+    return os.path.expanduser(shipped.resolved(shipped.FLAGFILES, text))
 
 
 def _lines(path: pathlib.Path, shown: str, within: tuple[pathlib.Path, ...]) -> list[str]:
     if not path.is_file():
         raise UserError(f"flagfile '{shown}' is not there; allowed: a file with one flag per line")
+    if len(within) > DEEPEST:
+        raise UserError(f"flagfile '{shown}' is {len(within)} files deep; allowed: {DEEPEST}")
     if path in within:
         raise UserError(f"flagfile '{shown}' includes itself; allowed: files that do not")
     try:

@@ -13,6 +13,7 @@ from tf_mwnet.errors import UserError, choose, quoted
 from tf_mwnet.types import Images, Source
 
 BLANK = ("refuse", "keep")
+FEW_CLASSES = 10_000  # labels up to here are plausible for any number of examples
 
 
 def inputs(name: str, x: ArrayLike) -> np.ndarray:
@@ -97,8 +98,9 @@ def labels(name: str, y: ArrayLike, size: int, num_classes: int | None = None) -
         y = y[:, 0]
     if y.shape != (size,):
         raise UserError(f"{name}: labels have the shape {y.shape}; allowed: ({size},)")
-    top = num_classes - 1 if num_classes else np.iinfo(np.int64).max
-    allowed = f"0 to {top}" if num_classes else "0 and above"
+    # Each class needs an example; some may be left out later.
+    top = num_classes - 1 if num_classes else max(size, FEW_CLASSES) - 1
+    allowed = f"0 to {top}"
     if y.dtype.kind in "SUO":
         shown = repr(y[0].decode(errors="replace") if isinstance(y[0], bytes) else str(y[0]))
         hint = "numpy.unique(labels, return_inverse=True) makes them"

@@ -107,7 +107,7 @@ def _split(
     folder = root / split
     for label, name in enumerate(classes):
         for path in _files(folder / name) if (folder / name).is_dir() else ():
-            if path.suffix.lower() not in suffixes():
+            if path.suffix.lower() not in suffixes() or (path.exists() and not path.is_file()):
                 others.append(path)
                 continue
             paths.append(str(path))

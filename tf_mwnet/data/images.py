@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
 RESIZE_SIDES = ("shorter", "both")
+LARGEST_SIDE = 16_384  # pixels to resize to; an image of this size takes 0.8 GB
 # What Pillow's modes are read as: "L" is grey and "RGB" colour of 8 bits, "F" is grey of more bits.
 KINDS = {
     **dict.fromkeys(("1", "L", "LA", "La"), "L"),
@@ -57,8 +58,13 @@ def kind_of(path: str | pathlib.Path) -> tuple[str, bool]:
     try:
         with Image.open(path) as file:
             mode, several = file.mode, bool(getattr(file, "is_animated", False))
+            size = file.width * file.height
+    except Image.DecompressionBombError as error:
+        raise Unreadable({str(path): str(error)}) from error
     except Exception as error:  # Pillow raises many types for broken files
         raise Unreadable({str(path): ""}) from error
+    if (limit := Image.MAX_IMAGE_PIXELS or size) < size:  # above it, Pillow warns of a bomb
+        raise Unreadable({str(path): f"{size:,} pixels, allowed are {limit:,}"})
     if mode not in KINDS:
         raise Unreadable({str(path): f"Pillow mode {mode}"})
     return KINDS[mode], several
@@ -235,7 +241,8 @@ class LazyImages:
 
     def fingerprint(self) -> str:
         """Returns a text that changes with the files' paths, sizes and times of change."""
-        facts = [(str(path), *os.stat(path)[6:9:2]) for path in self.keys]
+        found = [(str(path), os.stat(path)) for path in self.keys]
+        facts = [(path, stat.st_size, stat.st_mtime_ns) for path, stat in found]
         return repr((self.read_one, self.image_shape, facts))
 
 

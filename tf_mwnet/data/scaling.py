@@ -25,6 +25,8 @@ def describe(source: Source, train: LabelledSet, scale: str = "standardised") ->
         UserError: another scale, or "unit" or "signed" for inputs that are not uint8.
     """
     choose("scaling", scale, dict.fromkeys(SCALINGS))
+    if train.raw is not None:
+        return _of_features(source, train, scale)
     dtype = np.dtype(train.x.dtype)
     if scale == "standardised":
         mean, std = _moments(train)
@@ -44,9 +46,32 @@ def describe(source: Source, train: LabelledSet, scale: str = "standardised") ->
     )
 
 
+def _of_features(source: Source, train: LabelledSet, scale: str) -> DataSpec:
+    """Describes features: each is standardised, and all are divided by the root of their number.
+
+    The mean square of an input's length is then 1, whatever the backbone, so that one learning rate
+    fits all.
+    """
+    if scale != "standardised":
+        raise UserError(f"scaling is {scale} with features; allowed: standardised")
+    mean, std = _moments(train)
+    return DataSpec(
+        name=source.name,
+        shape=(train.x.shape[-1],),
+        dtype="float32",
+        class_names=source.class_names,
+        mean=mean.astype(np.float32),
+        std=(np.where(std > 0, std, 1) * np.sqrt(train.x.shape[-1])).astype(np.float32),
+        encoder=source.encoder,
+        raw_shape=tuple(train.originals.shape[1:]),
+        raw_dtype=np.dtype(train.originals.dtype).name,
+    )
+
+
 def _moments(train: LabelledSet) -> tuple[np.ndarray, np.ndarray]:
     # In float64, as a channel may have millions of values; in parts, to save memory.
     x = images.pixels(train.x)
+    x = x.astype(np.float32) if x.dtype == np.float16 else x
     axes = tuple(range(x.ndim - 1))
     parts = np.array_split(x, max(1, len(x) // 5000))
     count = x.size // x.shape[-1]

@@ -18,6 +18,8 @@ from tf_mwnet.data.tfds_source import load_tfds
 from tf_mwnet.errors import UserError, choose, quoted
 from tf_mwnet.types import LabelledSet, Source
 
+MEMORY = "memory:"  # begins the name of data that the user made of arrays, in a configuration
+
 
 def numbered(split: str, size: int) -> np.ndarray:
     """Returns the ids ``split/00000``, ``split/00001`` … of examples without names."""
@@ -108,6 +110,7 @@ def from_arrays(
         superclass=None if superclass is None else np.asarray(superclass),
         truth_known=true_y_train is not None,
         trusted=true_y_train is not None,
+        in_memory=True,
     )
     return checks.source(source, blank_images)
 
@@ -118,7 +121,7 @@ def load_digits() -> Source:
 
     digits = datasets.load_digits()
     source = from_arrays(digits.images.astype(np.uint8), digits.target, name="digits")
-    return dataclasses.replace(source, trusted=True)
+    return dataclasses.replace(source, trusted=True, in_memory=False)
 
 
 def load_npz(path: str, blank_images: str = "refuse") -> Source:
@@ -146,7 +149,8 @@ def load_npz(path: str, blank_images: str = "refuse") -> Source:
         raise UserError(f"'{path}' lacks {quoted(missing)}; it has: {quoted(data)}")
     if extra := [k for k in data if k not in known]:
         raise UserError(f"'{path}' has the array '{extra[0]}'; allowed: {quoted(known)}")
-    return from_arrays(**data, name=file.stem, blank_images=blank_images)
+    source = from_arrays(**data, name=file.stem, blank_images=blank_images)
+    return dataclasses.replace(source, in_memory=False)
 
 
 def load(
@@ -189,6 +193,11 @@ def load(
         raise UserError("resize_sides is both without resize; allowed: with it")
     if cache in ("disk", "none") and (name in ("digits", "npz") or name.endswith(".npz")):
         raise UserError(f"cache is {cache} with dataset '{name}'; allowed: auto, memory")
+    if name.startswith(MEMORY):
+        raise UserError(
+            f"dataset '{name}' was in memory; allowed: the same arrays, as source in Python, or a .npz"
+            " file of them"
+        )
     if name == "digits":
         return load_digits()
     if name == "folder":

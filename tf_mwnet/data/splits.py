@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from absl import logging
 
-from tf_mwnet.data import bias, checks, meta_sets, scaling
+from tf_mwnet.data import bias, checks, equal, meta_sets, scaling
 from tf_mwnet.errors import UserError, check_range, choose, quoted
 from tf_mwnet.types import LabelledSet, Source, Splits
 
@@ -44,6 +44,8 @@ class BiasConfig:
             at random, as L2RW's code has it.
         test_fraction: share of each class to hold out for testing if the source has no test set.
         early_stopping: training examples to hold out with their given labels; 0 for none.
+        drop_duplicates: leave out training examples that equal one of the test or the clean meta set, or
+            a training example with another label, and further copies; see `equal.without`.
         data_seed: seed of the splits and the imbalance, and of the noise unless ``noise_seed`` is set.
         noise_seed: seed of the noise alone; None for ``data_seed``.
     """
@@ -60,6 +62,7 @@ class BiasConfig:
     meta_balance: str = "given"
     test_fraction: float = 0.25
     early_stopping: int = 0
+    drop_duplicates: bool = False
     data_seed: int = 0
     noise_seed: int | None = None
 
@@ -217,9 +220,10 @@ def biased_source(source: Source, splits: Splits, config: BiasConfig) -> Source:
 def make_splits(source: Source, config: BiasConfig, scale: str = "standardised") -> Splits:
     """Holds out the test and the meta set, then adds imbalance and noise to the remaining examples.
 
-    The order is: classes, test set (if the source has none), clean meta set, imbalance, noise, noisy
-    meta set, validation set. Each stage has its own random generator: with the same ``data_seed``, every
-    method and every noise rate gets the same split. A source that is biased already keeps its sets.
+    The order is: classes, test set (if the source has none), clean meta set, equal examples, imbalance,
+    noise, noisy meta set, validation set. Each stage has its own random generator: with the same
+    ``data_seed``, every method and every noise rate gets the same split. A source that is biased
+    already keeps its sets.
 
     Examples:
         >>> from tf_mwnet import data
@@ -261,6 +265,9 @@ def make_splits(source: Source, config: BiasConfig, scale: str = "standardised")
         rows = meta_sets.rows(train.true_y, size, num_classes, config.meta_balance, meta_rng)
         meta, train = train.take(rows), _without(train, rows)
         meta = meta.with_labels(meta.true_y)
+    others = {"test": test} if meta is None else {"test": test, "meta": meta}
+    kept = equal.without(train, others, train.y, config.drop_duplicates, source.name)
+    train = train if kept.all() else train.take(kept)
     train = _imbalance(train, config, num_classes, imbalance_rng)
     matrix = _transition(source, config, noise_rng)
     if matrix is not None:

@@ -75,8 +75,33 @@ class Augmentation:
         return images
 
 
+@dataclasses.dataclass(frozen=True)
+class Views:
+    """Takes one view of each example at random, of features ``[b, V, D]``.
+
+    Examples:
+        >>> Views()(tf.zeros([16, 4, 100]), seed=tf.constant([0, 1])).shape
+        TensorShape([16, 100])
+    """
+
+    def __call__(
+        self,
+        x: tf.Tensor,
+        seed: tf.Tensor,
+        start: int | tf.Tensor = 0,
+        size: int | tf.Tensor | None = None,
+    ) -> tf.Tensor:
+        """Takes views ``[b, D]``. Arguments: see `Augmentation`."""
+        count = tf.shape(x)[0]
+        start, size = tf.cast(start, tf.int32), count if size is None else tf.cast(size, tf.int32)
+        draws = tf.random.stateless_uniform([size], seed, 0, x.shape[1], tf.int32)
+        return tf.gather(x, draws[start : start + count], axis=1, batch_dims=1)
+
+
 def normalise(x: tf.Tensor, spec: DataSpec) -> tf.Tensor:
-    """Returns ``(x - mean) / std`` per channel, float32."""
+    """Returns ``(x - mean) / std`` per channel, float32; of features with several views the first."""
+    if x.shape.rank == len(spec.shape) + 2:
+        x = x[:, 0]
     return (tf.cast(x, tf.float32) - spec.mean) / spec.std
 
 
@@ -172,7 +197,7 @@ def training_stream(
     batch_size: int,
     meta_batch_size: int,
     seed: int,
-    augmentation: Augmentation | None = None,
+    augmentation: Augmentation | Views | None = None,
     start_step: int = 0,
     sampling: Sampling = EACH_ONCE,
 ) -> Stream:

@@ -15,7 +15,7 @@ import numpy as np
 
 from tf_mwnet import methods, networks, optimizers
 from tf_mwnet.config import Experiment
-from tf_mwnet.data.streams import Augmentation
+from tf_mwnet.data.streams import Augmentation, Views
 from tf_mwnet.errors import UserError, choose
 from tf_mwnet.experiment import rates
 from tf_mwnet.model import meta_scope
@@ -199,8 +199,10 @@ def check_sizes(config: Experiment, splits: Splits, replicas: int) -> None:
             raise UserError(f"{name} is {size} with {replicas} replicas; allowed: at least {replicas}")
 
 
-def make_augmentation(config: Experiment) -> Augmentation | None:
-    """Makes the configuration's augmentation of training images."""
+def make_augmentation(config: Experiment) -> Augmentation | Views | None:
+    """Makes the configuration's augmentation of training images, or of features with several views."""
+    if config.views > 1:
+        return Views()
     if config.augment == "none":
         return None
     return Augmentation(PAD if "crop" in config.augment else 0, "flip" in config.augment)

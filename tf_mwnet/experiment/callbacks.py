@@ -171,6 +171,12 @@ class Checkpoints(keras.callbacks.Callback):
         self.epoch = tf.Variable(0, dtype=tf.int64, trainable=False)
         parts = {f"variable_{i:05d}": v for i, v in enumerate(self._state(model))}
         self.checkpoint = tf.train.Checkpoint(epoch=self.epoch, **parts)
+        self.folder = folder
+        try:
+            tf.train.get_checkpoint_state(str(folder))
+        except Exception as error:  # of a list that is no text: `restore` finds the files without it
+            logging.warning("'%s' is damaged (%s)", folder / "checkpoint", error)
+            (folder / "checkpoint").unlink()
         self.manager = tf.train.CheckpointManager(
             self.checkpoint, str(folder), max_to_keep=keep, checkpoint_name="epoch"
         )
@@ -185,7 +191,8 @@ class Checkpoints(keras.callbacks.Callback):
 
     def restore(self) -> int:
         """Restores the newest intact checkpoint; returns the number of epochs it holds, or 0."""
-        for path in reversed(self.manager.checkpoints):
+        paths = {int(p.stem.partition("-")[2]): p for p in self.folder.glob("epoch-[0-9]*.index")}
+        for path in (str(paths[n].with_suffix("")) for n in sorted(paths, reverse=True)):
             try:
                 self.checkpoint.restore(path).assert_consumed()
             except Exception as error:  # truncated, corrupt or missing parts: TF raises many types
@@ -193,7 +200,7 @@ class Checkpoints(keras.callbacks.Callback):
                 logging.warning("checkpoint %s is damaged (%s); trying the one before", path, reason)
                 continue
             return int(self.epoch)
-        if self.manager.checkpoints:
+        if paths:
             logging.warning("no intact checkpoint; starting from the beginning")
         return 0
 

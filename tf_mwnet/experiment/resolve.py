@@ -8,9 +8,10 @@ from typing import Any
 
 from absl import logging
 
-from tf_mwnet import data, methods, networks
+from tf_mwnet import data, features, methods, networks
 from tf_mwnet.config import DEFAULTS, Experiment
 from tf_mwnet.errors import UserError
+from tf_mwnet.features import Backbone
 from tf_mwnet.methods import options
 from tf_mwnet.model import meta_scope
 from tf_mwnet.types import Source, Splits
@@ -96,7 +97,9 @@ def with_sizes(config: Experiment, shape: Sequence[int], train_size: int, meta_s
         shape: of one input.
         train_size, meta_size: number of examples.
     """
-    network = networks.network_for(shape) if config.network == "auto" else config.network
+    network = config.network
+    if network == "auto":
+        network = "linear" if config.backbone or config.features else networks.network_for(shape)
     kinds = [methods.METHODS[name] for name in config.methods]
     rates = {kind.meta_lr for kind in kinds if kind.learns}
     augment = config.augment
@@ -142,19 +145,43 @@ def find(config: Experiment, source: Source | None = None) -> tuple[Experiment, 
     Raises:
         UserError: the data cannot be read, or does not fit.
     """
-    source = source or data.load(
-        config.dataset,
-        config.data_dir,
-        config.label_key,
-        config.clean_label_key,
-        config.resize,
-        config.center_crop,
-        config.cache,
-        config.cache_dir,
-        config.resize_sides,
-        config.blank_images,
-    )
+    backbone = _backbone(config)
+    if backbone is not None and config.dataset == "folder" and not (config.resize or config.center_crop):
+        side = max(backbone.size)  # of images of any size and shape, the middle
+        config = dataclasses.replace(config, resize=side, center_crop=side)
+    if source is None:
+        source = data.load(
+            config.dataset,
+            config.data_dir,
+            config.label_key,
+            config.clean_label_key,
+            config.resize,
+            config.center_crop,
+            config.cache,
+            config.cache_dir,
+            config.resize_sides,
+            config.blank_images,
+        )
+    if source.encoder is None:
+        source = _with_features(config, source, backbone)
     return resolve_bias(config, source), source
+
+
+def _backbone(config: Experiment) -> Backbone | None:
+    if not config.backbone:
+        return None
+    return features.load(
+        config.backbone, config.backbone_size, config.backbone_scaling, config.backbone_pooling,
+        config.backbone_weights, config.views,
+    )  # fmt: skip
+
+
+def _with_features(config: Experiment, source: Source, backbone: Backbone | None) -> Source:
+    if backbone is not None:
+        return features.embed(source, backbone, config.features or None, config.feature_dtype)
+    if config.features:
+        return features.given(source, config.features)
+    return source
 
 
 def load(config: Experiment, source: Source | None = None) -> tuple[Experiment, Source, Splits]:

@@ -16,6 +16,7 @@ from absl import logging
 
 from tf_mwnet import methods, run_folder, strategies
 from tf_mwnet.config import Experiment
+from tf_mwnet.data.sources import MEMORY
 from tf_mwnet.errors import (
     Interrupted,
     NotANumber,
@@ -91,12 +92,16 @@ def run(
         >>> config = tf_mwnet.Experiment(method="mwnet", compare="erm", epochs=5)
         >>> result = tf_mwnet.run(config)
     """
+    before = keras.config.dtype_policy()
+    keras.backend.clear_session()  # frees what an earlier run in this process has left
+    keras.config.set_dtype_policy(before)
     strategy = strategies.make(config.strategy, config.replicas)
     chief = strategies.is_chief(strategy)
-    folder = run_folder.check(config) if chief else pathlib.Path(config.run_dir)
+    if source is not None and source.in_memory:
+        config = dataclasses.replace(config, dataset=f"{MEMORY}{source.name}")
     given = config
+    folder = run_folder.check(config) if chief else pathlib.Path(config.run_dir)
     config, source, splits = load(config, source)
-    before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(config.precision)
     try:
         build.check_sizes(config, splits, strategy.num_replicas_in_sync)

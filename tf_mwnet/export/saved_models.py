@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import pathlib
 import platform
 from collections.abc import Callable
@@ -101,7 +102,10 @@ def export_classifier(
     """Writes a classifier with its preprocessing as a SavedModel.
 
     ``serving_default`` maps ``image`` ``[batch, H, W, C]``, raw pixels in the type and range of the
-    data, to ``probabilities`` float32 ``[batch, K]``.
+    data, to ``probabilities`` float32 ``[batch, K]``. Of a classifier on features, the backbone is
+    part of it, and ``from_features`` maps ``features`` float32 ``[batch, D]`` to the same. Without a
+    backbone, or with one that can not be part of a graph (TensorFlow Lite), this is the only
+    signature, ``serving_default``.
 
     Args:
         classifier: Keras model from normalised images to logits.
@@ -113,14 +117,35 @@ def export_classifier(
     """
     module = tf.Module()
     module.parameters = [v.value for v in classifier.variables]
-    signature = tf.TensorSpec([None, *spec.shape], tf.dtypes.as_dtype(spec.dtype), name="image")
 
-    @tf.function(input_signature=[signature])
-    def classify(image: tf.Tensor) -> dict[str, tf.Tensor]:
-        logits = classifier(normalise(image, spec), training=False)
+    def probabilities(x: tf.Tensor) -> dict[str, tf.Tensor]:
+        logits = classifier(normalise(x, spec), training=False)
         return {"probabilities": tf.nn.softmax(tf.cast(logits, tf.float32))}
 
-    return _save(module, path, card, serving_default=classify)
+    @tf.function(input_signature=[tf.TensorSpec([None, *spec.shape], spec.dtype, name="features")])
+    def from_features(features: tf.Tensor) -> dict[str, tf.Tensor]:
+        return probabilities(features)
+
+    on_features = bool(spec.raw_shape)
+    if on_features and (spec.encoder is None or spec.encoder.network.module is None):
+        return _save(module, path, card, serving_default=from_features)
+    shape, dtype = (spec.raw_shape, spec.raw_dtype) if on_features else (spec.shape, spec.dtype)
+
+    @tf.function(input_signature=[tf.TensorSpec([None, *shape], dtype, name="image")])
+    def classify(image: tf.Tensor) -> dict[str, tf.Tensor]:
+        return probabilities(spec.encoder(image) if on_features else image)
+
+    if not on_features:
+        return _save(module, path, card, serving_default=classify)
+    module.backbone = spec.encoder.network.module
+    return _save(module, path, card, serving_default=classify, from_features=from_features)
+
+
+def without_folders(value: Any, parts: int = 1) -> Any:
+    """Returns the last parts of a path, for files that others read; any other value as it is."""
+    if not isinstance(value, str) or os.sep not in value:
+        return value
+    return os.sep.join(pathlib.Path(value).parts[-parts:])
 
 
 def model_card(
@@ -154,12 +179,12 @@ def model_card(
         "method": config["method"],
         "data_set": spec.name,
         "classes": list(spec.class_names),
-        "bias": {k: config[k] for k in bias},
+        "bias": {k: without_folders(config[k]) for k in bias},
         "seeds": {k: config[k] for k in ("data_seed", "noise_seed", "seed")},
         "network": config["network"],
         "hidden": list(config["hidden"]),
         "group_of_class": None if group_of_class is None else group_of_class.tolist(),
-        "transferred_from": config["weight_net"] or None,
+        "transferred_from": without_folders(config["weight_net"], 2) or None,
         "schedule": {k: config[k] for k in schedule},
         "normalised": config["normalise"],
         "loss": f"{loss} in nats, of the example's given label, in the training pass",

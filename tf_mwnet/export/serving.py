@@ -21,6 +21,7 @@ from tf_mwnet.files import locked, new_folder, write_atomically
 TIMEOUT = 300  # seconds for a model to load and answer
 VERSION = re.compile(r"[1-9]\d*")
 PUSHED = "pushed.json"
+FINGERPRINT = "fingerprint.pb"
 UNFINISHED = ".pushing."  # prefix of the name of an incomplete version
 
 # Runs without this package and without Keras, as a server does.
@@ -69,7 +70,7 @@ def ask(model: pathlib.Path, request: np.ndarray, repeats: int = 20) -> dict[str
     with tempfile.TemporaryDirectory() as folder:
         path = pathlib.Path(folder) / "request.npz"
         np.savez(path, request=request)
-        command = [sys.executable, "-I", "-c", CLIENT, str(model), str(path), str(repeats)]
+        command = [sys.executable, "-P", "-c", CLIENT, str(model.absolute()), str(path), str(repeats)]
         try:
             done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT, cwd=folder)
         except subprocess.TimeoutExpired:
@@ -123,8 +124,8 @@ def digests(folder: pathlib.Path) -> dict[str, str]:
 
 
 def model_digest(folder: pathlib.Path) -> str:
-    """Computes one SHA-256 for a SavedModel, without the file that pushing adds."""
-    files = {k: v for k, v in digests(folder).items() if k != PUSHED}
+    """Computes one SHA-256 for a SavedModel, without what pushing adds and a random number in it."""
+    files = {k: v for k, v in digests(folder).items() if k not in (PUSHED, FINGERPRINT)}
     return hashlib.sha256(json.dumps(files).encode()).hexdigest()
 
 

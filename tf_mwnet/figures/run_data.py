@@ -5,15 +5,16 @@ from __future__ import annotations
 import dataclasses
 import glob
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from absl import logging
 
 from tf_mwnet import run_folder
+from tf_mwnet.config import DEFAULTS
 from tf_mwnet.errors import UserError
-from tf_mwnet.files import load_arrays, read_json
+from tf_mwnet.files import load_arrays, read_json, reading
 from tf_mwnet.methods import METHODS
 from tf_mwnet.run_folder import CONFIG, read_metrics, with_options
 
@@ -82,14 +83,23 @@ def read(folder: pathlib.Path) -> RunData:
     """
     if not (folder / CONFIG).is_file():
         raise UserError(f"'{folder}' holds no run; allowed: run folders")
-    config, labels = with_options(read_json(folder / CONFIG)), load_arrays(folder / run_folder.SPLIT)
+    config, labels = read_json(folder / CONFIG), run_folder.split_arrays(folder)
+    with reading(folder / CONFIG):
+        config = DEFAULTS | with_options(config)
+        methods = [m for m in (config["compare"], config["method"]) if m]
     names, known = run_folder.data_facts(folder, labels)
-    methods = [m for m in (config["compare"], config["method"]) if m]
     histories = {m: read_metrics(folder / m / "metrics.csv") for m in methods}
     histories = {m: rows for m, rows in histories.items() if rows}
     if not histories:
         raise UserError(f"'{folder}' has no metrics; allowed: a run whose methods are trained")
     return RunData(folder, config, labels, names, known, tuple(histories), histories)
+
+
+def matching(patterns: Iterable[str]) -> list[pathlib.Path]:
+    """Finds the folders that match patterns, sorted; each has a name, also "." and "a/.."."""
+    paths = [pathlib.Path(p) for pattern in patterns for p in glob.glob(pattern)]
+    named = {p if p.name not in ("", "..") else p.resolve() for p in paths if p.is_dir()}
+    return sorted(named)
 
 
 def finished(patterns: str) -> list[pathlib.Path]:
@@ -99,9 +109,7 @@ def finished(patterns: str) -> list[pathlib.Path]:
         UserError: none matches.
     """
     names = [p.strip() for p in patterns.split(",") if p.strip()]
-    folders = sorted(
-        {pathlib.Path(p) for name in names for p in glob.glob(name) if pathlib.Path(p).is_dir()}
-    )
+    folders = matching(names)
     done = [f for f in folders if (f / run_folder.RESULT).is_file()]
     for other in sorted(set(folders) - set(done)):
         logging.info("left out: '%s' holds no finished run", other)

@@ -140,6 +140,17 @@ def lenet_sigmoid(spec: DataSpec, seed: int = 0) -> keras.Model:
     return keras.Sequential([*layers, SigmoidLogits()], name="lenet_sigmoid")
 
 
+def linear(spec: DataSpec, seed: int = 0) -> keras.Model:
+    """Builds multinomial logistic regression, one dense layer on the flattened input.
+
+    Args:
+        spec: inputs of any shape.
+        seed: seed of the initial values.
+    """
+    layers = [keras.Input(spec.shape), keras.layers.Flatten(), Seeds(seed).dense(spec.num_classes)]
+    return keras.Sequential(layers, name="linear")
+
+
 def mlp(spec: DataSpec, seed: int = 0, hidden: tuple[int, ...] = (256,)) -> keras.Model:
     """Builds a multi-layer perceptron with ReLU on the flattened input.
 

@@ -8,6 +8,7 @@ import pathlib
 import tensorflow as tf
 
 from tf_mwnet.errors import UserError
+from tf_mwnet.networks import harmless, shipped
 
 CARD = "model_card.json"
 
@@ -15,13 +16,16 @@ CARD = "model_card.json"
 def version_folder(path: str | pathlib.Path) -> pathlib.Path:
     """Returns ``path`` if it is a SavedModel, else its subfolder with the highest version number.
 
+    ``@name`` is a weight net that comes with the project.
+
     Raises:
         UserError: there is neither.
     """
-    path = pathlib.Path(path)
+    path = pathlib.Path(shipped.resolved(shipped.WEIGHT_NETS, str(path)))
     if (path / "saved_model.pb").is_file():
         return path
-    versions = [p for p in path.glob("[0-9]*") if (p / "saved_model.pb").is_file()]
+    numbered = [p for p in path.glob("[0-9]*") if p.name.isdecimal()]
+    versions = [p for p in numbered if (p / "saved_model.pb").is_file()]
     if not versions:
         raise UserError(
             f"weight net '{path}' is not there; allowed: a SavedModel folder, or a folder of numbered"
@@ -54,15 +58,17 @@ class WeightFunction:
         normalised: whether training divided the weights by their sum over the batch.
 
     Raises:
-        UserError: there is no SavedModel, it is damaged, or it has another signature.
+        UserError: there is no SavedModel, it is damaged, it has another signature, or operations that
+            no weight function needs, see `harmless.check`.
     """
 
     def __init__(self, path: str | pathlib.Path):
         self.path = version_folder(path)
+        harmless.check(self.path)
         try:
             loaded = tf.saved_model.load(str(self.path))
             card = self.path / CARD
-            self.card = json.loads(card.read_text("utf-8")) if card.is_file() else {}
+            self.card = dict(json.loads(card.read_text("utf-8"))) if card.is_file() else {}
         except Exception as error:  # damaged files raise many types
             reason = str(error).splitlines()[0]
             raise UserError(f"weight net '{self.path}' can not be loaded: {reason}") from error

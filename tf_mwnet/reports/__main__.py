@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 
 from tf_mwnet.cli import console
-from tf_mwnet.files import holds_files, read_json
+from tf_mwnet.files import holds_files
 
 console.start()
 
@@ -20,13 +20,13 @@ import pandas as pd  # noqa: E402
 from absl import flags, logging  # noqa: E402
 from matplotlib.figure import Figure  # noqa: E402
 
+from tf_mwnet import run_folder  # noqa: E402
 from tf_mwnet.audit import outputs  # noqa: E402
 from tf_mwnet.audit.examine import examine  # noqa: E402
 from tf_mwnet.errors import UserError  # noqa: E402
 from tf_mwnet.figures import run_data  # noqa: E402
 from tf_mwnet.methods import METHODS  # noqa: E402
 from tf_mwnet.reports import page, side_by_side  # noqa: E402
-from tf_mwnet.run_folder import RESULT  # noqa: E402
 
 WORST = 64
 
@@ -41,13 +41,23 @@ def define_flags() -> flags.FlagValues:
     return values
 
 
-def _audited(run: run_data.RunData) -> tuple[list[str], pd.DataFrame, Figure | None] | None:
-    """Audits a run; returns lines for the page, the table of labels, and a picture of the worst."""
+def _audited(
+    run: run_data.RunData, out: pathlib.Path
+) -> tuple[list[str], pd.DataFrame, Figure | None] | None:
+    """Audits a run; returns lines for the page, the table of labels, and a picture of the worst.
+
+    Its files go into the run's folder, or below ``out`` where that is read-only.
+    """
     method = run.methods[-1]
     if METHODS[method].trains_on == "meta":
         return None
     audit = examine(run.folder, method)
-    _, worst = outputs.write(audit, WORST)
+    try:
+        _, worst = outputs.write(audit, WORST)
+    except OSError as error:
+        place = out / run.folder.name / "audit"
+        logging.warning("the audit is written to '%s' (%s)", place, error)
+        _, worst = outputs.write(audit, WORST, place)
     lines = [f"{name}: {value}" for name, value in outputs.lines(audit)]
     return lines, audit.table, worst
 
@@ -59,17 +69,17 @@ def run(values: flags.FlagValues) -> str:
         UserError: no run matches, or a run's files are damaged.
     """
     folders, out = run_data.finished(values.runs), pathlib.Path(values.out)
-    if holds_files(out, started=page.PAGE) and not (out / page.PAGE).is_file():
+    if holds_files(out, started=page.PAGE) and not page.is_ours(out):
         raise UserError(f"out '{out}' holds files that are no report; allowed: a new folder")
     title = f"Report of {len(folders)} runs" if len(folders) > 1 else f"Report of {folders[0].name}"
-    if not (out / page.PAGE).is_file():
+    if not page.is_ours(out):
         page.write(out, f"{title} (not finished)", [])  # marks the folder as a report's
     runs, sections = [], []
     for place, folder in enumerate(folders, 1):
         logging.info("%d of %d: %s", place, len(folders), folder)
         data = run_data.read(folder)
-        audit = _audited(data) if values.audit else None
-        summaries = read_json(folder / RESULT)["methods"]
+        audit = _audited(data, out) if values.audit else None
+        summaries = run_folder.results(folder)["methods"]
         sections.append(page.of_run(out, data, summaries, audit))
         runs.append((data, summaries))
     if values.compare:

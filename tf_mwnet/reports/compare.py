@@ -6,14 +6,13 @@ numbers of each run as CSV and a picture of the error against one setting.
 
 from __future__ import annotations
 
-import glob
 import pathlib
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from tf_mwnet.cli import console
-from tf_mwnet.files import read_json
+from tf_mwnet.files import load_arrays, read_json, reading
 
 console.start()
 
@@ -21,10 +20,11 @@ import numpy as np  # noqa: E402
 from absl import flags  # noqa: E402
 from matplotlib.figure import Figure  # noqa: E402
 
-from tf_mwnet import files  # noqa: E402
+from tf_mwnet import files, run_folder  # noqa: E402
+from tf_mwnet.cli import outputs  # noqa: E402
 from tf_mwnet.config import DEFAULTS  # noqa: E402
 from tf_mwnet.errors import UserError, quoted  # noqa: E402
-from tf_mwnet.figures import plots, tables  # noqa: E402
+from tf_mwnet.figures import plots, run_data, tables  # noqa: E402
 from tf_mwnet.run_folder import CONFIG, DATA, RESULT, SPLIT, with_options  # noqa: E402
 
 MEASURES = ("last", "mean_last_5", "best")
@@ -41,10 +41,14 @@ def read_run(folder: pathlib.Path) -> list[dict[str, Any]]:
     """
     if not (folder / RESULT).is_file():
         raise UserError(f"'{folder}' holds no finished run; allowed: run folders with {RESULT}")
-    config, result = with_options(read_json(folder / CONFIG)), read_json(folder / RESULT)
+    saved, result = read_json(folder / CONFIG), run_folder.results(folder)
+    with reading(folder / CONFIG):
+        config = with_options(saved)
     config |= {k: v for k, v in DEFAULTS.items() if k not in config}  # newer than the run
-    with np.load(folder / SPLIT) as split:
-        sizes = np.bincount(split["train_true_y"])
+    with reading(folder / SPLIT):
+        sizes = np.bincount(load_arrays(folder / SPLIT, ("train_true_y",))["train_true_y"])
+        if not len(sizes):
+            raise ValueError("no training labels")
     about = config | {"run": folder.name, "imbalance": round(sizes.max() / sizes.min(), 1)}
     about["train_examples"] = int(sizes.sum())
     about["shape"] = read_json(folder / DATA).get("shape") if (folder / DATA).is_file() else None
@@ -141,6 +145,7 @@ def define_flags() -> flags.FlagValues:
     flags.DEFINE_string("csv", "", "file to write the numbers of each run to", flag_values=values)
     flags.DEFINE_string("png", "", "file to draw the test error to, against --x", flag_values=values)
     flags.DEFINE_string("x", "noise_rate", "the setting along the picture's x axis", flag_values=values)
+    outputs.define_overwrite(values)
     return values
 
 
@@ -150,8 +155,9 @@ def run(values: flags.FlagValues) -> str:
     Raises:
         UserError: no run matches, or one is not finished or lacks a field.
     """
+    outputs.check(values, csv=("method",), png=outputs.PNG)
     patterns = [p.strip() for p in values.runs.split(",") if p.strip()]
-    folders = sorted({pathlib.Path(p) for pattern in patterns for p in glob.glob(pattern)})
+    folders = run_data.matching(patterns)
     if not folders:
         raise UserError(f"no run matches '{values.runs}'; allowed: --runs='runs/*' or the like")
     rows = [row for folder in folders for row in read_run(folder)]

@@ -16,10 +16,11 @@ from matplotlib.figure import Figure
 
 from tf_mwnet import __version__
 from tf_mwnet.config import ABOUT_THE_FOLDER, DEFAULTS
+from tf_mwnet.export.saved_models import without_folders
 from tf_mwnet.figures import pictures, plots
 from tf_mwnet.figures.run_data import RunData
 from tf_mwnet.figures.tables import SCORES
-from tf_mwnet.files import write_atomically
+from tf_mwnet.files import SOFTWARE, write_atomically, write_frame
 from tf_mwnet.methods import METHODS, spelled
 
 PAGE = "index.html"
@@ -85,9 +86,7 @@ def image(folder: pathlib.Path, place: str, name: str, caption: str, figure: Fig
 
 def table(folder: pathlib.Path, path: str, caption: str, frame: pd.DataFrame, limit: int = 0) -> Table:
     """Writes a frame as ``folder/path`` and returns its first rows for the page."""
-    (folder / path).parent.mkdir(parents=True, exist_ok=True)
-    text = frame.to_csv(index=False, float_format="%.6g", lineterminator="\n")
-    write_atomically(folder / path, lambda file: file.write(text), mode="w")
+    write_frame(folder / path, frame)
     shown = frame.head(limit) if limit else frame
     rows = [[_cell(value) for value in row] for row in shown.itertuples(index=False)]
     return Table(caption, [c.replace("_", " ") for c in frame.columns], rows, path)
@@ -122,7 +121,7 @@ def changed_settings(config: Mapping[str, Any]) -> list[str]:
         default = DEFAULTS.get(name)
         default = list(default) if isinstance(default, tuple) else default
         if value != default and name not in hidden:
-            shown = ",".join(map(str, value)) if isinstance(value, list) else value
+            shown = ",".join(map(str, value)) if isinstance(value, list) else without_folders(value)
             changed.append(f"{name}={shown}")
     return changed
 
@@ -161,6 +160,12 @@ def of_run(
 
 def _write(content: bytes, file: IO[bytes]) -> None:
     file.write(content)
+
+
+def is_ours(folder: pathlib.Path) -> bool:
+    """Tells whether a folder has a page that `write` has written."""
+    path = folder / PAGE
+    return path.is_file() and f"Made by {SOFTWARE}".encode() in path.read_bytes()
 
 
 def write(folder: pathlib.Path, title: str, sections: Sequence[Section]) -> pathlib.Path:

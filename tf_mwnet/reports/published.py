@@ -8,7 +8,6 @@ command or the reason why it has none.
 
 from __future__ import annotations
 
-import glob
 import pathlib
 import sys
 from collections.abc import Mapping, Sequence
@@ -21,10 +20,12 @@ console.start()
 from absl import flags  # noqa: E402
 from scipy import stats  # noqa: E402
 
+from tf_mwnet.cli import outputs  # noqa: E402
 from tf_mwnet.cli.flags import parse  # noqa: E402
 from tf_mwnet.errors import UserError, quoted  # noqa: E402
-from tf_mwnet.figures import tables  # noqa: E402
+from tf_mwnet.figures import run_data, tables  # noqa: E402
 from tf_mwnet.files import write_csv  # noqa: E402
+from tf_mwnet.networks import shipped  # noqa: E402
 from tf_mwnet.reports import compare  # noqa: E402
 from tf_mwnet.reports.matching import matches  # noqa: E402
 from tf_mwnet.reports.paper_figures import SHOWN  # noqa: E402
@@ -97,6 +98,9 @@ def _figure(rows: Sequence[Mapping[str, Any]], reading: Reading) -> str:
 # -------------------------------------------------------------------- the command
 
 
+HEADER = ("table", "data", "bias", "method", "published", "ours", "read as", "command", "note")
+
+
 def define_flags() -> flags.FlagValues:
     """Defines the command's flags, separate from absl's global ones."""
     values = console.new_flags()
@@ -105,6 +109,7 @@ def define_flags() -> flags.FlagValues:
     flags.DEFINE_string("table", "", "only of the table of this number", flag_values=values)
     flags.DEFINE_string("runs", "runs/*", "run folders to take our figures from", flag_values=values)
     flags.DEFINE_string("csv", "", "file to write the list to", flag_values=values)
+    outputs.define_overwrite(values)
     return values
 
 
@@ -116,16 +121,16 @@ def run(values: flags.FlagValues) -> str:
     """
     if not (values.list or values.csv):
         return f"{__doc__}\n{values.get_help()}"
+    outputs.check(values, csv=HEADER)
     listed = [e for e in entries() if values.source in ("", e.source) and values.table in ("", e.table)]
     if not listed:
         allowed = quoted(sorted({f"{e.source} {e.table}" for e in entries()}))
         raise UserError(
             f"nothing is known of source '{values.source}', table '{values.table}'; allowed: {allowed}"
         )
-    folders = [pathlib.Path(p) for p in sorted(glob.glob(values.runs))]
+    folders = run_data.matching([values.runs])
     finished = [f for f in folders if (f / RESULT).is_file()]
-    ours = figures(listed, finished, pathlib.Path())
-    header = ["table", "data", "bias", "method", "published", "ours", "read as", "command", "note"]
+    ours = figures(listed, finished, shipped.ROOT)
     lines = [
         [
             f"{PAPERS[e.source]} {e.table}", e.dataset, f"{e.bias} {e.level}".strip(), e.method,
@@ -135,11 +140,11 @@ def run(values: flags.FlagValues) -> str:
     ]  # fmt: skip
     if values.csv:
         write_csv(
-            pathlib.Path(values.csv), [dict(zip(header, line, strict=True)) for line in lines], header
+            pathlib.Path(values.csv), [dict(zip(HEADER, line, strict=True)) for line in lines], HEADER
         )
     done = sum(figure != "" for figure in ours)
     end = f"{len(listed)} published numbers, each with a command; {done} with a run of ours"
-    parts = [tables.text(header, lines, numbers=(4, 5)), "", end]
+    parts = [tables.text(HEADER, lines, numbers=(4, 5)), "", end]
     others = [s for s in SHOWN if values.source in ("", s.source)]
     if others and not values.table:
         cells = [[f"{PAPERS[s.source]} {s.name}", s.what, s.command or "-", s.where] for s in others]

@@ -13,11 +13,11 @@ from __future__ import annotations
 
 import itertools
 import pathlib
-import shlex
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
+from typing import Any
 
 from tf_mwnet.cli import console
 
@@ -25,12 +25,14 @@ console.start()
 
 from absl import flags  # noqa: E402
 
+from tf_mwnet.cli import outputs  # noqa: E402
 from tf_mwnet.cli.flagfiles import expand  # noqa: E402
 from tf_mwnet.cli.flags import names_of  # noqa: E402
 from tf_mwnet.config import ABOUT_THE_FOLDER  # noqa: E402
-from tf_mwnet.errors import UserError, check_range, choose  # noqa: E402
+from tf_mwnet.errors import UserError, check_range, choose, words  # noqa: E402
 from tf_mwnet.figures import plots  # noqa: E402
 from tf_mwnet.files import write_atomically  # noqa: E402
+from tf_mwnet.networks import shipped  # noqa: E402
 from tf_mwnet.reports import compare, published  # noqa: E402
 from tf_mwnet.sweep.jobs import Engine, Job, Processes, execute  # noqa: E402
 from tf_mwnet.sweep.plan import grid, keep_plan, method_names, own_methods, plan, settings_of  # noqa: E402
@@ -71,6 +73,7 @@ def define_flags() -> flags.FlagValues:
     flags.DEFINE_string("csv", "", "file for the numbers of each run", flag_values=values)
     flags.DEFINE_string("png", "", "file for a picture of the accuracies", flag_values=values)
     flags.DEFINE_string("md", "", "file for the table, as Markdown", flag_values=values)
+    outputs.define_overwrite(values)
     return values
 
 
@@ -88,7 +91,7 @@ def jobs_of(values: flags.FlagValues, common: Sequence[str] = ()) -> list[Job]:
         seeds = [int(s) for s in names_of(values.seeds)]
     except ValueError:
         raise UserError(f"seeds is '{values.seeds}'; allowed: integers between commas") from None
-    own, common = own_methods([*common, *expand(shlex.split(values.flags))])
+    own, common = own_methods([*common, *expand(words("flags", values.flags))])
     methods = method_names(values.methods) if values.methods else own or method_names("all")
     if not seeds or not methods:
         raise UserError("there are no seeds or no methods; allowed: one or more of each")
@@ -126,6 +129,7 @@ def run(values: flags.FlagValues, common: Sequence[str] = ()) -> tuple[str, dict
         UserError: a flag is not allowed, of the sweep or of a run; nothing has been run then.
     """
     engine = engine_of(values)
+    outputs.check(values, csv=("setting", "method"), md=("method",), png=outputs.PNG)
     jobs = jobs_of(values, common)
     settings = list(dict.fromkeys(job.setting for job in jobs))
     out = pathlib.Path(values.out)
@@ -142,8 +146,11 @@ def run(values: flags.FlagValues, common: Sequence[str] = ()) -> tuple[str, dict
         write_atomically(pathlib.Path(values.md), lambda file: file.write(text), mode="w")
     if values.png:
         plots.save(picture(results, settings), pathlib.Path(values.png))
-    root = pathlib.Path()
-    return compare.table(results, ["setting"], lambda row: published.of_run(row, root)), problems
+
+    def of_run(row: Mapping[str, Any]) -> str:
+        return published.of_run(row, shipped.ROOT)
+
+    return compare.table(results, ["setting"], of_run), problems
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -158,7 +165,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         line = sys.argv[1:] if arguments is None else list(arguments)
         for flag in line:  # one in a flagfile of a run is meant for that run alone
-            if flag.lstrip("-").partition("=")[0] in ABOUT_THE_FOLDER:
+            if flag.lstrip("-").partition("=")[0] in set(ABOUT_THE_FOLDER) - {"overwrite"}:
                 raise UserError(f"'{flag}' is for a single run; allowed: --out, the folder of all")
         given = expand(line)
         common = console.read_flags(values, given, more=True)

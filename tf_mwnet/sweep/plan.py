@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 
 from tf_mwnet.cli.flagfiles import expand
 from tf_mwnet.cli.flags import axes_of, names_of
-from tf_mwnet.errors import UserError, choose
+from tf_mwnet.errors import UserError, choose, words
 from tf_mwnet.files import read_json, write_atomically
 from tf_mwnet.methods import METHODS, with_own_options
 from tf_mwnet.sweep.jobs import Job
@@ -44,7 +44,7 @@ def plan(
     for seed in seeds:
         for setting, own in settings.items():
             for method in methods:
-                name, *more = shlex.split(method)
+                name, *more = words("a method in methods", method)
                 choose("method", name, METHODS)
                 label = name + f" ({', '.join(f.split('=')[-1].lstrip('-') for f in more)})" * bool(more)
                 spelled, rest = with_own_options(name, more)
@@ -89,7 +89,7 @@ def settings_of(lines: Sequence[str]) -> dict[str, list[str]]:
         name, colon, rest = line.partition(":")
         if not colon or not name.strip():
             raise UserError(f"setting is '{line}'; allowed: <name>: <flags>")
-        settings[name.strip()] = own_methods(expand(shlex.split(rest)))[1]
+        settings[name.strip()] = own_methods(expand(words("setting", rest)))[1]
     return settings
 
 
