@@ -62,6 +62,9 @@ def rooms() -> dict[str, set[str]]:
     for top in ("tf_mwnet", "pipelines"):
         for path in sorted((ROOT / top).rglob("*.py")):
             room = room_of(".".join(path.relative_to(ROOT).with_suffix("").parts))
+            # The command of a low room uses what is above it, as `main` does.
+            if path.match("features/__main__.py"):
+                room = "main"
             # Of tf_mwnet: the first has the public names of all rooms, the second their commands.
             if room not in ("__init__", "__main__"):
                 found.setdefault(room, set()).update(map(room_of, imported(path)))

@@ -23,7 +23,7 @@ from tf_mwnet.config import Experiment
 from tf_mwnet.data import equal
 from tf_mwnet.data.images import LazyImages, Reading
 from tf_mwnet.errors import UserError
-from tf_mwnet.networks import WeightFunction, shipped
+from tf_mwnet.networks import WeightFunction
 from tf_mwnet.reports import __main__ as reports
 from tf_mwnet.reports import compare
 
@@ -220,7 +220,7 @@ def test_flagfiles_and_weight_nets_by_name(tmp_path, monkeypatch):
     with pytest.raises(UserError, match=r"no weight net '@mnist' .*; allowed: '@mnist_"):
         WeightFunction("@mnist")
     assert {p.name for p in (ROOT / "saved_models").glob("*/1")} == {"1"}
-    assert shipped.path_of(shipped.WEIGHT_NETS, "digits_flip2").is_dir()
+    assert files.shipped_path(files.WEIGHT_NETS, "digits_flip2").is_dir()
 
 
 def test_flagfiles_too_deep(tmp_path):

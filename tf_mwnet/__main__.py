@@ -18,6 +18,10 @@ from tf_mwnet.errors import UserError, choose
 # Command -> the module whose `main` it is, and what the list says about it.
 COMMANDS = {
     "train": ("tf_mwnet.main", "train a classifier with a method, next to plain training"),
+    "features": (
+        "tf_mwnet.features.__main__",
+        "apply a pretrained network to data, once",
+    ),
     "audit": ("tf_mwnet.audit.__main__", "find wrong labels, and write the data without them"),
     "report": ("tf_mwnet.reports.__main__", "one HTML page about finished runs"),
     "compare": ("tf_mwnet.reports.compare", "finished runs in one table, over seeds"),
@@ -38,6 +42,7 @@ EXTRAS = {
     "tensorflow_metadata": "pipelines",
     "cleanlab": "benchmark",
     "torch": "peer",
+    "keras_hub": "hub",
 }
 
 

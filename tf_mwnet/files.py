@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import difflib
 import fcntl
 import json
 import os
@@ -198,3 +199,48 @@ def read_json(path: pathlib.Path, kind: type = dict) -> Any:
         return content
     except (OSError, ValueError) as error:
         raise UserError(f"'{path}' can not be read: {error}; allowed: the file a run wrote") from error
+
+
+# -------------------------------------------------------------------- what comes with the project
+
+
+_PACKAGE = pathlib.Path(__file__).resolve().parent
+# The folder that ``configs`` and ``saved_models`` lie in.
+ROOT = _PACKAGE if (_PACKAGE / "configs").is_dir() else _PACKAGE.parent
+FLAGFILES, WEIGHT_NETS = "configs", "saved_models"
+
+
+def _shipped_names(kind: str) -> dict[str, pathlib.Path]:
+    folder = ROOT / kind
+    if kind == FLAGFILES:
+        paths = sorted(folder.rglob("*.cfg"))
+        return {path.relative_to(folder).with_suffix("").as_posix(): path for path in paths}
+    return {path.parents[1].name: path.parents[1] for path in sorted(folder.glob("*/*/saved_model.pb"))}
+
+
+def shipped_path(kind: str, name: str) -> pathlib.Path:
+    """Returns the path of a file or folder that comes with the project.
+
+    Examples:
+        >>> shipped_path(FLAGFILES, "cifar10_flip").name, shipped_path(WEIGHT_NETS, "mnist_uniform").name
+        ('cifar10_flip.cfg', 'mnist_uniform')
+
+    Args:
+        kind: `FLAGFILES` or `WEIGHT_NETS`.
+        name: of a flagfile without its ending, "sweeps/digits_all_methods"; or of a weight net.
+
+    Raises:
+        UserError: there is none of this name.
+    """
+    names = _shipped_names(kind)
+    if name in names:
+        return names[name]
+    close = difflib.get_close_matches(name, names, n=3)
+    hint = ", ".join(f"'@{n}'" for n in close) or f"the {len(names)} in '{ROOT / kind}'"
+    what = "flagfile" if kind == FLAGFILES else "weight net"
+    raise UserError(f"no {what} '@{name}' comes with the project; allowed: {hint}")
+
+
+def shipped(kind: str, text: str) -> str:
+    """Returns the path of ``@name``, see `shipped_path`; any other text as it is."""
+    return str(shipped_path(kind, text[1:])) if text.startswith("@") else text

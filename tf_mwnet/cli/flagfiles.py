@@ -7,7 +7,6 @@ import pathlib
 from collections.abc import Sequence
 
 from tf_mwnet.errors import UserError
-from tf_mwnet.networks import shipped
 
 # Other flags whose value is a flagfile.
 NAMING = ("transfer",)
@@ -56,7 +55,12 @@ def _expand(arguments: list[str], folder: pathlib.Path, within: tuple[pathlib.Pa
 
 
 def _path(text: str) -> str:
-    return os.path.expanduser(shipped.resolved(shipped.FLAGFILES, text))
+    from tf_mwnet.files import (  # brings NumPy, which the list of commands does without
+        FLAGFILES,
+        shipped,
+    )
+
+    return os.path.expanduser(shipped(FLAGFILES, text))
 
 
 def _lines(path: pathlib.Path, shown: str, within: tuple[pathlib.Path, ...]) -> list[str]:

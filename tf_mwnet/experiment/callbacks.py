@@ -26,6 +26,7 @@ class Progress(keras.callbacks.Callback):
     def __init__(self, name: str, total_steps: int, done_steps: int = 0) -> None:
         super().__init__()
         self.name, self.total, self.done = name, total_steps, done_steps
+        self.of_epoch = 0
         self.bar: tqdm | None = None
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
@@ -40,9 +41,13 @@ class Progress(keras.callbacks.Callback):
             ncols=None if terminal else 110,
         )
 
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        self.of_epoch = 0
+
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        if self.bar is not None:
-            self.bar.update(1)
+        if self.bar is not None:  # several steps may be taken at once
+            self.bar.update(batch + 1 - self.of_epoch)
+        self.of_epoch = batch + 1
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         shown = f"epoch {epoch + 1}"
@@ -65,10 +70,14 @@ class StopOnNaN(keras.callbacks.Callback):
 
     def __init__(self, first_step: int = 0) -> None:
         super().__init__()
-        self.step = first_step
+        self.step, self.of_epoch = first_step, 0
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        self.of_epoch = 0
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        self.step += 1
+        self.step += batch + 1 - self.of_epoch
+        self.of_epoch = batch + 1
         loss = float((logs or {})["weighted_loss"])
         if not np.isfinite(loss):
             raise NotANumber(

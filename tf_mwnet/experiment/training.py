@@ -94,7 +94,7 @@ def _fit(
         config.batch_size,
         config.meta_batch_size,
         config.seed,
-        build.make_augmentation(config),
+        build.make_augmentation(config, splits),
         start_step=first * config.steps_per_epoch,
         sampling=model.method.sampling,
     )

@@ -14,7 +14,23 @@ Examples:
     ((1797, 8), (1797, 8, 8, 1))
 """
 
-from tf_mwnet.features.backbones import Backbone, load
-from tf_mwnet.features.embedding import embed, given
+from __future__ import annotations
 
-__all__ = ["Backbone", "embed", "given", "load"]
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tf_mwnet.features.backbones import Backbone, load
+    from tf_mwnet.features.embedding import embed, folder_of, given
+
+__all__ = ["Backbone", "embed", "folder_of", "given", "load"]
+
+_HOMES = {"Backbone": "backbones", "load": "backbones"}  # others: embedding
+
+
+def __getattr__(name: str) -> Any:
+    # When they are first used, so that the command can hide TensorFlow's notes while it is imported.
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module = importlib.import_module(f"{__name__}.{_HOMES.get(name, 'embedding')}")
+    return getattr(module, name)

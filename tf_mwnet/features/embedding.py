@@ -94,16 +94,8 @@ def check_features(name: str, x: np.ndarray | LazyImages, ids: np.ndarray) -> No
 def _kept(
     name: str, sets: dict[str, LabelledSet], backbone: Backbone, folder: str | None, dtype: str
 ) -> dict[str, np.ndarray | LazyImages]:
-    facts = backbone.about() | {
-        "dtype": dtype,
-        "data": name,
-        "sets": {k: {"examples": len(part), "content": _content(part)} for k, part in sets.items()},
-    }
-    if folder is None:
-        key = hashlib.sha256(repr(sorted(facts.items())).encode()).hexdigest()[:16]
-        plain = "".join(c if c.isalnum() else "-" for c in f"{name}-{backbone.name}")
-        folder = str(pathlib.Path(FOLDER) / f"{plain}-{key}")
-    path = pathlib.Path(folder).expanduser()
+    facts = _facts(name, sets, backbone, dtype)
+    path = _folder(facts) if folder is None else pathlib.Path(folder).expanduser()
     with storage.alone(path):
         storage.begin(path, facts)
         todo = [k for k in sets if not (path / k / storage.FEATURES).is_file()]
@@ -116,6 +108,34 @@ def _kept(
                 compute = _Compute(sets[k], backbone)
                 storage.write(path / k, sets[k].ids, shape, dtype, compute, advance)
     return {k: storage.read(path / k, part.ids) for k, part in sets.items()}
+
+
+def _facts(name: str, sets: Mapping[str, LabelledSet], backbone: Backbone, dtype: str) -> dict[str, Any]:
+    about = {k: {"examples": len(part), "content": _content(part)} for k, part in sets.items()}
+    return backbone.about() | {"dtype": dtype, "data": name, "sets": about}
+
+
+def _folder(facts: Mapping[str, Any]) -> pathlib.Path:
+    key = hashlib.sha256(repr(sorted(facts.items())).encode()).hexdigest()[:16]
+    name = f"{facts['data']}-{facts['backbone']}"
+    plain = "".join(c if c.isalnum() else "-" for c in name)
+    return pathlib.Path(FOLDER).expanduser() / f"{plain}-{key}"
+
+
+def folder_of(source: Source, backbone: Backbone, dtype: str) -> pathlib.Path:
+    """Returns the folder that `embed` keeps the features of a source in by default.
+
+    Args:
+        source: the data, or what `embed` has made of it.
+        backbone, dtype: see `embed`.
+    """
+    parts = {"train": source.train, "test": source.test, "meta": source.meta}
+    sets = {
+        k: dataclasses.replace(part, x=part.originals, raw=None)
+        for k, part in parts.items()
+        if part is not None
+    }
+    return _folder(_facts(source.name, sets, backbone, dtype))
 
 
 def _content(part: LabelledSet) -> str:

@@ -6,6 +6,7 @@ import dataclasses
 import difflib
 import hashlib
 import importlib
+import json
 import pathlib
 import sys
 from collections.abc import Callable
@@ -114,13 +115,20 @@ def _loaded(path: pathlib.Path) -> keras.Model:
 def _from_function(module: str, name: str) -> Any:
     sys.path.insert(0, "")  # a module in the working folder, also for the console script
     try:
-        made = getattr(importlib.import_module(module), name)()
+        function = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError) as error:
         raise UserError(
             f"backbone '{module}:{name}' can not be imported ({error}); allowed: {KINDS}"
         ) from error
     finally:
         sys.path.remove("")
+    try:
+        made = function()
+    except Exception as error:  # of the user's code
+        raise UserError(
+            f"backbone '{module}:{name}' fails ({type(error).__name__}: {error}); allowed: a function"
+            " without arguments that returns a keras.Model"
+        ) from error
     if not isinstance(made, keras.Model):
         raise UserError(
             f"backbone '{module}:{name}' returns a {type(made).__name__}; allowed: a keras.Model"
@@ -146,7 +154,7 @@ def of_model(name: str, model: keras.Model, size: int, fingerprint: str = "") ->
     if (height, width) != shape[1:3] and shape[1:3] != (None, None):
         model = _resized_model(name, model, height)
     if not fingerprint:
-        digest = hashlib.sha256(model.to_json().encode())
+        digest = hashlib.sha256(_without_names(model).encode())
         for variable in model.variables:
             digest.update(np.ascontiguousarray(variable.numpy()).tobytes())
         fingerprint = digest.hexdigest()
@@ -160,6 +168,24 @@ def of_model(name: str, model: keras.Model, size: int, fingerprint: str = "") ->
         "none" if rank == 2 else "mean",
         model,
     )
+
+
+def _without_names(model: keras.Model) -> str:
+    """Returns a model's configuration with numbers for the names of its layers, which Keras counts."""
+    names: dict[str, str] = {}
+
+    def mapped(value: Any) -> Any:
+        if isinstance(value, dict):
+            if isinstance(name := value.get("name"), str):
+                names.setdefault(name, str(len(names)))
+            return {k: mapped(v) for k, v in value.items()}
+        if isinstance(value, list):
+            return [mapped(v) for v in value]
+        return names.get(value, value) if isinstance(value, str) else value
+
+    content = json.loads(model.to_json())
+    mapped(content)  # finds all names
+    return json.dumps(mapped(content), sort_keys=True)
 
 
 def _resized_model(name: str, model: keras.Model, size: int) -> keras.Model:

@@ -27,12 +27,13 @@ PART, DONE = ".features.npy.part", ".done"
 CHUNK = 512  # examples between two notes of how far it has come
 
 
-def manifest(folder: pathlib.Path) -> dict[str, Any]:
+def manifest(folder: str | pathlib.Path) -> dict[str, Any]:
     """Reads what a folder of features says about itself.
 
     Raises:
         UserError: it is no such folder.
     """
+    folder = pathlib.Path(folder).expanduser()
     if not (folder / MANIFEST).is_file():
         raise UserError(
             f"features '{folder}' have no {MANIFEST}; allowed: a folder that"

@@ -8,7 +8,8 @@ import pathlib
 import tensorflow as tf
 
 from tf_mwnet.errors import UserError
-from tf_mwnet.networks import harmless, shipped
+from tf_mwnet.files import WEIGHT_NETS, shipped
+from tf_mwnet.networks import harmless
 
 CARD = "model_card.json"
 
@@ -21,7 +22,7 @@ def version_folder(path: str | pathlib.Path) -> pathlib.Path:
     Raises:
         UserError: there is neither.
     """
-    path = pathlib.Path(shipped.resolved(shipped.WEIGHT_NETS, str(path)))
+    path = pathlib.Path(shipped(WEIGHT_NETS, str(path)))
     if (path / "saved_model.pb").is_file():
         return path
     numbered = [p for p in path.glob("[0-9]*") if p.name.isdecimal()]

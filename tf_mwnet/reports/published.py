@@ -24,8 +24,7 @@ from tf_mwnet.cli import outputs  # noqa: E402
 from tf_mwnet.cli.flags import parse  # noqa: E402
 from tf_mwnet.errors import UserError, quoted  # noqa: E402
 from tf_mwnet.figures import run_data, tables  # noqa: E402
-from tf_mwnet.files import write_csv  # noqa: E402
-from tf_mwnet.networks import shipped  # noqa: E402
+from tf_mwnet.files import ROOT, write_csv  # noqa: E402
 from tf_mwnet.reports import compare  # noqa: E402
 from tf_mwnet.reports.matching import matches  # noqa: E402
 from tf_mwnet.reports.paper_figures import SHOWN  # noqa: E402
@@ -130,7 +129,7 @@ def run(values: flags.FlagValues) -> str:
         )
     folders = run_data.matching([values.runs])
     finished = [f for f in folders if (f / RESULT).is_file()]
-    ours = figures(listed, finished, shipped.ROOT)
+    ours = figures(listed, finished, ROOT)
     lines = [
         [
             f"{PAPERS[e.source]} {e.table}", e.dataset, f"{e.bias} {e.level}".strip(), e.method,

@@ -31,8 +31,7 @@ from tf_mwnet.cli.flags import names_of  # noqa: E402
 from tf_mwnet.config import ABOUT_THE_FOLDER  # noqa: E402
 from tf_mwnet.errors import UserError, check_range, choose, words  # noqa: E402
 from tf_mwnet.figures import plots  # noqa: E402
-from tf_mwnet.files import write_atomically  # noqa: E402
-from tf_mwnet.networks import shipped  # noqa: E402
+from tf_mwnet.files import ROOT, write_atomically  # noqa: E402
 from tf_mwnet.reports import compare, published  # noqa: E402
 from tf_mwnet.sweep.jobs import Engine, Job, Processes, execute  # noqa: E402
 from tf_mwnet.sweep.plan import grid, keep_plan, method_names, own_methods, plan, settings_of  # noqa: E402
@@ -148,7 +147,7 @@ def run(values: flags.FlagValues, common: Sequence[str] = ()) -> tuple[str, dict
         plots.save(picture(results, settings), pathlib.Path(values.png))
 
     def of_run(row: Mapping[str, Any]) -> str:
-        return published.of_run(row, shipped.ROOT)
+        return published.of_run(row, ROOT)
 
     return compare.table(results, ["setting"], of_run), problems
 

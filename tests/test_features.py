@@ -1,0 +1,420 @@
+"""Features of pretrained networks: every kind of backbone, embedding, training, export, audit."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+import re
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import tf_mwnet
+from tf_mwnet import data, features
+from tf_mwnet.audit import cleaned
+from tf_mwnet.audit.examine import examine
+from tf_mwnet.config import Experiment
+from tf_mwnet.data.streams import Views, training_stream
+from tf_mwnet.errors import UserError
+from tf_mwnet.features import __main__ as command
+from tf_mwnet.features import embedding, storage
+from tf_mwnet.features.scalings import SCALINGS, of_application, resized, view
+
+rng = np.random.default_rng(0)
+
+
+def body(size: int = 12) -> keras.Model:
+    """A small convolutional network to 5 features, the same each time."""
+    layers = [
+        keras.layers.Conv2D(5, 3, kernel_initializer=keras.initializers.RandomNormal(seed=3)),
+        keras.layers.GlobalAveragePooling2D(),
+    ]
+    return keras.Sequential([keras.Input((size, size, 3)), *layers], name="body")
+
+
+def photos(count: int = 60, classes: int = 3, seed: int = 0) -> data.sources.Source:
+    """Colour images whose brightness tells their class."""
+    own = np.random.default_rng(seed)
+    y = np.arange(count) % classes
+    x = own.integers(0, 80, (count, 12, 12, 3)) + (60 * y)[:, None, None, None]
+    x, test = x.astype(np.uint8), 2 * (count // 3)
+    return data.from_arrays(x[:test], y[:test], x[test:], y[test:], name="photos")
+
+
+# -------------------------------------------------------------------- backbones
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory) -> dict[str, str]:
+    """The same network as files of every kind."""
+    folder, model = tmp_path_factory.mktemp("backbones"), body()
+    model.save(folder / "body.keras")
+    model.export(folder / "saved", verbose=False)
+    converter = tf.lite.TFLiteConverter.from_saved_model(str(folder / "saved"))
+    (folder / "body.tflite").write_bytes(converter.convert())
+    (folder / "mine.py").write_text(
+        "import test_features\ndef make():\n    return test_features.body()\n"
+    )
+    return {
+        "keras": str(folder / "body.keras"),
+        "saved_model": str(folder / "saved"),
+        "tflite": str(folder / "body.tflite"),
+        "folder": str(folder),
+    }
+
+
+@pytest.mark.parametrize("kind", ["keras", "saved_model", "tflite", "function", "model"])
+def test_kinds_of_backbones(kind, files, monkeypatch):
+    monkeypatch.syspath_prepend(files["folder"])
+    given = {"function": "mine:make", "model": body()}.get(kind) or files[kind]
+    backbone = features.load(given)
+    images = rng.integers(0, 256, (4, 12, 12, 3), np.uint8)
+    expected = body()(images.astype(np.float32) / 127.5 - 1)
+    np.testing.assert_allclose(backbone(tf.constant(images)), expected, atol=1e-5)
+    assert (backbone.dim, backbone.size, backbone.scaling) == (5, (12, 12), "signed")
+    assert backbone.fingerprint == features.load(given).fingerprint
+    assert backbone.fingerprint != features.load(given, scaling="unit").fingerprint
+
+
+def test_size_scaling_and_grey(files):
+    backbone = features.load(files["keras"], size=16, scaling="imagenet")
+    grey = rng.integers(0, 256, (3, 8, 8, 1), np.uint8)
+    rgb = np.repeat(grey, 3, axis=-1).astype(np.float32)
+    large = tf.image.resize(rgb, (16, 16)).numpy()
+    mean, std = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
+    model = body()
+    kernel, bias = model.layers[0].get_weights()
+    expected = tf.nn.conv2d((large / 255 - mean).astype(np.float32) / std, kernel, 1, "VALID") + bias
+    np.testing.assert_allclose(backbone(tf.constant(grey)), tf.reduce_mean(expected, [1, 2]), atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("pixels", 51.0), ("unit", 0.2), ("signed", 51 / 127.5 - 1)]
+)
+def test_scalings(name, value):
+    np.testing.assert_allclose(SCALINGS[name](tf.fill([1, 2, 2, 3], 51.0)), value, rtol=1e-6)
+    caffe = SCALINGS["caffe"](tf.constant([[[[10.0, 20.0, 30.0]]]]))
+    np.testing.assert_allclose(caffe[0, 0, 0], [30 - 103.939, 20 - 116.779, 10 - 123.68], rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["MobileNetV2", "ResNet50", "ResNet50V2", "DenseNet121", "VGG16", "EfficientNetB0", "Xception"],
+)
+def test_scalings_of_applications(name):
+    """Compared with the library's own preprocessing."""
+    module = {
+        "MobileNetV2": "mobilenet_v2", "ResNet50": "resnet50", "ResNet50V2": "resnet_v2",
+        "DenseNet121": "densenet", "VGG16": "vgg16", "EfficientNetB0": "efficientnet",
+        "Xception": "xception",
+    }[name]  # fmt: skip
+    x = rng.uniform(0, 255, (2, 4, 4, 3)).astype(np.float32)
+    own = getattr(keras.applications, module).preprocess_input(x.copy())
+    np.testing.assert_allclose(SCALINGS[of_application(name)](tf.constant(x)), own, atol=1e-4)
+
+
+def test_pooling_of_maps():
+    maps = keras.Sequential([keras.Input((6, 6, 3)), keras.layers.Conv2D(4, 3)])
+    images = rng.integers(0, 256, (2, 6, 6, 3), np.uint8)
+    raw = maps(images / np.float32(127.5) - 1).numpy()
+    for pooling, expected in (
+        ("auto", raw.mean((1, 2))), ("max", raw.max((1, 2))), ("first", raw[:, 0, 0]),
+    ):  # fmt: skip
+        found = features.load(maps, pooling=pooling)(tf.constant(images))
+        np.testing.assert_allclose(found, expected, atol=1e-5)
+    with pytest.raises(UserError, match=r"gives \(1, 4, 4, 4\) for one image; allowed: a vector"):
+        features.load(maps, pooling="none")
+
+
+def test_random_views():
+    image = tf.constant(rng.uniform(0, 255, (1, 20, 20, 3)), tf.float32)
+    whole = view(image, tf.constant([[1.0, 0.0, 0.0, 0.9]]), (20, 20))
+    np.testing.assert_allclose(whole, image, atol=1e-3)
+    mirrored = view(image, tf.constant([[1.0, 0.0, 0.0, 0.1]]), (20, 20))
+    np.testing.assert_allclose(mirrored, image[:, :, ::-1], atol=1e-3)
+    assert resized(tf.zeros([2, 5, 5, 1], tf.uint8), (7, 7)).shape == (2, 7, 7, 3)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("nonsense", "backbone is 'nonsense'; allowed: keras_hub:<preset>"),
+        ("nowhere/a.keras", "backbone 'nowhere/a.keras' is not there; allowed"),
+        (__file__, "is no network; allowed"),
+        ("keras_app:MobileNetV9", "unknown network 'keras_app:MobileNetV9'; allowed: MobileNetV"),
+        ("keras_app:MobileNetV2", "backbone_weights is '' for keras_app:MobileNetV2; allowed: a file"),
+        ("nomodule:make", "can not be imported (No module named 'nomodule')"),
+        ("json:loads", "backbone 'json:loads' fails (TypeError: loads() missing 1 required"),
+        ("json:JSONDecoder", "'json:JSONDecoder' returns a JSONDecoder; allowed: a keras.Model"),
+        (lambda: keras.Sequential([keras.Input((7,)), keras.layers.Dense(2)]), "takes (None, 7)"),
+        (lambda: keras.Sequential([keras.Input((None, None, 3)), keras.layers.Conv2D(2, 3)]),
+         "takes images of any size; allowed: with --backbone_size"),
+    ],
+)  # fmt: skip
+def test_backbones_that_are_none(given, message):
+    with pytest.raises(UserError, match=re.escape(message)):
+        features.load(given)
+
+
+def test_damaged_files(tmp_path, files):
+    (tmp_path / "a.keras").write_bytes(pathlib.Path(files["keras"]).read_bytes()[:500])
+    (tmp_path / "a.tflite").write_bytes(b"no model")
+    for name in ("a.keras", "a.tflite"):
+        with pytest.raises(UserError, match=rf"{name}' can not be loaded"):
+            features.load(str(tmp_path / name))
+    with pytest.raises(UserError, match=r"backbone_weights is set with .*allowed: with keras_app"):
+        features.load(files["keras"], weights="x")
+    with pytest.raises(UserError, match=r"backbone_size is 7 with .* of 12; allowed: its own size"):
+        features.load(files["tflite"], size=7)
+
+
+# -------------------------------------------------------------------- presets of Keras Hub
+
+
+@pytest.fixture(scope="module")
+def presets(tmp_path_factory) -> dict[str, str]:
+    """Small networks with random weights, as folders of presets."""
+    hub = pytest.importorskip("keras_hub")
+    folder = tmp_path_factory.mktemp("presets")
+    vit = hub.models.ViTBackbone(
+        image_shape=(16, 16, 3), patch_size=8, num_layers=1, num_heads=2, hidden_dim=6, mlp_dim=8
+    )
+    vit.save_to_preset(str(folder / "vit"))
+    converter = hub.layers.ImageConverter(image_size=(16, 16), scale=1 / 255)
+    converter.save_to_preset(str(folder / "vit"))
+    bert = hub.models.BertBackbone(
+        vocabulary_size=20, num_layers=1, num_heads=2, hidden_dim=6, intermediate_dim=8
+    )
+    bert.save_to_preset(str(folder / "bert"))
+    return {"vit": str(folder / "vit"), "bert": str(folder / "bert"), "folder": str(folder)}
+
+
+def test_a_preset_of_keras_hub(presets):
+    import keras_hub
+
+    backbone = features.load(f"keras_hub:{presets['vit']}")
+    assert (backbone.size, backbone.dim, backbone.scaling) == ((16, 16), 6, "own")
+    images = rng.integers(0, 256, (2, 16, 16, 3), np.uint8)
+    model = keras_hub.models.Backbone.from_preset(presets["vit"])
+    tokens = model(images / np.float32(255), training=False)
+    assert tokens.shape[1] == 5  # a class token and four patches
+    np.testing.assert_allclose(backbone(tf.constant(images)), tokens[:, 0], atol=1e-5)
+    assert backbone(tf.zeros([1, 30, 20, 1], tf.uint8)).shape == (1, 6)
+
+
+@pytest.mark.parametrize(
+    ("preset", "message"),
+    [
+        ("{bert}", "is a BertBackbone, which takes no images; allowed: an image backbone"),
+        ("{folder}", "can not be loaded .*; allowed: one that save_to_preset has written"),
+        ("dinov2_smal", "unknown preset 'dinov2_smal'; allowed: dinov2_small"),
+    ],
+)
+def test_presets_that_are_none(preset, message, presets):
+    with pytest.raises(UserError, match=message):
+        features.load(f"keras_hub:{preset.format(**presets)}")
+
+
+def test_a_preset_without_a_network(presets, monkeypatch):
+    import keras_hub
+
+    def fail(*_, **__):
+        raise ConnectionError("no route to host")
+
+    monkeypatch.setattr(keras_hub.models.Backbone, "from_preset", fail)
+    known = next(iter(keras_hub.models.ViTBackbone.presets))
+    with pytest.raises(UserError, match=rf"'{known}' can not be loaded \(no route to host\); allowed"):
+        features.load(f"keras_hub:{known}")
+
+
+# -------------------------------------------------------------------- embedding
+
+
+@pytest.mark.parametrize("views", [1, 3])
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_embedding(views, dtype, tmp_path, files):
+    source, backbone = photos(), features.load(files["keras"], views=views)
+    made = features.embed(source, backbone, str(tmp_path / "f"), dtype)
+    x = made.train.x if views == 1 else made.train.x[:, 0]
+    assert made.train.x.dtype == dtype
+    assert made.train.x.shape == ((40, 5) if views == 1 else (40, 3, 5))
+    np.testing.assert_allclose(x, backbone(tf.constant(source.train.x)), atol=2e-3)
+    np.testing.assert_array_equal(made.test.raw, source.test.x)
+    if views > 1:
+        assert np.abs(made.train.x[:, 1] - made.train.x[:, 2]).max() > 1e-3
+    about = json.loads((tmp_path / "f" / "manifest.json").read_text())
+    assert (about["fingerprint"], about["dim"], about["views"]) == (backbone.fingerprint, 5, views)
+    assert "/" not in about["backbone"]
+
+
+def test_embedding_goes_on_where_it_was_cut_off(tmp_path, files, monkeypatch):
+    source, backbone = photos(300), features.load(files["keras"])
+    whole = features.embed(source, backbone, "")
+    monkeypatch.setattr(storage, "CHUNK", 32)
+    calls: list[int] = []
+    compute = embedding._Compute.__call__
+
+    def cut_off(self, rows):
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        calls.append(int(rows[0]))
+        return compute(self, rows)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(embedding._Compute, "__call__", cut_off)
+        with pytest.raises(KeyboardInterrupt):
+            features.embed(source, backbone, str(tmp_path / "f"))
+    assert calls == [0, 32, 64]
+    calls.clear()
+
+    def watched(self, rows):
+        calls.append(int(rows[0]))
+        return compute(self, rows)
+
+    monkeypatch.setattr(embedding._Compute, "__call__", watched)
+    made = features.embed(source, backbone, str(tmp_path / "f"))
+    assert calls[0] == 96
+    np.testing.assert_array_equal(made.train.x, whole.train.x)
+    calls.clear()
+    features.embed(source, backbone, str(tmp_path / "f"))
+    assert not calls
+
+
+def test_features_of_other_data_or_backbones(tmp_path, files):
+    folder, backbone = str(tmp_path / "f"), features.load(files["keras"])
+    features.embed(photos(), backbone, folder)
+    with pytest.raises(UserError, match=r"have sets .*; allowed: the same, or another folder"):
+        features.embed(photos(seed=1), backbone, folder)
+    with pytest.raises(UserError, match="have scaling 'signed', not 'unit'"):
+        features.embed(photos(), features.load(files["keras"], scaling="unit"), folder)
+    with pytest.raises(UserError, match=r"are of backbone 'body' .*; allowed: the same backbone"):
+        features.given(photos(), folder, features.load(files["keras"], size=16))
+    with pytest.raises(UserError, match="has no features of 'photos train/00040'"):
+        features.given(photos(90), folder)
+    with pytest.raises(UserError, match=r"have no manifest.json; allowed: a folder that"):
+        features.given(photos(), str(tmp_path))
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "notes").write_text("x")
+    with pytest.raises(UserError, match="holds other files; allowed: a new folder"):
+        features.embed(photos(), backbone, str(tmp_path / "mine"))
+    given = features.given(photos(), folder)
+    np.testing.assert_array_equal(given.train.x, features.embed(photos(), backbone, folder).train.x)
+
+
+def test_features_that_are_no_numbers(files):
+    model = body()
+    model.layers[0].kernel.assign(np.full(model.layers[0].kernel.shape, np.nan))
+    with pytest.raises(UserError, match="a feature of 'photos train/00000' is not finite"):
+        features.embed(photos(), features.load(model), "")
+    model.layers[0].kernel.assign(np.zeros(model.layers[0].kernel.shape))
+    with pytest.raises(UserError, match="all 5 features are constant; allowed: ones that differ"):
+        features.embed(photos(), features.load(model), "")
+    vectors = data.from_arrays(rng.random((20, 7)), np.arange(20) % 2, name="table")
+    with pytest.raises(UserError, match=r"inputs of shape \(7,\) with backbone 'body'; allowed: grey"):
+        features.embed(vectors, features.load(files["keras"]), "")
+    floats = data.from_arrays(rng.random((20, 8, 8, 3)), np.arange(20) % 2, name="floats")
+    with pytest.raises(UserError, match="images of float32 with backbone 'body'; allowed: uint8"):
+        features.embed(floats, features.load(files["keras"]), "")
+
+
+# -------------------------------------------------------------------- training, export, audit
+
+
+def settings(files, folder, **fields):
+    fields = {
+        "epochs": 3,
+        "batch_size": 20,
+        "meta_size": 9,
+        "lr": 1.0,
+        "run_dir": folder / "run",
+    } | fields
+    return Experiment(backbone=files, features=str(folder / "f"), **fields)
+
+
+@pytest.mark.parametrize("kind", ["keras", "saved_model", "tflite"])
+def test_a_run_on_features(kind, files, tmp_path):
+    source = photos(90)
+    config = settings(files[kind], tmp_path, method="mwnet", compare="erm", noise="flip", noise_rate=0.3)
+    result = tf_mwnet.run(config, source)
+    assert result.config.network == "linear"
+    assert result.splits.spec.shape == (5,)
+    for method in ("erm", "mwnet"):
+        path = tmp_path / "run" / method / "saved_models" / "classifier" / "1"
+        loaded = tf.saved_model.load(str(path))
+        x, images = result.splits.test.x, result.splits.test.raw
+        if kind == "tflite":  # can not be part of a graph
+            assert set(loaded.signatures) == {"serving_default"}
+            answer = loaded.signatures["serving_default"](features=tf.constant(x))
+        else:
+            answer = loaded.signatures["from_features"](features=tf.constant(x))
+            whole = loaded.signatures["serving_default"](image=tf.constant(images))
+            np.testing.assert_allclose(whole["probabilities"], answer["probabilities"], atol=1e-5)
+        accuracy = float((answer["probabilities"].numpy().argmax(1) == result.splits.test.y).mean())
+        assert accuracy == pytest.approx(result.methods[method]["last"], abs=1e-6)
+    again = Experiment(**{**config.__dict__, "resume": True, "epochs": 3})
+    assert tf_mwnet.run(again, source).methods["mwnet"]["last"] == result.methods["mwnet"]["last"]
+
+
+def test_the_scale_of_features():
+    source = photos(90)
+    made = features.embed(source, features.load(body()), "")
+    splits = data.make_splits(made, data.BiasConfig())
+    x = (splits.train.x - splits.spec.mean) / splits.spec.std
+    np.testing.assert_allclose((x**2).sum(axis=1).mean(), 1, rtol=1e-4)
+
+
+def test_an_audit_of_features(files, tmp_path):
+    config = settings(files["keras"], tmp_path, method="gce", noise="flip", noise_rate=0.2, meta_size=0)
+    audit = examine(tf_mwnet.run(config, photos(90)))
+    assert len(audit.table) == 60
+    cleaned.write(audit, tmp_path / "clean.npz", "relabel")
+    with np.load(tmp_path / "clean.npz") as arrays:
+        assert arrays["x_train"].shape == (60, 12, 12, 3)
+        assert arrays["x_test"].dtype == np.uint8
+
+
+def test_a_step_takes_one_view_of_each_example():
+    x = np.arange(12, dtype=np.float32).reshape(4, 3, 1)
+    views = Views()(tf.constant(x), tf.constant([0, 5])).numpy()[:, 0]
+    assert ((views >= [0, 3, 6, 9]) & (views <= [2, 5, 8, 11])).all()
+    source = features.embed(photos(90), features.load(body(), views=4), "")
+    splits = data.make_splits(source, data.BiasConfig())
+    stream = training_stream(splits.train, None, splits.spec, 60, 10, 0, Views())
+    pairs = iter(stream())
+    some = [np.asarray(next(pairs)["train"].x) for _ in range(2)]
+    assert some[0].shape == (60, 5)
+    one = np.sort(some[0][:, 0])
+    assert not np.allclose(one, np.sort(some[1][:, 0]))
+
+
+def test_the_command(files, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(embedding, "FOLDER", str(tmp_path / "cache"))
+    line = ["--dataset=digits", f"--backbone={files['keras']}"]
+    assert command.main(line) == 0
+    out = capsys.readouterr().out
+    (made,) = (tmp_path / "cache").iterdir()
+    assert f"features    {made}" in out
+    assert "1797 train" in out
+    assert np.load(made / "train" / "features.npy", mmap_mode="r").shape == (1797, 5)
+    assert command.main([*line, f"--features={tmp_path / 'mine'}", "--views=2"]) == 0
+    assert storage.manifest(tmp_path / "mine")["views"] == 2
+    assert command.main(["--dataset=digits"]) == 2
+    assert "backbone is not set" in capsys.readouterr().err
+    assert command.main([*line, "--epochs=3"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"views": 2}, "views is 2 without backbone; allowed: with one"),
+        ({"backbone_size": 64}, "backbone_size is 64 without backbone"),
+        ({"backbone": "x", "backbone_scaling": "log"}, "unknown backbone_scaling 'log'"),
+        ({"backbone": "x", "views": 0}, "views is 0; allowed: at least 1"),
+        ({"feature_dtype": "int8"}, "unknown feature_dtype 'int8'"),
+    ],
+)
+def test_bad_flags(fields, message):
+    with pytest.raises(UserError, match=message):
+        Experiment(**fields)
