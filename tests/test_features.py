@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import pathlib
 import re
@@ -14,7 +15,9 @@ import tensorflow as tf
 import tf_mwnet
 from tf_mwnet import data, features
 from tf_mwnet.audit import cleaned
+from tf_mwnet.audit.evidence import classify
 from tf_mwnet.audit.examine import examine
+from tf_mwnet.cli.flags import parse
 from tf_mwnet.config import Experiment
 from tf_mwnet.data.streams import Views, training_stream
 from tf_mwnet.errors import UserError
@@ -403,6 +406,29 @@ def test_the_command(files, tmp_path, capsys, monkeypatch):
     assert command.main(["--dataset=digits"]) == 2
     assert "backbone is not set" in capsys.readouterr().err
     assert command.main([*line, "--epochs=3"]) == 2
+
+
+def test_settings_for_features(files):
+    line = ["--dataset=digits", f"--backbone={files['keras']}"]
+    config = parse(line)
+    assert {name: getattr(config, name) for name in features.SETTINGS} == features.SETTINGS
+    config = parse([*line, "--lr=0.1", "--epochs=60"])
+    assert (config.lr, config.epochs, config.meta_loss) == (0.1, 60, "mae")
+    assert parse(["--dataset=digits"]).lr == 0.1
+    assert Experiment(backbone="x", **features.SETTINGS).lr_drops == (10, 15)
+
+
+def test_components_of_the_pipeline(files, tmp_path):
+    """The trainer reads records of images, and the others classify images."""
+    source = photos(90)
+    data.records.write(source, tmp_path / "records")
+    config = settings(files["keras"], tmp_path, method="erm", dataset="records", meta_size=0)
+    config = dataclasses.replace(config, data_dir=str(tmp_path / "records"))
+    result = tf_mwnet.run(config)
+    path = tmp_path / "run" / "erm" / "saved_models" / "classifier" / "1"
+    images = classify(path, source.test.x)
+    np.testing.assert_allclose(images, classify(path, result.splits.test.x), atol=1e-5)
+    assert (images.argmax(1) == source.test.y).mean() == pytest.approx(result.methods["erm"]["last"])
 
 
 @pytest.mark.parametrize(

@@ -134,7 +134,8 @@ def classify(folder: pathlib.Path, x: np.ndarray | Images, batch: int = 500) -> 
     try:
         module = tf.saved_model.load(str(folder))
         signatures = module.signatures
-        serve = signatures["from_features" if "from_features" in signatures else "serving_default"]
+        of_features = "from_features" in signatures and x.ndim < 4
+        serve = signatures["from_features" if of_features else "serving_default"]
         (name,) = serve.structured_input_signature[1]
     except Exception as error:  # a damaged SavedModel raises many types
         raise UserError(f"'{folder}' can not be loaded; allowed: as the run exported it") from error

@@ -10,7 +10,7 @@ from typing import Any
 
 from absl import flags, logging
 
-from tf_mwnet import methods
+from tf_mwnet import features, methods
 from tf_mwnet.cli import console, flagfiles
 from tf_mwnet.config import ABOUT_THE_FOLDER, Experiment
 from tf_mwnet.errors import UserError
@@ -99,6 +99,8 @@ def fields_of(values: flags.FlagValues) -> dict[str, Any]:
     for method, own in _former(values).items():
         known = fields.setdefault("method_options", {})
         fields["method_options"] = known | {method: {**known.get(method, {}), **own}}
+    if (fields.get("backbone") or fields.get("features")) and "resume" not in fields:
+        fields = features.SETTINGS | fields
     return fields
 
 

@@ -23,7 +23,17 @@ if TYPE_CHECKING:
     from tf_mwnet.features.backbones import Backbone, load
     from tf_mwnet.features.embedding import embed, folder_of, given
 
-__all__ = ["Backbone", "embed", "folder_of", "given", "load"]
+__all__ = ["SETTINGS", "Backbone", "embed", "folder_of", "given", "load"]
+
+# What a training on features takes unless it is set: what a command line does with --backbone or
+# --features; in Python ``Experiment(backbone=..., **features.SETTINGS)``. Measured in docs/features.md.
+SETTINGS: dict[str, Any] = {
+    "epochs": 20,
+    "lr": 1.0,
+    "lr_drops": (10, 15),
+    "l2": 0.0,
+    "meta_loss": "mae",
+}
 
 _HOMES = {"Backbone": "backbones", "load": "backbones"}  # others: embedding
 
