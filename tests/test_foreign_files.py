@@ -379,6 +379,18 @@ def test_addresses_without_ports(cluster, monkeypatch):
 # -------------------------------------------------------------------- streams of the process
 
 
+@pytest.mark.parametrize("command", ["train", "audit", "features", "sweep", "tflite"])
+def test_a_refusal_is_the_only_line(command, monkeypatch):
+    """No notes of TensorFlow, which writes them when it is imported."""
+    monkeypatch.delenv("TF_CPP_MIN_LOG_LEVEL", raising=False)
+    module = {"train": "tf_mwnet.main", "tflite": "tf_mwnet.export.tflite"}.get(command)
+    line = [sys.executable, "-m", module or f"tf_mwnet.{command}", "--no_such_flag=1"]
+    done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 1, done.stderr
+    assert done.stderr.startswith("tf_mwnet: ")
+
+
 @pytest.mark.parametrize(
     ("shell", "code"),
     [
