@@ -114,11 +114,11 @@ def damaged(finished, tmp_path, every: int) -> list[str]:
 
 
 def test_damaged_runs(finished, tmp_path):
-    wrong = damaged(finished, tmp_path, 11)
+    wrong = damaged(finished, tmp_path, 29)
     assert not wrong, "\n".join(wrong)
 
 
 @pytest.mark.slow
-def test_damaged_runs_with_every_reader(finished, tmp_path):
-    wrong = damaged(finished, tmp_path, 1)
+def test_more_damaged_runs(finished, tmp_path):
+    wrong = damaged(finished, tmp_path, 7)
     assert not wrong, "\n".join(wrong)

@@ -100,7 +100,7 @@ class Views:
 
 def normalise(x: tf.Tensor, spec: DataSpec) -> tf.Tensor:
     """Returns ``(x - mean) / std`` per channel, float32; of features with several views the first."""
-    if x.shape.rank == len(spec.shape) + 2:
+    if len(x.shape) == len(spec.shape) + 2:
         x = x[:, 0]
     return (tf.cast(x, tf.float32) - spec.mean) / spec.std
 
