@@ -351,8 +351,6 @@ def saved_experiment(path: pathlib.Path) -> Experiment:
         UserError: the file is damaged, or of another version.
     """
     fields = saved_fields(path)
-    if unknown := [name for name in fields if name not in DEFAULTS]:
-        raise UserError(f"'{path}' has the field '{unknown[0]}'; allowed: those of this version's runs")
     with reading(path):
         return Experiment(**fields)
 
@@ -361,8 +359,11 @@ def saved_fields(path: pathlib.Path) -> dict[str, Any]:
     """Reads the fields of a run's configuration in their types, also from an older version.
 
     Raises:
-        UserError: see `read_json`.
+        UserError: the file is damaged, or of another version.
     """
     content = read_json(path)
     with reading(path):
-        return {k: tuple(v) if isinstance(v, list) else v for k, v in with_options(content).items()}
+        fields = {k: tuple(v) if isinstance(v, list) else v for k, v in with_options(content).items()}
+    if unknown := [name for name in fields if name not in DEFAULTS]:
+        raise UserError(f"'{path}' has the field '{unknown[0]}'; allowed: those of this version's runs")
+    return fields
