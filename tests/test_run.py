@@ -150,7 +150,7 @@ def test_transfer_of_the_weight_net(finished, tmp_path, capsys):
     assert [p.name for p in exported.iterdir()] == ["classifier"]
     card = json.loads((exported / "classifier" / "1" / "model_card.json").read_text())
     assert card["normalised"] is True  # as the function was learned, whatever the flag says
-    assert card["transferred_from"] == str(net)
+    assert card["transferred_from"] == f"{finished.name}/mwnet/saved_models/weight_net"
     found = rows(tmp_path / "run" / "mwnet" / "metrics.csv")
     assert "meta_loss" not in found[0]
     assert float(found[-1]["loss"]) < float(found[0]["loss"])

@@ -148,6 +148,14 @@ def without_folders(value: Any, parts: int = 1) -> Any:
     return os.sep.join(pathlib.Path(value).parts[-parts:])
 
 
+def _origin(path: str) -> str:
+    """Returns the end of a weight net's path: of a run's the run, else the name; a version stays."""
+    parts = pathlib.Path(path).parts
+    version = bool(parts) and parts[-1].isdecimal()
+    of_run = parts[: len(parts) - version][-2:] == ("saved_models", "weight_net")
+    return without_folders(path, (4 if of_run else 1) + version)
+
+
 def model_card(
     config: dict[str, Any],
     spec: DataSpec,
@@ -184,7 +192,7 @@ def model_card(
         "network": config["network"],
         "hidden": list(config["hidden"]),
         "group_of_class": None if group_of_class is None else group_of_class.tolist(),
-        "transferred_from": without_folders(config["weight_net"], 2) or None,
+        "transferred_from": _origin(config["weight_net"]) or None,
         "schedule": {k: config[k] for k in schedule},
         "normalised": config["normalise"],
         "loss": f"{loss} in nats, of the example's given label, in the training pass",
