@@ -16,7 +16,7 @@ from absl import flags
 
 from tf_mwnet.cli import console, flagfiles
 from tf_mwnet.cli.flags import axes_of, parse
-from tf_mwnet.config import ABOUT_THE_FOLDER, DEFAULTS, Experiment
+from tf_mwnet.config import ABOUT_THE_FOLDER, DEFAULTS, PATHS, Experiment
 from tf_mwnet.data import BiasConfig
 from tf_mwnet.errors import UserError, check_range, choose
 from tf_mwnet.methods import METHODS, spelled
@@ -25,8 +25,6 @@ DATA = ("dataset", "data_dir", "label_key", "clean_label_key", "resize", "resize
         "blank_images", "classes", "test_fraction", "meta_size", "meta_labels", "meta_balance",
         "drop_duplicates", "data_seed")  # fmt: skip
 BIAS = tuple(f.name for f in dataclasses.fields(BiasConfig) if f.name != "early_stopping")
-# Fields that may be paths.
-PATHS = ("dataset", "data_dir", "noise", "weight_net", "cache_dir")
 LIBRARIES = ("tensorflow", "keras", "numpy", "kfp", "apache-beam", "keras-tuner", "scikit-learn")
 
 

@@ -13,6 +13,7 @@ import pytest
 import tensorflow as tf
 
 import tf_mwnet
+from pipelines import settings as pipeline_settings
 from tf_mwnet import data, features
 from tf_mwnet.audit import cleaned
 from tf_mwnet.audit.evidence import classify
@@ -416,6 +417,16 @@ def test_settings_for_features(files):
     assert (config.lr, config.epochs, config.meta_loss) == (0.1, 60, "mae")
     assert parse(["--dataset=digits"]).lr == 0.1
     assert Experiment(backbone="x", **features.SETTINGS).lr_drops == (10, 15)
+
+
+def test_components_of_the_pipeline_find_files(files, monkeypatch):
+    monkeypatch.chdir(files["folder"])  # they work in another folder
+    config = parse(["--backbone=body.keras", "--weight_net=@mnist_uniform"])
+    flags = pipeline_settings.flags_of(config, "trainer")
+    assert f"--backbone={files['keras']}" in flags
+    assert "--weight_net=@mnist_uniform" in flags
+    hub = parse(["--backbone=keras_hub:dinov2_small"])
+    assert "--backbone=keras_hub:dinov2_small" in pipeline_settings.flags_of(hub, "trainer")
 
 
 def test_components_of_the_pipeline(files, tmp_path):

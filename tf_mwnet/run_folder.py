@@ -345,25 +345,17 @@ def differences(config: Experiment, saved: Mapping[str, Any]) -> list[str]:
 
 
 def saved_experiment(path: pathlib.Path) -> Experiment:
-    """Reads the configuration that a run has written.
+    """Reads the configuration that a run has written, also one of an older version.
 
     Raises:
-        UserError: the file is damaged, or of another version.
-    """
-    fields = saved_fields(path)
-    with reading(path):
-        return Experiment(**fields)
-
-
-def saved_fields(path: pathlib.Path) -> dict[str, Any]:
-    """Reads the fields of a run's configuration in their types, also from an older version.
-
-    Raises:
-        UserError: the file is damaged, or of another version.
+        UserError: the file is damaged, or of a newer version.
     """
     content = read_json(path)
     with reading(path):
-        fields = {k: tuple(v) if isinstance(v, list) else v for k, v in with_options(content).items()}
-    if unknown := [name for name in fields if name not in DEFAULTS]:
-        raise UserError(f"'{path}' has the field '{unknown[0]}'; allowed: those of this version's runs")
-    return fields
+        given = with_options(content)
+        fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in given.items()}
+        if unknown := [name for name in fields if name not in DEFAULTS]:
+            raise UserError(
+                f"'{path}' has the field '{unknown[0]}'; allowed: those of this version's runs"
+            )
+        return Experiment(**fields)

@@ -232,6 +232,12 @@ class Source:
     in_memory: bool = False
     encoder: Any = None
 
+    @property
+    def sets(self) -> dict[str, LabelledSet]:
+        """The sets that there are, by name: "train", "test", "meta"."""
+        parts = {"train": self.train, "test": self.test, "meta": self.meta}
+        return {name: part for name, part in parts.items() if part is not None}
+
 
 @dataclasses.dataclass(frozen=True)
 class Splits:

@@ -53,8 +53,7 @@ def example_gen(
     records.write(
         split, examples.path, each=functools.partial(beam_jobs.write_shards, settings=settings)
     )
-    parts = {"train": split.train, "meta": split.meta, "test": split.test}
-    sizes = {name: len(part) for name, part in parts.items() if part is not None}
+    sizes = {name: len(part) for name, part in split.sets.items()}
     examples.metadata.update(sizes)
     return {"data_set": split.name, "examples": sizes}
 

@@ -75,8 +75,7 @@ def write(audit: Audit, path: pathlib.Path, mode: str = "drop") -> int:
 
 def _further_sets(source: Source) -> dict[str, LabelledSet]:
     """Returns the sets that the data comes with, apart from the training set."""
-    sets = {"test": source.test, "meta": source.meta}
-    return {name: part for name, part in sets.items() if part is not None}
+    return {name: part for name, part in source.sets.items() if name != "train"}
 
 
 def _write_arrays(source: Source, path: pathlib.Path, x: np.ndarray, y: np.ndarray) -> None:

@@ -15,7 +15,7 @@ from tf_mwnet.cli import console, flagfiles
 from tf_mwnet.config import ABOUT_THE_FOLDER, Experiment
 from tf_mwnet.errors import UserError
 from tf_mwnet.methods import METHODS, options
-from tf_mwnet.run_folder import CONFIG, FORMER, saved_experiment, saved_fields
+from tf_mwnet.run_folder import CONFIG, FORMER, saved_experiment
 
 # The fields that have a flag.
 FIELDS = [field for field in dataclasses.fields(Experiment) if field.metadata.get("flag", True)]
@@ -89,8 +89,8 @@ def fields_of(values: flags.FlagValues) -> dict[str, Any]:
     path = pathlib.Path(values.run_dir or "") / CONFIG
     fields: dict[str, Any] = {}
     if values.resume and values.run_dir and path.is_file():  # else `run` says what is wrong
-        saved_experiment(path)  # checks it
-        fields = {k: v for k, v in saved_fields(path).items() if k not in ABOUT_THE_FOLDER}
+        saved = vars(saved_experiment(path))
+        fields = {k: v for k, v in saved.items() if k not in ABOUT_THE_FOLDER}
     for field in FIELDS:
         if not values[field.name].present:
             continue

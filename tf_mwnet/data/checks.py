@@ -245,10 +245,7 @@ def source(source: Source, blank_images: str = "refuse") -> Source:
     if len(source.class_names) < 2:
         raise UserError(f"{source.name}: {len(source.class_names)} class; allowed: two or more classes")
     no_empty_class(f"{source.name} train", source.train.y, source.class_names)
-    parts = {"train": source.train, "test": source.test, "meta": source.meta}
-    for name, part in parts.items():
-        if part is None:
-            continue
+    for name, part in source.sets.items():
         if part.x.shape[1:] != source.train.x.shape[1:]:
             raise UserError(
                 f"{source.name}: {name} images are {part.x.shape[1:]}, train images"

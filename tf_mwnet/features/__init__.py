@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["SETTINGS", "Backbone", "embed", "folder_of", "given", "load"]
 
 # What a training on features takes unless it is set: what a command line does with --backbone or
-# --features; in Python ``Experiment(backbone=..., **features.SETTINGS)``. Measured in docs/features.md.
+# --features; in Python ``Experiment(backbone=..., **features.SETTINGS)``.
 SETTINGS: dict[str, Any] = {
     "epochs": 20,
     "lr": 1.0,

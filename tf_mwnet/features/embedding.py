@@ -12,6 +12,7 @@ import numpy as np
 import tensorflow as tf
 from absl import logging
 
+from tf_mwnet.data import cache
 from tf_mwnet.data.images import LazyImages, rows_of
 from tf_mwnet.data.progress import progress
 from tf_mwnet.errors import UserError, check_signals, choose
@@ -44,8 +45,7 @@ def embed(
             of another backbone or other data.
     """
     choose("feature_dtype", dtype, dict.fromkeys(DTYPES))
-    parts = {"train": source.train, "test": source.test, "meta": source.meta}
-    sets = {name: part for name, part in parts.items() if part is not None}
+    sets = source.sets
     for name, part in sets.items():
         _check(f"{source.name} {name}", part, backbone)
     made: dict[str, np.ndarray | LazyImages]
@@ -116,10 +116,8 @@ def _facts(name: str, sets: Mapping[str, LabelledSet], backbone: Backbone, dtype
 
 
 def _folder(facts: Mapping[str, Any]) -> pathlib.Path:
-    key = hashlib.sha256(repr(sorted(facts.items())).encode()).hexdigest()[:16]
     name = f"{facts['data']}-{facts['backbone']}"
-    plain = "".join(c if c.isalnum() else "-" for c in name)
-    return pathlib.Path(FOLDER).expanduser() / f"{plain}-{key}"
+    return cache.file_of(FOLDER, name, repr(sorted(facts.items()))).with_suffix("")
 
 
 def folder_of(source: Source, backbone: Backbone, dtype: str) -> pathlib.Path:
@@ -129,11 +127,8 @@ def folder_of(source: Source, backbone: Backbone, dtype: str) -> pathlib.Path:
         source: the data, or what `embed` has made of it.
         backbone, dtype: see `embed`.
     """
-    parts = {"train": source.train, "test": source.test, "meta": source.meta}
     sets = {
-        k: dataclasses.replace(part, x=part.originals, raw=None)
-        for k, part in parts.items()
-        if part is not None
+        name: dataclasses.replace(part, x=part.originals, raw=None) for name, part in source.sets.items()
     }
     return _folder(_facts(source.name, sets, backbone, dtype))
 
@@ -207,12 +202,10 @@ def given(source: Source, folder: str, encoder: Any = None) -> Source:
             f" '{encoder.name}' {list(encoder.size)}; allowed: the same backbone and preprocessing"
         )
     sets: dict[str, LabelledSet] = {}
-    for name in ("train", "test", "meta"):
-        part: LabelledSet | None = getattr(source, name)
-        if part is not None:
-            x = storage.read(path / name, part.ids)
-            check_features(f"{source.name} {name}", x, part.ids)
-            sets[name] = dataclasses.replace(part, x=x, raw=part.x)
+    for name, part in source.sets.items():
+        x = storage.read(path / name, part.ids)
+        check_features(f"{source.name} {name}", x, part.ids)
+        sets[name] = dataclasses.replace(part, x=x, raw=part.x)
     return _with_sets(source, sets, encoder)
 
 

@@ -68,13 +68,12 @@ def begin(folder: pathlib.Path, about: dict[str, Any]) -> None:
 @contextlib.contextmanager
 def alone(folder: pathlib.Path) -> Iterator[None]:
     """Keeps other processes from embedding into a folder; waits for one that is at it."""
-    try:
-        with locked(folder, wait=False):
-            yield
-            return
-    except BlockingIOError:
-        logging.info("waiting for another process that embeds into %s", folder)
-    with locked(folder, wait=True):
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(locked(folder, wait=False))
+        except BlockingIOError:
+            logging.info("waiting for another process that embeds into %s", folder)
+            stack.enter_context(locked(folder, wait=True))
         yield
 
 
@@ -96,9 +95,6 @@ def write(
         compute: from rows, int ``[n]``, to their features.
         advance: called with the number of examples that were added, also of those that were there.
     """
-    if (folder / FEATURES).is_file():
-        advance(len(ids))
-        return
     folder.mkdir(parents=True, exist_ok=True)
     part, note, size = folder / PART, folder / DONE, (len(ids), *shape)
     done = 0
