@@ -20,12 +20,12 @@ console.start()
 
 import numpy as np  # noqa: E402
 from absl import flags, logging  # noqa: E402
-from tqdm import tqdm  # noqa: E402
 
 from pipelines import beam_jobs, work  # noqa: E402
 from pipelines.settings import beam_options  # noqa: E402
 from tf_mwnet.benchmark.measure import resident_peak  # noqa: E402
 from tf_mwnet.cli import outputs  # noqa: E402
+from tf_mwnet.data.progress import progress  # noqa: E402
 from tf_mwnet.errors import UserError, check_range, choose, integers  # noqa: E402
 from tf_mwnet.figures import tables  # noqa: E402
 from tf_mwnet.files import new_folder, write_csv  # noqa: E402
@@ -47,12 +47,14 @@ def make_images(folder: pathlib.Path, count: int, size: int) -> None:
         for split in ("train", "test"):
             for label in range(CLASSES):
                 (temporary / split / str(label)).mkdir(parents=True)
-        for number in tqdm(range(count), f"making {count:,} images"):
-            tiles = rng.integers(0, 256, (-(-size // TILE),) * 2 + (3,), np.uint8)
-            image = tiles.repeat(TILE, 0).repeat(TILE, 1)[:size, :size]
-            split = "test" if number // CLASSES % 10 == 0 else "train"
-            path = temporary / split / str(number % CLASSES) / f"{number:07d}.png"
-            Image.fromarray(image).save(path, compress_level=1)
+        with progress(count, f"making {count:,} images", "images") as advance:
+            for number in range(count):
+                tiles = rng.integers(0, 256, (-(-size // TILE),) * 2 + (3,), np.uint8)
+                image = tiles.repeat(TILE, 0).repeat(TILE, 1)[:size, :size]
+                split = "test" if number // CLASSES % 10 == 0 else "train"
+                path = temporary / split / str(number % CLASSES) / f"{number:07d}.png"
+                Image.fromarray(image).save(path, compress_level=1)
+                advance()
 
 
 def own_work(

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import pathlib
 import time
+from collections.abc import Mapping
+from typing import Any
 
 from pipelines.store import Store
 from tf_mwnet.figures.tables import text
@@ -46,6 +48,18 @@ def _copy(source: pathlib.Path, target: pathlib.Path) -> None:
     write_atomically(target, lambda file: file.write(content))
 
 
+def result(judged: Mapping[str, Any]) -> str:
+    """Says in a line how good a model is, and whether it is good enough.
+
+    Args:
+        judged: an `Evaluation.to_dict`.
+    """
+    low, high = (100 * share for share in judged["interval"])
+    accuracy, baseline = 100 * judged["accuracy"], 100 * judged["baseline_accuracy"]
+    verdict = "blessed" if judged["blessed"] else f"not blessed: {judged['reasons'][0]}"
+    return f"accuracy {accuracy:.1f} % ({low:.1f} to {high:.1f}), baseline {baseline:.1f} %; {verdict}"
+
+
 def report(store: Store, start: float, pages: pathlib.Path) -> str:
     """Returns the report of the tasks that ran since ``start``, and copies their pages.
 
@@ -60,14 +74,20 @@ def report(store: Store, start: float, pages: pathlib.Path) -> str:
         [row["component"], metrics[row["id"]].get("method", ""), f"{row['ended'] - row['started']:.0f}"]
         for row in ran
     ]
-    lines = ["", text(["component", "method", "seconds"], rows, numbers=(2,)), ""]
+    lines = ["", text(["component", "method", "seconds"], rows, numbers=(2,)), ""] if rows else []
+    judged = [row for row in ran if row["component"] == "evaluator"] or store.rows(
+        "SELECT * FROM tasks WHERE component = 'evaluator' AND state = 'done' ORDER BY id DESC LIMIT 1"
+    )
+    lines += [f"result        {result(json.loads(row['metrics']))}" for row in judged]
     for row in ran:
         if row["component"] == "pusher":
             name, push = json.loads(row["parameters"])["name"], metrics[row["id"]]
-            lines.append(
-                f"pushed        {push['pushed']}" if push["pushed"]
-                else f"not pushed    {name}: {push['reasons'][0]}"
-            )  # fmt: skip
+            if not push["pushed"]:
+                lines.append(f"not pushed    {name}: {push['reasons'][0]}")
+            elif push.get("new", True):
+                lines.append(f"pushed        {push['pushed']}")
+            else:
+                lines.append(f"unchanged     {push['pushed']} is this model already")
     lines += [f"page          {path}" for path in keep_pages(store, start, pages)]
     lines += [f"lineage       {store.path}", f"time          {time.time() - start:.0f} s"]
     return "\n".join(lines)

@@ -21,9 +21,10 @@ from tf_mwnet.data import BiasConfig
 from tf_mwnet.errors import UserError, check_range, choose
 from tf_mwnet.methods import METHODS, spelled
 
-DATA = ("dataset", "data_dir", "label_key", "clean_label_key", "resize", "resize_sides", "center_crop",
-        "blank_images", "classes", "test_fraction", "meta_size", "meta_labels", "meta_balance",
-        "drop_duplicates", "data_seed")  # fmt: skip
+MADE = ("cache_dir", "features")  # folders that a component makes where they are not there
+DATA = ("dataset", "data_dir", "label_key", "clean_label_key", "text_column", "resize", "resize_sides",
+        "center_crop", "blank_images", "classes", "test_fraction", "meta_size", "meta_labels",
+        "meta_balance", "drop_duplicates", "data_seed")  # fmt: skip
 BIAS = tuple(f.name for f in dataclasses.fields(BiasConfig) if f.name != "early_stopping")
 LIBRARIES = ("tensorflow", "keras", "numpy", "kfp", "apache-beam", "keras-tuner", "scikit-learn")
 
@@ -194,8 +195,10 @@ def flags_of(config: Experiment, component: str) -> list[str]:
     if config.meta_labels == "auto" and kind is not None and kind.meta_labels == "noisy":
         changed["meta_labels"] = "noisy"
     for name in PATHS:  # components work in the home folder
-        path = pathlib.Path(getattr(config, name) or "")
-        if path.name and path.exists():
+        value = getattr(config, name) or ""
+        path = pathlib.Path(value)
+        made = name in MADE and "://" not in value
+        if path.name and (made or path.exists()):
             changed[name] = str(path.absolute())
     config = dataclasses.replace(config, **changed)
     if component == "example_gen":

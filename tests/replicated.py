@@ -13,6 +13,7 @@ from tf_mwnet.types import DataSpec
 # As `small.RUN_ARGUMENTS`, for the data below.
 RUN_ARGUMENTS = {
     "num_examples": lambda: 36,
+    "num_classes": lambda: 3,
     "class_sizes": lambda: (18, 12, 6),
     "clean_share": lambda: (1.0, 0.5, 0.8),
     "transition": lambda: (0.7 * np.eye(3) + 0.1).tolist(),
@@ -66,23 +67,26 @@ def take_steps(build, method, strategy, jit_compile=False):
     x, y, x_meta, y_meta = data()
     with strategy.scope():
         model = make(build, method)
-        pairs, steps, size = inputs.pairs(model.method, x, y, (x_meta, y_meta), 12, 7, True, 0)
+        pairs, steps, size, _ = inputs.pairs(model.method, x, y, (x_meta, y_meta), 12, 7, True, 0)
         model.record_examples(size)
     replicas = strategy.num_replicas_in_sync
 
     def step(batch):
         return strategy.run(model.train_step, args=(batch,))
 
-    step = tf.function(step, jit_compile=jit_compile, autograph=False)
+    functions = {}  # plain epochs have a function of their own
     for number, batch in enumerate(pairs(shares.WHOLE).take(2 * steps)):
         if number % steps == 0:
             model.method.begin_epoch(number // steps, 2)
+            plain = model.method.plain
+            if plain not in functions:
+                functions[plain] = tf.function(step, jit_compile=jit_compile, autograph=False)
         if replicas > 1:
             parts = [shares.part(batch, number, replicas) for number in range(replicas)]
             batch = strategy.experimental_distribute_values_from_function(
                 lambda context, parts=parts: parts[context.replica_id_in_sync_group]
             )
-        step(batch)
+        functions[plain](batch)
     return state(model), model.get_metrics_result()
 
 

@@ -11,6 +11,7 @@ from tf_mwnet import ReweightedModel, methods, optimizers
 # argument, and a function that makes the value.
 RUN_ARGUMENTS = {
     "num_examples": lambda: 120,
+    "num_classes": lambda: 4,
     "class_sizes": lambda: (60, 30, 20, 10),
     "clean_share": lambda: (1.0, 0.5, 0.8, 0.9),
     "transition": lambda: (0.9 * np.eye(4) + 0.025).tolist(),

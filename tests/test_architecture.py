@@ -21,6 +21,7 @@ LAYERS = (
     {"run_folder"},
     {"cli"},
     {"export", "figures"},
+    {"serve"},
     {"experiment"},
     {"audit"},
     {"reports"},

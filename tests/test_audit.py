@@ -106,7 +106,8 @@ def test_audit_of_a_run(finished, capsys):
     printed = capsys.readouterr().out
     folder = finished / "mwnet" / "audit"
     table = pd.read_csv(folder / "label_issues.csv", dtype={"given_label": str, "predicted_label": str})
-    assert list(table.columns) == COLUMNS
+    assert list(table.columns[: len(COLUMNS)]) == COLUMNS
+    assert table.columns[len(COLUMNS)] == "neighbour_agreement"
     assert (table.set == "train").all()  # clean meta and test labels are not in question
     known = table.label_quality.dropna()  # so short a run has not seen every example
     assert len(known) > 900

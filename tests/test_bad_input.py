@@ -25,7 +25,7 @@ def snapshot(folder):
             "allowed: auto, cross_entropy, mae, gce, sce, nce",
         ),
         (["--compare=mwnet"], "compare is 'mwnet'"),
-        (["--network=resnet33"], "did you mean 'resnet32'"),
+        (["--network=resnet-32"], "did you mean 'resnet32'"),
         (["--noise_rate=1.5"], "noise_rate is 1.5; allowed: 0 to 1"),
         (["--noise_rate=nan"], "noise_rate is nan"),
         (["--imbalance_factor=0.5"], "imbalance_factor is 0.5; allowed: at least 1"),

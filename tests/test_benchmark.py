@@ -48,7 +48,7 @@ def test_command(tmp_path, capsys):
     assert benchmark.main([*small, *files, "--modes=exact,naive,fast", "--classes=3"]) == 0
     out = capsys.readouterr().out
     assert out.startswith("mlp, batch 8, float32, ")
-    assert "images a second" in out
+    assert "examples a second" in out
     assert "oneDNN on" in out or platform.machine() != "x86_64"
     rows = list(csv.DictReader((tmp_path / "times.csv").open()))
     assert [r["mode"] for r in rows] == ["plain", "exact", "naive", "fast"]
@@ -65,7 +65,7 @@ def test_input_alone(capsys):
     for cache in ("memory", "disk"):
         assert benchmark.main([*small, "--examples=2100", f"--cache={cache}"]) == 0
         out = capsys.readouterr().out
-        assert "images a second, of 2,100, 0 MB in all; the process took at most" in out
+        assert "examples a second, of 2,100, 0 MB in all; the process took at most" in out
 
 
 @pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="PyTorch is not here")
@@ -132,7 +132,10 @@ def test_steps_on_two_replicas(two_replicas):
         ("--batch=many", "batch"),
         ("--peer=jax", "unknown peer 'jax'; allowed: torch"),
         ("--peer=torch --network=mlp", "peer got the network 'mlp'; allowed: resnet32"),
-        ("--peer=torch --jit_compile", "peer is set; allowed: with float32 and without jit_compile"),
+        (
+            "--peer=torch --jit_compile",
+            "peer is set; allowed: with float32, on images and without jit_compile",
+        ),
         ("--cache=none", "unknown cache 'none'; allowed: memory, disk"),
         ("--strategy=many", "unknown strategy 'many'; allowed: none, mirrored, multiworker"),
     ],
@@ -142,3 +145,22 @@ def test_bad_input(capsys, flag, message):
     err = capsys.readouterr().err
     assert message in err
     assert len(err.strip().splitlines()) == 1
+
+
+def test_on_features(capsys):
+    line = ["--network=linear", "--features=20", "--batch=8", "--rounds=1", "--steps=1", "--nomemory"]
+    assert benchmark.main([*line, "--modes=exact", "--examples=100"]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("linear on 20 features, batch 8")
+    assert benchmark.main(["--network=resnet32", "--features=20"]) == 2
+    assert "allowed: linear or mlp" in capsys.readouterr().err
+
+
+def test_several_steps_at_once_are_as_many_single_ones():
+    from tf_mwnet.benchmark import modes
+
+    setting = modes.Setting(network="linear", features=5, batch=4, classes=3)
+    taken = modes.make_step(setting, modes.MODES["exact"])
+    weighted = [float(taken(True)["loss"]) for _ in range(2)]  # a mean over all steps so far
+    assert setting.at_once == 32
+    assert weighted[1] < weighted[0]

@@ -25,10 +25,10 @@ RUN = ["--dataset=folder", "--epochs=2", "--lr_drops=9", "--batch_size=10", "--n
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     root, rng = tmp_path_factory.mktemp("names"), np.random.default_rng(0)
-    for name in NAMES:
+    for k, name in enumerate(NAMES):
         (root / "train" / name).mkdir(parents=True)
         for i in range(8):
-            pixels = rng.integers(0, 255, (8, 8, 3)).astype(np.uint8)
+            pixels = (rng.integers(0, 30, (8, 8, 3)) + 32 * k).astype(np.uint8)
             Image.fromarray(pixels).save(root / "train" / name / f"{i}.png")
     return root
 

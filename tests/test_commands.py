@@ -1,10 +1,14 @@
 """``tf-mwnet <command>``: which commands there are, and what they say about bad input."""
 
+import contextlib
 import importlib.metadata
 import importlib.util
 import os
+import pty
+import re
 import subprocess
 import sys
+import time
 import tomllib
 
 import pytest
@@ -12,6 +16,8 @@ from runs import ROOT
 
 import tf_mwnet
 from tf_mwnet import __main__ as commands
+from tf_mwnet.cli import help_pages
+from tf_mwnet.cli.flags import THEMES
 
 
 def python(*arguments):
@@ -101,5 +107,67 @@ def test_the_extras_of_the_messages_are_in_the_project():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert project["scripts"]["tf-mwnet"] == "tf_mwnet.__main__:main"
     for package, extra in commands.EXTRAS.items():
-        listed = [requirement.split(">")[0] for requirement in project["optional-dependencies"][extra]]
+        listed = [
+            re.split(r"[\[>]", requirement)[0] for requirement in project["optional-dependencies"][extra]
+        ]
         assert package.replace("_", "-") in listed
+
+
+def test_help_comes_at_once():
+    """Without TensorFlow, as the same text that the command itself would print."""
+    for command, flag in ((("-m", "tf_mwnet.main"), "--help"), (("-m", "tf_mwnet", "sweep"), "-h")):
+        done = python("-X", "importtime", *command, flag)
+        assert done.returncode == 0
+        imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+        assert "tf_mwnet.cli.help_pages" in imported
+        assert not imported & {"tensorflow", "keras", "numpy"}
+        assert len(done.stdout.splitlines()) > 20
+
+
+@pytest.mark.parametrize("module", help_pages.MODULES)
+def test_help_pages_are_those_of_the_commands(module):
+    """If not: python -m tf_mwnet.cli.help_pages"""
+    for flag in help_pages.FLAGS:
+        assert help_pages.page(module, [flag]) == help_pages.printed(module, flag)
+    assert help_pages.page(module, ["--help", "--epochs=3"]) == ""
+
+
+def test_every_command_has_a_help_page():
+    modules = {module.removesuffix(".__main__") for module, _ in commands.COMMANDS.values()}
+    assert modules <= set(help_pages.MODULES)
+
+
+def test_help_is_grouped_by_theme(capsys):
+    from tf_mwnet import main
+
+    assert main.main(["--help"]) == 0
+    short = capsys.readouterr().out
+    heads = [short.index(f"\n\n{head}\n\n  --{field}=") for field, head in THEMES.items()]
+    assert heads == sorted(heads)
+    assert "\n  gdw --eta" not in short
+    assert main.main(["--helpfull"]) == 0
+    assert "\n  gdw --eta" in capsys.readouterr().out
+
+
+def test_a_sign_of_life_on_a_terminal():
+    """The first line comes before TensorFlow has been imported, and goes away."""
+    here, there = pty.openpty()
+    start = time.monotonic()
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tf_mwnet.main", "--epochs=none"], stderr=there, env=environment
+    )
+    os.close(there)
+    first = os.read(here, 100)
+    said = time.monotonic() - start
+    text = first
+    with contextlib.suppress(OSError):  # the other end is closed
+        while part := os.read(here, 1000):
+            text += part
+    total = time.monotonic() - start
+    assert process.wait() == 2
+    assert first.startswith(b"tf_mwnet: importing TensorFlow ...")
+    assert said < 0.5 * total
+    assert text.rpartition(b"\r ")[2].strip().startswith(b"tf_mwnet: flag --epochs=none") or (
+        text.splitlines()[-1].strip().startswith(b"tf_mwnet: flag --epochs=none")
+    )

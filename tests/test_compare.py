@@ -2,10 +2,12 @@
 
 import csv
 import json
+import shutil
 
 import numpy as np
 import pytest
 
+from tf_mwnet.errors import UserError
 from tf_mwnet.reports import compare
 
 
@@ -100,3 +102,63 @@ def test_options_of_a_method_are_fields(runs):
     assert [row["eta"] for row in rows] == [1000, 10]
     assert [row["clip"] for row in rows] == [0.2, 0.2]
     assert list(compare.group(rows, ["eta"])) == [(10, "gdw+FT"), (1000, "gdw+FT")]
+
+
+def test_only_seeds_are_averaged(runs, capsys):
+    """A run of other epochs is no other seed, a seed that ran twice is one, and one has no deviation."""
+    path = runs / "run_0.2_1" / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"epochs": 8, "meta_lr": 0.5}))
+    again = runs / "run_0.2_0_again"
+    shutil.copytree(runs / "run_0.2_0", again)
+    result = json.loads((again / "result.json").read_text())
+    result["methods"]["erm"]["last"] = 0.4  # 0.3 the first time
+    (again / "result.json").write_text(json.dumps(result))
+    assert compare.main([f"--runs={runs}/run_0.2*", "--by=noise"]) == 0
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert lines[0][:3] == ["noise,", "epochs,", "meta_lr"]
+    found = {tuple(line[:4]): (line[4], line[-1]) for line in lines[2:]}
+    assert found[("flip", "60", "-", "erm")] == ("35.00", "1")  # plain training has no meta_lr
+    assert found[("flip", "8", "-", "erm")] == ("32.00", "1")
+    assert found[("flip", "8", "0.5", "mwnet")] == ("42.00", "1")
+    rows = [row for f in sorted(runs.glob("run_0.2*")) for row in compare.read_run(f)]
+    figure = compare.draw(rows, "noise_rate")
+    labels = [c.get_label() for c in figure.axes[0].containers]
+    assert "erm, epochs=8" in labels
+    assert "erm, epochs=60" in labels
+
+
+def test_what_is_worked_out_is_no_other_setting(runs):
+    """Another seed with another number of examples has other steps per epoch, and the default rate."""
+    first, second = (runs / f"run_0.2_{seed}" for seed in (0, 1))
+    for folder, count, steps in ((first, 9, 1), (second, 200, 3)):
+        path = folder / "config.json"
+        saved = json.loads(path.read_text()) | {"steps_per_epoch": steps, "meta_lr": 1e-3 * (steps > 1)}
+        path.write_text(json.dumps(saved))
+        np.savez(folder / "split.npz", train_true_y=np.array([0] * count + [1] * 3))
+    rows = [row for f in (first, second) for row in compare.read_run(f)]
+    assert compare.apart(rows, ["noise"]) == []
+    assert compare.number_of_seeds(rows) == 2
+
+
+def test_errors_of_unchecked_labels_are_not_drawn(runs):
+    """Where nobody has checked the test labels the noise is unknown, and so is the error."""
+    folder = runs / "run_0.2_0"
+    path = folder / "config.json"
+    saved = json.loads(path.read_text()) | {"dataset": "folder", "noise": "none", "noise_rate": 0}
+    path.write_text(json.dumps(saved))
+    about = {"classes": ["a", "b"], "truth_known": False, "test_checked": False}
+    (folder / "data.json").write_text(json.dumps(about))
+    rows = [row for f in sorted(runs.glob("run_*")) for row in compare.read_run(f)]
+    assert {key[:2] for key in compare.group(rows, ["noise", "noise_rate"])} == {
+        ("unknown", "unknown"), ("flip", 0.2), ("flip", 0.4)
+    }  # fmt: skip
+    figure = compare.draw(rows, "noise_rate")
+    drawn = {x for container in figure.axes[0].containers for x in container[0].get_xdata()}
+    assert drawn == {0.2, 0.4}
+    with pytest.raises(UserError, match="no run has test labels that are known to be right"):
+        compare.draw([row for row in rows if not row["test_checked"]], "noise_rate")
+
+
+def test_numbers_are_sorted_as_numbers():
+    values = ["epochs=10", 10, "epochs=5", 2.5, "a", "epochs=5.5", 3]
+    assert sorted(values, key=compare._order) == [2.5, 3, 10, "a", "epochs=5", "epochs=5.5", "epochs=10"]

@@ -5,13 +5,15 @@ import json
 import pathlib
 import re
 
+import numpy as np
 import pytest
 
 from tf_mwnet import Experiment, UserError, optimizers
 from tf_mwnet.cli import console
 from tf_mwnet.cli.flagfiles import expand
 from tf_mwnet.cli.flags import parse as parse_flags
-from tf_mwnet.experiment import build
+from tf_mwnet.experiment import build, rates
+from tf_mwnet.methods import METHODS
 from tf_mwnet.run_folder import differences, saved_experiment
 from tf_mwnet.sweep import __main__ as sweep
 
@@ -41,6 +43,7 @@ def test_every_cifar_column_of_tables_1_to_3_is_there():
 
 
 SOURCES = r"(MW-Net|L2RW|RMNW-Net|GDW) (table \d|figure \d|section \d|appendix [A-Z])"
+SOURCES += r"|(ELR|SOP|LDAM-DRW|Logit adjustment) \(\w+ et al\., \w+ 20\d\d\)"
 # Names after the paper's, with what they must resolve to.
 OTHERS = {
     re.compile(r"l2rw_(cifar100?)_(uniform|background)_(\d+)\.cfg"): {
@@ -60,7 +63,8 @@ def test_flagfile_says_what_it_reproduces(name, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)  # nested files are found from the file's own folder
     text = (CONFIGS / name).read_text()
     assert re.search(SOURCES, text)
-    assert re.search(r"Published test accuracy: .*\d\d|Published: curves .* only", text)
+    pattern = r"Published test accuracy: .*\d\d|Published: (curves .* only|no copy of the figures)"
+    assert re.search(pattern, text)
     assert f"# Command: python -m tf_mwnet.main --flagfile=configs/{name}" in text
     config = parse(f"--flagfile={CONFIGS / name}")
     assert config.run_dir == f"runs/{name.removesuffix('.cfg')}"
@@ -211,6 +215,49 @@ def test_trials_and_figures_of_l2rw(monkeypatch):
     planned = jobs_of("l2rw_figure5")
     assert {c.noise_rate for c in planned.values()} == {0, 0.1, 0.2, 0.3, 0.4, 0.5}
     assert {c.dataset for c in planned.values()} == {"cifar10", "cifar100"}
+
+
+@pytest.mark.parametrize("name", [n for n in FILES if n.startswith(("cmwnet_sl_", "elr_"))])
+def test_without_clean_data(name):
+    config = parse(f"--flagfile={CONFIGS / name}")
+    method, data, level = re.fullmatch(r"(\w+)_(cifar100?)_uniform_(\d\d)\.cfg", name).groups()
+    assert (config.method, config.dataset, config.noise_rate) == (method, data, int(level) / 100)
+    assert (config.noise, config.meta_size, config.batch_size) == ("uniform", 0, 128)
+    assert (config.lr, config.momentum, config.schedule) == (0.02, 0.9, "step")
+    many, options = data == "cifar100", config.options_of(method)
+    rate = rates.of_classifier(dataclasses.replace(config, steps_per_epoch=10))
+    if method == "elr":
+        assert (config.network, config.train_size, config.l2) == ("resnet34", 45_000, 1e-3)
+        assert options == ({"beta": 0.9, "strength": 7.0} if many else {})
+        drops = (80, 120, 150) if many else (40, 80, 120)
+        values = [float(rate(10 * d - 1)) for d in drops] + [float(rate(10 * d)) for d in drops[:2]]
+        np.testing.assert_allclose(values, [0.02, 2e-4, 2e-6, 2e-4, 2e-6], rtol=1e-5)
+        assert config.epochs == drops[-1]
+        return
+    assert (config.network, config.epochs, config.lr_drops) == ("preact_resnet18", 300, (150,))
+    assert (config.mixup, config.meta_mixup, config.ema, config.l2) == (1, 1, 0.997, 5e-4)
+    assert (config.meta_every, config.meta_l2, config.hidden) == (10, 1e-4, (100,))
+    assert rates.of_weights(config, config.meta_lr) == pytest.approx(1e-4)
+    made = METHODS[method](class_sizes=(10, 9, 8), num_examples=27, **options)
+    made.begin_epoch(29 if many else 9, 300)
+    assert made.plain
+    made.begin_epoch(30 if many else 10, 300)
+    assert not made.plain
+
+
+@pytest.mark.parametrize("data", ["cifar10", "cifar100"])
+def test_long_tails_of_the_losses(data):
+    ldam = parse(f"--flagfile={CONFIGS / f'ldam_{data}_longtail_100.cfg'}")
+    rate = rates.of_classifier(dataclasses.replace(ldam, steps_per_epoch=10))
+    values = [float(rate(10 * epoch)) for epoch in (159, 160, 179, 180)]
+    np.testing.assert_allclose(values, [0.1, 1e-3, 1e-3, 1e-5], rtol=1e-5)
+    assert (ldam.epochs, ldam.l2, ldam.nesterov) == (200, 2e-4, False)
+    shifted = parse(f"--flagfile={CONFIGS / f'logit_adjustment_{data}_longtail_100.cfg'}")
+    assert shifted.post_hoc_logit_adjustment == 1
+    assert (shifted.nesterov, shifted.l2, len(shifted.lr_drops)) == (True, 2e-4, 3)
+    for config in (ldam, shifted):
+        assert (config.imbalance_factor, config.noise, config.batch_size) == (100, "none", 128)
+        assert (config.network, config.lr, config.meta_size) == ("resnet32", 0.1, 0)
 
 
 def test_settings_that_stand_alone():

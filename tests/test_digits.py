@@ -1,13 +1,10 @@
 """The default job does what the README says."""
 
 import numpy as np
-import pandas as pd
 import pytest
-from browser import exercise, needs_browser
 
 import tf_mwnet
 from tf_mwnet import Experiment, run
-from tf_mwnet.reports import __main__ as reports
 
 # One worker, which shares what its fixture makes.
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("digits")]
@@ -38,21 +35,3 @@ def test_audit_finds_wrong_labels(results):
     assert np.mean(precision) > 0.88, precision
     share = [t.is_label_issue.sum() / n for t, n in zip(tables, wrong, strict=True)]
     assert 0.7 < np.mean(share) < 1.2, share
-
-
-@needs_browser
-def test_report_in_a_browser(results, tmp_path):
-    assert reports.main([f"--runs={results[0].run_dir}", f"--out={tmp_path / 'report'}"]) == 0
-    found = exercise(tmp_path / "report" / "index.html", tmp_path)
-    assert found["problems"] == []
-    pictures = list((tmp_path / "report" / "0").glob("*.png"))
-    assert len(found["images"]) == len(pictures) == 10
-    assert min(found["images"]) > 300  # pixels across: loaded
-    before = [float(v) for v in found["before"]]
-    issues = pd.read_csv(tmp_path / "report" / "0" / "label_issues.csv")
-    np.testing.assert_allclose(before, issues.label_quality[:200], rtol=1e-3)
-    rising, falling = found["orders"]
-    assert (rising["sort"], falling["sort"]) == ("ascending", "descending")
-    assert [float(v) for v in rising["values"]] == sorted(before)
-    assert [float(v) for v in falling["values"]] == sorted(before, reverse=True)
-    assert found["ids"] == sorted(found["ids"])

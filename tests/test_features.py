@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import fcntl
 import json
+import os
 import pathlib
 import re
+import signal
+import subprocess
+import sys
 
 import keras
 import numpy as np
@@ -192,7 +197,11 @@ def presets(tmp_path_factory) -> dict[str, str]:
         vocabulary_size=20, num_layers=1, num_heads=2, hidden_dim=6, intermediate_dim=8
     )
     bert.save_to_preset(str(folder / "bert"))
-    return {"vit": str(folder / "vit"), "bert": str(folder / "bert"), "folder": str(folder)}
+    t5 = hub.models.T5Backbone(
+        vocabulary_size=20, num_layers=1, num_heads=2, hidden_dim=6, intermediate_dim=8
+    )
+    t5.save_to_preset(str(folder / "t5"))
+    return {"folder": str(folder)} | {name: str(folder / name) for name in ("vit", "bert", "t5")}
 
 
 def test_a_preset_of_keras_hub(presets):
@@ -208,10 +217,26 @@ def test_a_preset_of_keras_hub(presets):
     assert backbone(tf.zeros([1, 30, 20, 1], tf.uint8)).shape == (1, 6)
 
 
+def test_fingerprints_do_not_depend_on_random_states(tmp_path):
+    def model():
+        layers = [
+            keras.layers.Flatten(),
+            keras.layers.Dropout(0.5),
+            keras.layers.Dense(2, "relu", False, "ones"),
+        ]
+        return keras.Sequential([keras.Input((4, 4, 3)), *layers])
+
+    assert features.load(model()).fingerprint == features.load(model()).fingerprint
+
+
 @pytest.mark.parametrize(
     ("preset", "message"),
     [
-        ("{bert}", "is a BertBackbone, which takes no images; allowed: an image backbone"),
+        (
+            "{bert}",
+            "has no preprocessor of a text classifier .*; allowed: a preset with one, as of BERT",
+        ),
+        ("{t5}", "is a T5Backbone, which takes neither images nor tokens; allowed: an image or a text"),
         ("{folder}", "can not be loaded .*; allowed: one that save_to_preset has written"),
         ("dinov2_smal", "unknown preset 'dinov2_smal'; allowed: dinov2_small"),
     ],
@@ -393,6 +418,11 @@ def test_a_step_takes_one_view_of_each_example():
     assert not np.allclose(one, np.sort(some[1][:, 0]))
 
 
+def test_pixels_of_another_range(files, caplog):
+    features.embed(data.load("digits"), features.load(files["keras"]), "")
+    assert "digits train: the largest pixel is 16; a backbone expects 0 to 255" in caplog.text
+
+
 def test_the_command(files, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(embedding, "FOLDER", str(tmp_path / "cache"))
     line = ["--dataset=digits", f"--backbone={files['keras']}"]
@@ -414,7 +444,7 @@ def test_settings_for_features(files):
     config = parse(line)
     assert {name: getattr(config, name) for name in features.SETTINGS} == features.SETTINGS
     config = parse([*line, "--lr=0.1", "--epochs=60"])
-    assert (config.lr, config.epochs, config.meta_loss) == (0.1, 60, "mae")
+    assert (config.lr, config.epochs, config.meta_loss) == (0.1, 60, "gce")
     assert parse(["--dataset=digits"]).lr == 0.1
     assert Experiment(backbone="x", **features.SETTINGS).lr_drops == (10, 15)
 
@@ -425,6 +455,9 @@ def test_components_of_the_pipeline_find_files(files, monkeypatch):
     flags = pipeline_settings.flags_of(config, "trainer")
     assert f"--backbone={files['keras']}" in flags
     assert "--weight_net=@mnist_uniform" in flags
+    config = parse(["--dataset=digits", "--backbone=body.keras", "--features=made_there"])
+    made = f"--features={files['folder']}/made_there"
+    assert made in pipeline_settings.flags_of(config, "trainer")
     hub = parse(["--backbone=keras_hub:dinov2_small"])
     assert "--backbone=keras_hub:dinov2_small" in pipeline_settings.flags_of(hub, "trainer")
 
@@ -455,3 +488,129 @@ def test_components_of_the_pipeline(files, tmp_path):
 def test_bad_flags(fields, message):
     with pytest.raises(UserError, match=message):
         Experiment(**fields)
+
+
+def test_more_classes_have_longer_features():
+    from tf_mwnet.data.scaling import describe
+
+    x = np.random.default_rng(0).normal(2, 3, (500, 40)).astype(np.float32)
+    lengths = {}
+    for count in (4, 10, 100):
+        y = np.arange(500) % count
+        source = data.from_arrays(x, y, class_names=range(count), features={"train": x})
+        spec = describe(source, source.train)
+        lengths[count] = float(np.mean((((x - spec.mean) / spec.std) ** 2).sum(axis=1)))
+    assert lengths[4] == pytest.approx(1, rel=1e-4)
+    assert lengths[10] == pytest.approx(1, rel=1e-4)
+    assert lengths[100] == pytest.approx(10**0.5, rel=1e-4)
+
+
+# -------------------------------------------------------------------- shared out
+
+
+def test_processes_share_one_folder(tmp_path, files):
+    code = (
+        "import sys, numpy as np\n"
+        "from tf_mwnet import data, features\n"
+        "from tf_mwnet.features import embedding, storage\n"
+        "storage.CHUNK = 16\n"
+        "rng = np.random.default_rng(0)\n"
+        "x = rng.integers(0, 256, (600, 12, 12, 3), np.uint8)\n"
+        "source = data.from_arrays(x, np.arange(600) % 3, name='photos')\n"
+        "compute, rows = embedding._Compute.__call__, []\n"
+        "def counted(self, some):\n"
+        "    rows.append(len(some))\n"
+        "    return compute(self, some)\n"
+        "embedding._Compute.__call__ = counted\n"
+        f"made = features.embed(source, features.load({files['keras']!r}), {str(tmp_path / 'f')!r})\n"
+        "print(sum(rows), float(np.asarray(made.train.x, np.float64).sum()))\n"
+    )
+    line = [sys.executable, "-c", code]
+    several = [subprocess.Popen(line, stdout=subprocess.PIPE, text=True) for _ in range(3)]
+    outs = [process.communicate(timeout=120)[0].split() for process in several]
+    assert [process.returncode for process in several] == [0, 0, 0]
+    assert sum(int(count) for count, _ in outs) == 600
+    assert len({total for _, total in outs}) == 1
+    again = np.random.default_rng(0).integers(0, 256, (600, 12, 12, 3), np.uint8)
+    whole = features.load(files["keras"])(tf.constant(again))
+    np.testing.assert_allclose(np.load(tmp_path / "f" / "train" / "features.npy"), whole, atol=1e-5)
+    assert sorted(p.name for p in (tmp_path / "f" / "train").iterdir()) == [
+        ".lock", "features.npy", "ids.npy",
+    ]  # fmt: skip
+
+
+def test_what_a_killed_process_has_left_is_done_by_others(tmp_path, files, monkeypatch):
+    monkeypatch.setattr(storage, "CHUNK", 8)
+    source, backbone = photos(60), features.load(files["keras"])
+    compute, rows = embedding._Compute.__call__, []
+
+    def other(self, some):
+        if not rows:  # a process that was at this chunk, and is no more, and one that did the next
+            child = os.fork()
+            if not child:
+                file = os.open(tmp_path / "f" / "train" / storage.DONE, os.O_RDWR)
+                fcntl.lockf(file, fcntl.LOCK_EX, 1, 2)
+                os.kill(os.getpid(), signal.SIGKILL)
+            os.waitpid(child, 0)
+        rows.extend(some.tolist())
+        return compute(self, some)
+
+    monkeypatch.setattr(embedding._Compute, "__call__", other)
+    made = features.embed(dataclasses.replace(source, test=None), backbone, str(tmp_path / "f"))
+    assert rows == list(range(40))
+    np.testing.assert_allclose(made.train.x, backbone(tf.constant(source.train.x)), atol=1e-5)
+
+
+def test_replicas_share_each_batch(files, tmp_path):
+    code = (
+        "import numpy as np, tensorflow as tf\n"
+        "from tf_mwnet import data, features, strategies\n"
+        "strategy = strategies.make('mirrored', 2)\n"
+        "with strategy.scope():\n"
+        f"    backbone = features.load({files['keras']!r}, views=2)\n"
+        "x = np.random.default_rng(0).integers(0, 256, (201, 12, 12, 3), np.uint8)\n"
+        "source = data.from_arrays(x, np.arange(201) % 3, name='photos')\n"
+        "made = features.embed(source, backbone, '', strategy=strategy)\n"
+        "assert 'MirroredVariable' in type(backbone.network.module.weights[0].value).__name__\n"
+        f"np.save({str(tmp_path / 'x.npy')!r}, made.train.x)\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+    x = np.random.default_rng(0).integers(0, 256, (201, 12, 12, 3), np.uint8)
+    source = data.from_arrays(x, np.arange(201) % 3, name="photos")
+    alone = features.embed(source, features.load(files["keras"], views=2), "")
+    np.testing.assert_allclose(np.load(tmp_path / "x.npy"), alone.train.x, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["keras", "saved_model"])
+def test_mixed_precision(kind, files):
+    plain = features.load(files[kind])
+    low = features.load(files[kind], precision="mixed_bfloat16")
+    images = rng.integers(0, 256, (6, 12, 12, 3), np.uint8)
+    one, other = plain(tf.constant(images)).numpy(), low(tf.constant(images)).numpy()
+    assert other.dtype == np.float32
+    np.testing.assert_allclose(one, other, atol=0.05 * np.abs(one).max())
+    if kind == "keras":
+        assert np.abs(one - other).max() > 0
+        assert low.fingerprint != plain.fingerprint
+        assert low.about()["precision"] == "mixed_bfloat16"
+        own = body()
+        features.load(own, precision="mixed_bfloat16")
+        assert own.layers[0].dtype_policy.name == "float32"
+
+
+def test_a_run_on_replicas(files, tmp_path):
+    line = [
+        sys.executable, "-m", "tf_mwnet.main", "--dataset=digits", f"--backbone={files['keras']}",
+        f"--features={tmp_path / 'f'}", "--strategy=mirrored", "--replicas=2", "--epochs=2",
+        "--then_unfreeze=1", f"--run_dir={tmp_path / 'run'}",
+    ]  # fmt: skip
+    done = subprocess.run(line, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr[-2000:]
+    whole = features.embed(data.load("digits"), features.load(files["keras"]), "")
+    kept = np.load(tmp_path / "f" / "train" / "features.npy")
+    np.testing.assert_allclose(kept, whole.train.x, atol=1e-5)
+    served = tf.saved_model.load(str(tmp_path / "run" / "mwnet" / "saved_models" / "classifier" / "1"))
+    images = whole.train.raw[:5]
+    answer = served.signatures["serving_default"](image=tf.constant(images))["probabilities"]
+    again = served.signatures["from_features"](features=tf.constant(whole.train.x[:5]))
+    np.testing.assert_allclose(answer, again["probabilities"], atol=1e-5)

@@ -311,16 +311,37 @@ def test_a_cleaned_copy_has_the_classes_that_were_kept(tmp_path, target):
             folder = tmp_path / "photos" / split / name
             folder.mkdir(parents=True)
             for i in range(count):
-                Image.fromarray(rng.integers(0, 256, (8, 8), np.uint8)).save(folder / f"{i}.png")
+                pixels = rng.integers(0, 64, (8, 8), np.uint8) + 190 * (name == "cat")
+                Image.fromarray(pixels.astype(np.uint8)).save(folder / f"{i}.png")
     fields = {"dataset": "folder", "data_dir": str(tmp_path / "photos"), "classes": ("dog", "cat")}
     config = Experiment(
-        **fields, epochs=1, batch_size=20, method="gce", network="linear", run_dir=tmp_path / "run"
+        **fields, epochs=5, batch_size=20, method="gce", network="linear", run_dir=tmp_path / "run"
     )
     audit = examine(tf_mwnet.run(config))
+    assert audit.table.is_label_issue.sum() < 20
     cleaned.write(audit, tmp_path / target)
     loaded = data.load("npz" if target.endswith("npz") else "folder", str(tmp_path / target))
     assert set(loaded.class_names) == {"cat", "dog"}
     assert sorted(np.unique(loaded.test.y)) == [0, 1]
+
+
+@pytest.mark.parametrize("mode", cleaned.MODES)
+def test_a_cleaned_copy_never_loses_a_class(finished, tmp_path, mode, caplog):
+    rng = np.random.default_rng(0)
+    y = np.arange(90) % 3
+    x = (rng.random((90, 4)) + y[:, None]).astype(np.float32)
+    source = data.from_arrays(x[:60], y[:60], x[60:], y[60:], name="flowers", class_names="abc")
+    audit = examine(finished, source=source)
+    wrong = (audit.table.given_label == "b") | (audit.table.index < 4)
+    table = audit.table.assign(is_label_issue=wrong, predicted_label="c")
+    size = cleaned.write(dataclasses.replace(audit, table=table), tmp_path / "clean.npz", mode)
+    count = int((audit.table.given_label == "b").sum())
+    assert f"all {count} labels of class b look wrong; they are kept" in caplog.text
+    made = data.load(str(tmp_path / "clean.npz"))
+    assert (made.train.y == 1).sum() == count
+    assert len(made.train) == size
+    others = audit.table[(audit.table.given_label != "b") & (audit.table.index < 4)]
+    assert size == len(audit.table) - (len(others) if mode == "drop" else 0)
 
 
 def test_special_files_are_no_images(tmp_path, caplog):

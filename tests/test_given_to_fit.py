@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+import small
 import tensorflow as tf
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -426,6 +427,13 @@ def test_train_on_batch_is_a_step_of_fit():
     assert len(model_of(method="erm").train_on_batch(X[:20], Y[:20])) == 3
 
 
+@pytest.mark.parametrize("method", ["elr", "sop", "random"])
+def test_a_batch_alone_does_not_say_which_examples_it_has(method):
+    model = model_of(method=small.method_of(method))
+    with pytest.raises(UserError, match=r"keeps numbers of each example.*allowed: fit"):
+        model.train_on_batch(X[:20], Y[:20])
+
+
 def test_export_after_fit(tmp_path):
     model = model_of()
     model.fit(X, Y, meta_data=(XM, YM), **FIT)
@@ -485,3 +493,13 @@ def test_two_outputs_are_refused():
     x = keras.Input((8,))
     with pytest.raises(UserError, match="has 2 outputs; allowed: one"):
         ReweightedModel(keras.Model(x, [L.Dense(3)(x), L.Dense(3)(x)]), "mwnet")
+
+
+def test_fit_before_compile(blobs):
+    x, y, *_ = blobs
+    layers = [keras.Input((6,)), keras.layers.Dense(4)]
+    model = tf_mwnet.ReweightedModel(keras.Sequential(layers), "erm")
+    with pytest.raises(UserError, match="the model is not compiled; allowed: compile"):
+        model.fit(x, y)
+    with pytest.raises(UserError, match="the model is not compiled"):
+        model.train_on_batch(x[:10], y[:10])

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import pathlib
 
 import numpy as np
 import pytest
@@ -18,6 +19,8 @@ def test_figures_by_hand():
     assert found["precision"] == 0.5
     assert found["average_precision"] == pytest.approx((1 + 2 / 3) / 2)
     assert found["wrong"] == 2
+    flagged = labels.scores(wrong, np.arange(5.0), np.array([True, True, False, False, False]))
+    assert flagged["f1"] == pytest.approx(0.5)
 
 
 @pytest.mark.slow
@@ -39,6 +42,25 @@ def test_beside_cleanlab(tmp_path, capsys):
         again = list(csv.DictReader(file))
     assert again[:2] == first
     assert [row["finder"] for row in again[2:]] == ["erm"]
+
+
+@pytest.mark.slow
+def test_beside_datalab_on_features(tmp_path):
+    pytest.importorskip("cleanlab")
+    from test_features import body
+
+    body().save(tmp_path / "body.keras")
+    path = tmp_path / "labels.csv"
+    line = [f"--backbone={tmp_path / 'body.keras'}", f"--features={tmp_path / 'features'}", "--epochs=2",
+            "--lr_drops=1", "--noises=flip2:0.4", "--folds=2", f"--csv={path}"]  # fmt: skip
+    assert labels.main(line) == 0
+    with path.open(newline="") as file:
+        found = {row["finder"]: row for row in csv.DictReader(file)}
+    assert list(found) == ["gce", "cleanlab", "datalab"]
+    assert {row["data"] for row in found.values()} == {"digits, features"}
+    assert len({row["wrong"] for row in found.values()}) == 1  # the same labels
+    assert float(found["gce"]["low"]) < float(found["gce"]["estimated"]) < float(found["gce"]["high"])
+    assert all(0 < float(row["f1"]) < 1 for row in found.values())
 
 
 def test_scores_of_finished_runs(finished, tmp_path, capsys):
@@ -123,3 +145,13 @@ def test_transfer_table(tmp_path, monkeypatch, capsys):
     assert "holds no finished run; allowed" in capsys.readouterr().err
     assert transfer.main([*line, "--biases=tail"]) == 2
     assert "unknown bias 'tail'" in capsys.readouterr().err
+
+
+def test_transfer_on_features_takes_their_settings():
+    from tf_mwnet.benchmark import transfer
+
+    line = transfer.run_flags(pathlib.Path("out"), "digits", "flip2", 1, ["--backbone=net.keras"])
+    assert "--backbone=net.keras" in line
+    assert not any(flag.startswith(("--network", "--epochs", "--lr")) for flag in line)
+    job, _ = transfer.learning(pathlib.Path("out"), ["mnist"], ["flip2"], [0], ["--backbone=net.keras"])
+    assert "--backbone=net.keras" in job.flags

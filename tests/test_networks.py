@@ -55,6 +55,31 @@ def test_resnet18_is_the_published_size():
         networks.build("resnet18", spec(16))
 
 
+def test_resnet34_is_the_published_size():
+    """21,797,672 parameters with 1,000 classes (torchvision); here 3x3 pixels and 10 classes."""
+    model = networks.build("resnet34", spec())
+    assert parameters(model) == 21_797_672 - 513 * 990 - (49 - 9) * 3 * 64
+    assert model.output_shape == (None, 10)
+
+
+def test_preact_resnet18_by_hand():
+    model = networks.build("preact_resnet18", spec(classes=100))
+    convolutions = [9 * (3 * 64 + 4 * 64**2)]
+    convolutions += [9 * (n // 2 * n + 3 * n**2) + n // 2 * n for n in (128, 256, 512)]
+    norms = [2 * (64 + 4 * 64)] + [2 * (n // 2 + 3 * n) for n in (128, 256, 512)]
+    assert parameters(model) == sum(convolutions) + sum(norms) + 513 * 100
+    # A block whose convolutions are 0 is a rectified batch norm, which leaves a positive input as it is.
+    x = np.random.default_rng(0).random((2, 32, 32, 3)).astype("float32")
+    for layer in model.layers:
+        inner = isinstance(layer, keras.layers.Conv2D) and layer.kernel.shape[2] != 3
+        if inner and layer.kernel_size == (3, 3):
+            layer.kernel.assign(np.zeros(layer.kernel.shape))
+    first = keras.Model(model.input, model.layers[3].output)(x).numpy()
+    adds = [layer for layer in model.layers if isinstance(layer, keras.layers.Add)]
+    second = keras.Model(model.input, adds[1].output)(x).numpy()
+    np.testing.assert_allclose(second, first / 1.00001, rtol=1e-4)
+
+
 def test_lenet_of_l2rw():
     two = dataclasses.replace(spec(28, 1), class_names=("4", "9"))
     model = networks.build("lenet_sigmoid", two)

@@ -9,6 +9,7 @@ import pathlib
 import sqlite3
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -122,7 +123,7 @@ def test_statistics_are_those_of_the_arrays(line):
     assert groups == []
     page = (line.path("statistics").parent / "page").read_text()
     assert "Classes of each split" in page
-    assert 'src="data:image/png' in page
+    assert 'src="data:image/svg+xml,' in page
 
 
 def written(tmp_path, change):
@@ -436,6 +437,35 @@ def test_pages_are_where_people_find_them(tmp_path):
     assert not outcome.keep_pages(
         store, store.rows("SELECT max(started) AS t FROM tasks")[0]["t"], tmp_path
     )
+
+
+def test_the_report_says_how_good_the_model_is(tmp_path):
+    store = Store(tmp_path)
+    judged = {"accuracy": 0.89, "interval": [0.861, 0.914], "baseline_accuracy": 0.845, "reasons": []}
+    pushed = {"pushed": "models/net/2", "new": True, "reasons": []}
+    for part, push, words in (
+        ({"blessed": True}, pushed, ["baseline 84.5 %; blessed", "pushed        models/net/2"]),
+        (
+            {"blessed": True},
+            pushed | {"new": False},
+            ["unchanged     models/net/2 is this model already"],
+        ),
+        (
+            {"blessed": False, "reasons": ["worse"]},
+            {"pushed": None, "reasons": ["worse"]},
+            ["not blessed: worse", "not pushed    net: worse"],
+        ),
+    ):
+        start = time.time()
+        store.finish(store.begin("evaluator", {}, {}, {}), {}, judged | part)
+        store.finish(store.begin("pusher", {"name": "net"}, {}, {}), {}, push)
+        text = outcome.report(store, start, tmp_path / "pages")
+        assert "result        accuracy 89.0 % (86.1 to 91.4), baseline 84.5 %" in text
+        assert all(word in text for word in words), text
+        assert ("\npushed " in text) == push.get("new", False)
+    text = outcome.report(store, time.time(), tmp_path / "pages")  # nothing had to be done
+    assert "not blessed: worse" in text
+    assert "pushed  " not in text
 
 
 def test_what_was_pushed_is_never_removed(models, tmp_path):

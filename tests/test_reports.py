@@ -1,21 +1,31 @@
 """Report pages: their parts, several runs side by side, and in a real browser."""
 
+import dataclasses
 import json
+import re
 import shutil
+import urllib.parse
 from html.parser import HTMLParser
+from xml.etree import ElementTree
 
 import numpy as np
 import pandas as pd
 import pytest
 import tensorflow as tf
+from browser import exercise, needs_browser
 from PIL import Image
 from runs import SHORT
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
+from tf_mwnet import Experiment, run
+from tf_mwnet.audit import outputs
+from tf_mwnet.audit.examine import examine
+from tf_mwnet.data import from_arrays
 from tf_mwnet.figures import curves, matrices, pictures, run_data
 from tf_mwnet.main import main as train
+from tf_mwnet.main import report as report_of
 from tf_mwnet.reports import __main__ as command
-from tf_mwnet.reports import page
+from tf_mwnet.reports import compare, settings
 
 NAMES = {"accuracy", "losses", "auc", "noise_matrix", "weight_function_mwnet", "example_weights_mwnet",
          "weight_change", "confusion_erm", "confusion_mwnet"}  # fmt: skip
@@ -33,13 +43,14 @@ class Page(HTMLParser):
 
     def __init__(self, text):
         super().__init__()
-        self.links, self.images = [], []
+        self.links, self.images, self.alts = [], [], []
         self.feed(text)
 
     def handle_starttag(self, tag, attributes):
         found = dict(attributes)
         if tag == "img":
             self.images.append(found["src"])
+            self.alts.append(found["alt"])
         self.links += [found[k] for k in ("href", "src") if k in found]
 
 
@@ -60,9 +71,19 @@ def test_page_and_its_parts(report, finished):
     text = (report / "index.html").read_text()
     page = Page(text)
     place = report / "digits"
-    assert {p.stem for p in place.glob("*.png")} == NAMES | {"worst"}
-    assert len(page.images) == len(NAMES) + 1
-    assert all(src.startswith("data:image/png;base64,") for src in page.images)
+    assert {p.stem for p in place.glob("*.png")} == NAMES
+    lines = [src for src in page.images if src.startswith("data:image/svg+xml,")]
+    worst = [src for src in page.images if src.startswith("data:image/webp;base64,")]
+    assert (len(lines), len(worst)) == (len(NAMES), 64)
+    assert len(page.images) == len(lines) + len(worst)
+    assert len(text) < 700_000
+    assert len(set(page.alts)) > 60
+    assert any(re.match(r"Test accuracy over epochs. erm, test: from [\d.]+ % to", a) for a in page.alts)
+    for source in lines:
+        svg = ElementTree.fromstring(urllib.parse.unquote(source.partition(",")[2]))
+        words = " ".join(text.text or "" for text in svg.iter("{http://www.w3.org/2000/svg}text"))
+        assert "mathdefault" not in words
+        assert words
     for link in page.links:  # nothing comes from a network; every part is there
         assert link.startswith(("data:", "#")) or (report / link).is_file(), link
     results = pd.read_csv(place / "results.csv")
@@ -71,8 +92,38 @@ def test_page_and_its_parts(report, finished):
     assert results["last, %"][1] == pytest.approx(100 * result["mwnet"]["last"], rel=1e-4)
     assert len(pd.read_csv(place / "label_issues.csv")) == 1252
     assert len(pd.read_csv(place / "metrics_mwnet.csv")) == 3
-    assert "estimated wrong labels: " in text
+    assert "Estimated wrong labels: " in text
     assert "steps_per_epoch=4" in text
+    assert "network=" not in text  # the run has chosen it
+    assert re.search(r"Noise: flip2, rate 0.4; \d\d.\d % of the training labels are wrong", text)
+    assert "mean of last 5" not in text.partition("<footer>")[0]  # of three epochs
+
+
+@needs_browser
+@pytest.mark.parametrize("width", [1280, 390])
+def test_report_in_a_browser(report, tmp_path, width):
+    found = exercise(report / "index.html", tmp_path, width)
+    assert found["problems"] == []
+    pictures = list((report / "digits").glob("*.png"))
+    assert len(pictures) == 9
+    images = sorted(found["images"])  # pixels across: loaded
+    assert len(images) == 64 + len(pictures)
+    assert images[:64] == [8] * 64  # the worst labels
+    assert images[64] > 300
+    assert found["wide"] <= 0  # wide tables scroll in their own box
+    assert found["levels"][0] == 1
+    assert max(np.diff(found["levels"])) <= 1  # no level of headings is left out
+    assert found["links"] == [True] * 64  # from a row to its picture
+    assert found["left"] == [found["ids"][3]]  # by words
+    assert found["count"] == "1 of 200 rows"
+    before = [float(v) for v in found["before"]]
+    issues = pd.read_csv(report / "digits" / "label_issues.csv")
+    np.testing.assert_allclose(before, issues.label_quality[:200], atol=5.1e-4)
+    rising, falling = found["orders"]
+    assert (rising["sort"], falling["sort"]) == ("ascending", "descending")
+    assert [float(v) for v in rising["values"]] == sorted(before)
+    assert [float(v) for v in falling["values"]] == sorted(before, reverse=True)
+    assert found["ids"] == sorted(found["ids"])
 
 
 @pytest.mark.slow
@@ -93,19 +144,63 @@ def test_runs_side_by_side(finished, tmp_path, capsys):
         100 * json.loads((runs / f"gce_0.2_{s}" / "result.json").read_text())["methods"]["gce"]["last"]
         for s in (0, 1)
     ]
-    assert row.runs == 2
+    assert row.seeds == 2
     assert row["last"] == f"{np.mean(lasts):.2f} ± {np.std(lasts, ddof=1):.2f}"
     assert (tmp_path / "out" / "comparison" / "error_noise_rate.png").is_file()
     assert (tmp_path / "out" / "gdw_0.4_0" / "class_weights_gdw.png").is_file()
     text = (tmp_path / "out" / "index.html").read_text()
-    assert text.count("Confusion matrix") >= 5
     assert "Side by side" in text
+    sources = re.findall(r'src="(data:image/svg[^"]*)"', text)
+    assert len(sources) == len(list((tmp_path / "out").glob("*/*.png")))  # each once
+    assert len(text) < 1_500_000
+    beside = text.partition("<h3>Confusion matrix of the test set")[2].partition("<h3>")[0]
+    captions = re.findall(r"<figcaption>([^<]*)</figcaption>", beside)
+    assert sorted(captions) == [
+        "digits, erm", "digits, mwnet", "gce_0.2_0, gce", "gce_0.2_1, gce", "gdw_0.4_0, gdw",
+    ]  # fmt: skip
 
 
 def test_noise_of_an_audit_is_shown(finished, report):
     found = run_data.read(finished).matrices()
     assert set(found) == {"requested", "realised", "estimated (mwnet)"}
     assert all(m.shape == (10, 10) for m in found.values())
+
+
+def test_unchecked_labels_give_no_accuracy(tmp_path, rng):
+    """A perfect classifier agrees with as many labels as are right; the audit works its accuracy out."""
+    true = np.arange(1200) % 3
+    x = (np.eye(3, 6)[true] * 4 + rng.normal(0, 0.4, (1200, 6))).astype(np.float32)
+    y = np.where(rng.random(1200) < 0.3, (true + 1) % 3, true)
+    source = from_arrays(x, y, name="mine")
+    folder = tmp_path / "mine"
+    config = Experiment("x", method="gce", epochs=6, meta_size=0, run_dir=str(folder), lr_drops=(4,))
+    result = run(config, source)
+    assert not result.splits.test_checked
+    assert report_of(result, 1.0).splitlines()[1].startswith("agreement with given labels")
+    found = examine(result)
+    said = dict(outputs.lines(found))
+    predicted = run_data.read(folder).predictions("gce")
+    share = found.agreement.share
+    assert (
+        said["agreement with given labels"] == f"{100 * share:.1f} % of {len(predicted)} test examples"
+    )
+    assert 0.6 < share < 0.8
+    rows = [int(name.rpartition("/")[2]) for name in result.splits.test.ids]
+    right = (predicted == true[rows]).mean()
+    assert right > 0.95
+    _, low, high = found.agreement.accuracy
+    assert low <= right <= high
+    drawn = {p.kind: p for p in pictures.of_run(run_data.read(folder))}
+    assert drawn["confusion"].figure.axes[0].get_ylabel() == "given label"
+    assert drawn["accuracy"].figure.axes[0].get_ylabel() == "agreement with given labels (%)"
+    (row,) = compare.read_run(folder)
+    assert compare.value_of(row, "noise_rate") == "unknown"
+    checked = run(
+        dataclasses.replace(config, run_dir=str(tmp_path / "checked"), epochs=1, lr_drops=()),
+        from_arrays(x, y, x[:90], true[:90], name="mine"),
+    )
+    assert checked.splits.test_checked  # a test set of one's own
+    assert examine(checked).agreement is None
 
 
 # -------------------------------------------------------------------- pictures by hand
@@ -189,12 +284,21 @@ def test_tensorboard_has_the_pictures_and_hyperparameters(finished):
     assert info.hparams["method"].string_value == "mwnet"
     assert info.hparams["noise_rate"].number_value == 0.4
     assert {"result/last", "result/auc_weight"} <= set(found)
+    assert "auc_of_wrong_labels/by_weight" in found
+    content = tags(finished / "tensorboard")["_hparams_/experiment"].content
+    table = HParamsPluginData.FromString(content).experiment
+    assert [m.display_name for m in table.metric_infos] == [
+        "test accuracy, last epoch", "test accuracy, best epoch", "AUC of wrong labels by weight",
+        "AUC of wrong labels by mean weight of up to 5 epochs", "AUC of wrong labels by loss",
+    ]  # fmt: skip
+    assert {m.name.tag for m in table.metric_infos} <= set(found)
+    assert table.hparam_infos[0].name == "method"
 
 
 def test_changed_settings_show_methods_as_they_are_written():
     options = {"gdw": {"eta": 1000.0, "clip": 0.2, "zero_mean": False}, "focal": {"gamma": 2.0}}
     config = {"method": "gdw", "compare": "focal", "method_options": options, "epochs": 9, "lr": 0.1}
     config["hidden"] = [50, 20]
-    assert page.changed_settings(config) == [
+    assert settings.changed_settings(config) == [
         "method=gdw --eta=1000 --zero_mean=false", "compare=focal", "epochs=9", "hidden=50,20",
     ]  # fmt: skip

@@ -2,16 +2,17 @@
 
 import csv
 import json
+import os
 import shlex
 
 import pytest
-from runs import ROOT, SHORT
+from runs import ROOT, SHORT, command
 
-from tf_mwnet import UserError
+from tf_mwnet import Experiment, UserError
 from tf_mwnet.cli.flagfiles import expand
 from tf_mwnet.methods import METHODS
 from tf_mwnet.sweep import __main__ as sweep
-from tf_mwnet.sweep import plan
+from tf_mwnet.sweep import jobs, plan
 
 SETTINGS = {"flip": ["--noise=flip2"], "no meta": ["--noise=none", "--meta_size=0"]}
 
@@ -36,6 +37,32 @@ def test_plan(tmp_path):
         plan.plan(tmp_path, ["mwnt"], [0], SETTINGS)
     with pytest.raises(UserError, match="noise_rate is 2"):
         plan.plan(tmp_path, ["erm"], [0], {"bad": ["--noise_rate=2"]})
+
+
+def test_how_far_a_run_is(tmp_path):
+    assert jobs.how_far(tmp_path) == ""
+    config = Experiment(method="mwnet", compare="erm", epochs=7, lr_drops=())
+    (tmp_path / "config.json").write_text(config.to_json())
+    for method, epochs in (("erm", 7), ("mwnet", 3)):
+        path = tmp_path / method / "metrics.csv"
+        path.parent.mkdir()
+        path.write_text("epoch,test_accuracy\n" + "".join(f"{i},0.5\n" for i in range(1, epochs + 1)))
+        os.utime(path, ns=(epochs, 10**18 - 10**9 * epochs))  # plain training is first
+    assert jobs.how_far(tmp_path) == "mwnet, epoch 3 of 7"
+    (tmp_path / "result.json").write_text("{}")
+    assert jobs.how_far(tmp_path) == ""
+
+
+@pytest.mark.slow
+def test_a_sweep_writes_no_notes_of_tensorflow(tmp_path):
+    flags = shlex.join([*SHORT, "--network=linear"])
+    environment = {k: v for k, v in os.environ.items() if k != "TF_CPP_MIN_LOG_LEVEL"}
+    line = ["--methods=erm", "--seeds=0", f"--flags={flags}", f"--out={tmp_path / 'out'}"]
+    started = command(*line, module="tf_mwnet.sweep", env=environment)
+    printed, notes = started.communicate(timeout=300)
+    assert started.returncode == 0, notes
+    assert "erm" in printed
+    assert all(line.startswith("tf_mwnet: ") for line in notes.splitlines()), notes
 
 
 @pytest.mark.slow

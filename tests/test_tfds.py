@@ -99,3 +99,15 @@ def test_a_cache_on_disk(tfds_folder, tmp_path):
             np.testing.assert_array_equal(b.ids, a.ids)
     with pytest.raises(UserError, match="cache is none with data set 'human_set'; allowed: auto, mem"):
         data.load("human_set", tfds_folder, cache="none")
+
+
+def test_a_download_without_a_network_fails_in_seconds():
+    from tensorflow_datasets.core.download import downloader
+
+    from tf_mwnet.data import tfds_source
+
+    before = downloader.MAX_RETRIES
+    with tfds_source._few_retries():
+        # Waits of 0.2 seconds, each twice as long as the one before.
+        assert sum(0.2 * 2**i for i in range(downloader.MAX_RETRIES)) < 10
+    assert before == downloader.MAX_RETRIES

@@ -12,8 +12,8 @@ Data flows one way, and imports follow it: a room imports only rooms to its left
 (``tests/test_architecture.py``).
 
     types errors replicas -> files strategies losses optimizers meta -> data networks -> features
-      -> methods -> model -> config -> run_folder -> cli -> export figures -> experiment -> audit
-      -> reports -> sweep -> benchmark -> main -> pipelines
+      -> methods -> model -> config -> run_folder -> cli -> export figures -> serve -> experiment
+      -> audit -> reports -> sweep -> benchmark -> main -> pipelines
 
 The names are imported when they are first used, so that ``import tf_mwnet`` is quick. It turns on
 TensorFlow's oneDNN kernels (x86), unless ``TF_ENABLE_ONEDNN_OPTS`` is set: import it before TensorFlow.

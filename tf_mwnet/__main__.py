@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 
 import tf_mwnet
-from tf_mwnet.cli import console
+from tf_mwnet.cli import console, help_pages
 from tf_mwnet.errors import UserError, choose
 
 # Command -> the module whose `main` it is, and what the list says about it.
@@ -29,6 +29,8 @@ COMMANDS = {
     "sweep": ("tf_mwnet.sweep.__main__", "many methods, settings and seeds"),
     "benchmark": ("tf_mwnet.benchmark.__main__", "time and memory of a training step"),
     "tflite": ("tf_mwnet.export.tflite", "a weight function as a TensorFlow Lite file"),
+    "onnx": ("tf_mwnet.export.onnx", "a weight function as an ONNX file"),
+    "serve": ("tf_mwnet.serve.__main__", "a model server for exported models, REST and gRPC"),
     "pipeline": ("pipelines.run", "data to pushed model, as cached components"),
     "pipeline-compile": ("pipelines.compile", "the pipeline as YAML, for a cluster"),
     "lineage": ("pipelines.lineage", "what a pushed model was made from"),
@@ -43,6 +45,9 @@ EXTRAS = {
     "cleanlab": "benchmark",
     "torch": "peer",
     "keras_hub": "hub",
+    "kserve": "serve",
+    "tf2onnx": "onnx",
+    "onnxruntime": "onnx",
 }
 
 
@@ -74,6 +79,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     try:
         module, _ = choose("command", name, COMMANDS)
+        if page := help_pages.page(module, rest):
+            return console.show(page)
         if not module.startswith("tf_mwnet."):
             # The working folder may have a package of the same name.
             sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))

@@ -17,6 +17,7 @@ from tf_mwnet.data.checks import BLANK
 from tf_mwnet.data.images import LARGEST_SIDE, RESIZE_SIDES
 from tf_mwnet.data.meta_sets import BALANCES
 from tf_mwnet.data.scaling import SCALINGS
+from tf_mwnet.data.texts import TEXT
 from tf_mwnet.errors import LARGEST, UserError, check_range, choose
 from tf_mwnet.features.embedding import DTYPES
 from tf_mwnet.features.kinds import POOLINGS
@@ -30,6 +31,7 @@ from tf_mwnet.strategies import STRATEGIES
 SCHEDULES = ("step", "cosine", "cosine_epochs")
 META_SCHEDULES = ("constant", "as_lr", "inverse")
 META_OPTIMIZERS = ("adam", "amsgrad", "sgd")
+OPTIMIZERS = ("sgd", "adam", "adamw")
 # Fields that may be paths.
 PATHS = (
     "dataset", "data_dir", "cache_dir", "noise", "weight_net", "run_dir", "backbone", "backbone_weights",
@@ -42,8 +44,9 @@ def option(default: Any, text: str, about: str = "") -> Any:
     """Makes a field with its help text.
 
     ``about`` is "" if it changes the result of every method; else "folder" of the run, "machines" that
-    it runs on, "place" of the data, "seed", "method" (which, and its options), "learning" (matters to
-    methods that learn weights) or "fine_tuning" (matters only with it).
+    it runs on, "afterwards" (what needs no training), "place" of the data, "seed", "method" (which, and
+    its options), "learning" (matters to methods that learn weights) or "fine_tuning" (matters only with
+    it).
     """
     return dataclasses.field(default=default, metadata={"help": text, "about": about})
 
@@ -63,13 +66,16 @@ class Experiment:
 
     # Data
     dataset: str = option(
-        "digits", "digits, folder, npz, records, or a TensorFlow Datasets name (cifar10 ...)"
+        "digits", "digits, folder, csv, npz, records, or a TensorFlow Datasets name (cifar10 ...)"
     )
     data_dir: str | None = option(
-        None, "the folder of images or of TFRecord files, the .npz file, or TFDS's folder", about="place"
+        None,
+        "the folder of images, texts or TFRecord files, the .csv or .npz file, or TFDS's folder",
+        about="place",
     )
-    label_key: str = option("", "TFDS column to train on; 'label' by default")
-    clean_label_key: str = option("", "TFDS column of true labels, for sets that have both")
+    label_key: str = option("", "column of a table or of TFDS to train on; 'label' by default")
+    clean_label_key: str = option("", "its column of true labels, for sets that have both")
+    text_column: str = option(TEXT, "column of texts in a .csv or .tsv table")
     resize: int = option(0, "pixels that folder images are resized to; 0 for none")
     resize_sides: str = option("shorter", "which sides resize sets: shorter, keeping the shape, or both")
     center_crop: int = option(0, "side of the square that is then cut from the centre; 0 for none")
@@ -88,7 +94,7 @@ class Experiment:
         "train on the features of a pretrained network: keras_hub:<preset>, keras_app:<name>, a .keras"
         " or .tflite file, a SavedModel folder, or module:function",
     )
-    backbone_size: int = option(0, "side in pixels of its images; 0 for its own")
+    backbone_size: int = option(0, "side in pixels of its images, or tokens of its texts; 0 for its own")
     backbone_scaling: str = option(
         "auto", f"of its pixels: auto, its own if that is known, else signed; {', '.join(PIXELS)}"
     )
@@ -179,9 +185,27 @@ class Experiment:
         "steps", "what then_fine_tune counts: steps, or epochs of the meta set", about="fine_tuning"
     )
     fine_tune_lr: float = option(1e-3, "learning rate of these steps", about="fine_tuning")
+    then_unfreeze: int = option(
+        0, "epochs in which backbone and head are trained together afterwards, with the learned weights"
+    )
+    post_hoc_logit_adjustment: float = option(
+        0.0,
+        "factor of the log class shares that are taken off the logits afterwards (1 in the paper), also"
+        " of a finished run, with --resume; 0 for none",
+        about="afterwards",
+    )
+    unfreeze_lr: float = option(1e-4, "their learning rate, which falls to 0", about="fine_tuning")
     # Classifier and schedule
     network: str = option("auto", f"classifier: auto, {', '.join(NETWORKS)}")
     dropout: float = option(0.0, "wrn28_10's dropout rate, 0 to 1")
+    mixup: float = option(0.0, "alpha of mixup of training inputs; 0 for none")
+    meta_mixup: float = option(0.0, "alpha of mixup of meta batches; 0 for none", about="learning")
+    label_smoothing: float = option(0.0, "share of each label that is spread over all classes")
+    grad_clip: float = option(0.0, "largest norm of the classifier's gradient; 0 for any")
+    ema: float = option(
+        0.0,
+        "momentum of a moving average of the classifier, which is evaluated and exported; 0 for none",
+    )
     augment: str = option("auto", "auto (crop_flip for RGB, else none), none, crop, flip, crop_flip")
     epochs: int = option(60, "passes over the training set, or blocks of steps_per_epoch")
     steps_per_epoch: int = option(0, "steps per epoch; 0 for one pass over the training set")
@@ -192,6 +216,7 @@ class Experiment:
         "step", "step (see lr_drops), cosine, or cosine_epochs (cosine with one value an epoch)"
     )
     lr_drops: tuple[int, ...] = option((40, 50), "epochs after which lr is divided by 10")
+    optimizer: str = option("sgd", "of the classifier: sgd, adam, or adamw, whose decay is l2")
     momentum: float = option(0.9, "SGD momentum, 0 to 1")
     nesterov: bool = option(False, "Nesterov momentum, also of the weight net's SGD")
     l2: float = option(5e-4, "coupled L2 of the classifier")
@@ -286,6 +311,7 @@ class Experiment:
             ("meta_labels", ("auto", "clean", "noisy")),
             ("meta_balance", BALANCES),
             ("meta_loss", ("auto", *LOSSES)),
+            ("optimizer", OPTIMIZERS),
             ("precision", ("float32", "mixed_bfloat16", "mixed_float16")),
             ("fine_tune_unit", ("steps", "epochs")),
             ("meta_scope", SCOPES),
@@ -307,11 +333,14 @@ class Experiment:
                 " them"
             )
         if self.dataset == "digits":
-            for name in ("data_dir", "label_key", "clean_label_key"):
-                if getattr(self, name):
+            for name in ("data_dir", "label_key", "clean_label_key", "text_column"):
+                if (getattr(self, name) or "") != (DEFAULTS[name] or ""):
                     raise UserError(
                         f"{name} is '{getattr(self, name)}' with dataset 'digits'; allowed: with another"
                     )
+        for name in ("label_smoothing", "ema"):
+            if not 0 <= getattr(self, name) < 1:
+                raise UserError(f"{name} is {getattr(self, name):g}; allowed: 0 to below 1")
         if not 0 < self.test_fraction < 1:
             raise UserError(f"test_fraction is {self.test_fraction:g}; allowed: between 0 and 1")
         for name in (
@@ -327,13 +356,17 @@ class Experiment:
             check_range(name, getattr(self, name), 1)
         for name in (
             "l2",
+            "post_hoc_logit_adjustment",
+            "mixup",
+            "meta_mixup",
+            "grad_clip",
             "meta_l2",
             "meta_lr",
         ):
             check_range(name, getattr(self, name), 0)
         for name in ("resize", "center_crop"):
             check_range(name, getattr(self, name), 0, LARGEST_SIDE)
-        for name in ("lr", "fine_tune_lr"):
+        for name in ("lr", "fine_tune_lr", "unfreeze_lr"):
             if not getattr(self, name) > 0:
                 raise UserError(f"{name} is {getattr(self, name):g}; allowed: above 0")
         for drop in self.lr_drops:
@@ -387,3 +420,4 @@ def fields_about(*topics: str) -> tuple[str, ...]:
 
 # Not part of what a run computes: a resumed run may differ in them.
 ABOUT_THE_FOLDER, ABOUT_THE_MACHINES = fields_about("folder"), fields_about("machines")
+AFTERWARDS = fields_about("afterwards")

@@ -5,6 +5,7 @@ Without flags: the handwritten digits with 40 % of the labels redrawn, plain tra
 
 from __future__ import annotations
 
+import functools
 import sys
 import time
 from collections.abc import Sequence
@@ -20,7 +21,7 @@ from tf_mwnet.cli.flags import define_flags, experiment_of, help_text  # noqa: E
 from tf_mwnet.config import Experiment  # noqa: E402
 from tf_mwnet.errors import UserError, choose  # noqa: E402
 from tf_mwnet.experiment.runner import Result, run  # noqa: E402
-from tf_mwnet.figures.tables import auc_table, methods_table  # noqa: E402
+from tf_mwnet.figures.tables import UNCHECKED, auc_table, methods_table  # noqa: E402
 
 LAUNCHERS = ("none", "ray")
 OWN = ("launcher", "workers", "worker_cpus", "worker_gpus")  # flags of this command alone
@@ -30,6 +31,8 @@ def report(result: Result, seconds: float) -> str:
     """Formats the results, and the places of files, for the terminal."""
     config, folder = result.config, result.run_dir
     lines = ["", methods_table(result.methods), ""]
+    if not result.splits.test_checked:
+        lines[1:1] = [UNCHECKED, ""]
     if aucs := auc_table(result.methods):
         lines += [aucs, ""]
     places: list[tuple[str, object]] = []
@@ -80,7 +83,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit code, see `console.command`."""
     values = own_flags()
     more = [values[name] for name in OWN]
-    return console.command(__doc__, values, launch, arguments, lambda: help_text(__doc__, more))
+    show_help = functools.partial(help_text, __doc__, more)
+    return console.command(__doc__, values, launch, arguments, show_help)
 
 
 if __name__ == "__main__":

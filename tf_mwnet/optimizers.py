@@ -44,6 +44,10 @@ class _Momentum(keras.optimizers.SGD):
         step = gradient + self.momentum * new_velocity if self.nesterov else new_velocity
         self.assign_sub(variable, learning_rate * step)
 
+    def velocity_of(self, variable: keras.Variable) -> keras.Variable:
+        """Returns v of a variable; needs a momentum above 0."""
+        return self.momentums[self._get_variable_index(variable)]
+
 
 @keras.saving.register_keras_serializable(package="tf_mwnet")
 class SGD(CoupledL2, _Momentum):

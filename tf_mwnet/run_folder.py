@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from absl import logging
 
-from tf_mwnet.config import ABOUT_THE_FOLDER, ABOUT_THE_MACHINES, DEFAULTS, Experiment
+from tf_mwnet.config import ABOUT_THE_FOLDER, ABOUT_THE_MACHINES, AFTERWARDS, DEFAULTS, Experiment
 from tf_mwnet.data import realised_matrix
 from tf_mwnet.data.sources import MEMORY
 from tf_mwnet.errors import UserError
@@ -27,6 +27,7 @@ from tf_mwnet.types import Splits
 CONFIG, RESULT, SPLIT, DATA = "config.json", "result.json", "split.npz", "data.json"
 # Fields that every version has written into a run's configuration.
 PROOF = {"dataset", "method", "epochs", "batch_size", "data_seed", "run_dir"}
+OWN, OWN_FILES = ("folder", "csv", "npz", "records"), (".csv", ".tsv", ".npz")
 # Temporary files and folders of `files.write_atomically` and `files.new_folder`, after a kill.
 LEFT_BEHIND = re.compile(r"\..+\.[a-z0-9_]{8}")
 # Fields and flags of versions before 0.2 that are now options of one method.
@@ -211,12 +212,14 @@ def prepare(folder: pathlib.Path, config: Experiment, splits: Splits) -> None:
         _check_config(folder, config)
         if (folder / SPLIT).is_file():
             check_labels(folder, arrays, load_arrays(folder / SPLIT))
+            _note_what_comes_afterwards(folder, config)
             return
     text = config.to_json()  # first: it marks the folder as a run
     write_atomically(folder / CONFIG, lambda file: file.write(text), mode="w")
     about = {
         "classes": splits.spec.class_names,
         "truth_known": splits.truth_known,
+        "test_checked": splits.test_checked,
         "shape": splits.spec.shape,
     }
     text = json.dumps(about, indent=2) + "\n"
@@ -229,6 +232,14 @@ def prepare(folder: pathlib.Path, config: Experiment, splits: Splits) -> None:
     # Last: without it a resumed run begins here again.
     labels: dict[str, Any] = dict(arrays)
     write_atomically(folder / SPLIT, lambda file: np.savez_compressed(file, **labels))
+
+
+def _note_what_comes_afterwards(folder: pathlib.Path, config: Experiment) -> None:
+    before = read_json(folder / CONFIG)
+    now = {name: getattr(config, name) for name in AFTERWARDS}
+    if any(before.get(name, DEFAULTS[name]) != value for name, value in now.items()):
+        text = json.dumps(before | now, indent=2) + "\n"
+        write_atomically(folder / CONFIG, lambda file: file.write(text), mode="w")
 
 
 def _check_config(folder: pathlib.Path, config: Experiment) -> None:
@@ -276,6 +287,24 @@ def data_facts(folder: pathlib.Path, arrays: dict[str, np.ndarray]) -> tuple[tup
             return tuple(read_json(card)["classes"]), known
     count = max(int(v.max()) for k, v in arrays.items() if k.endswith("_y")) + 1
     return tuple(map(str, range(count))), known
+
+
+def is_own(dataset: str) -> bool:
+    """Tells own data: which of its labels are right and how large its meta set is only the run knows."""
+    return dataset in OWN or dataset.startswith(MEMORY) or pathlib.Path(dataset).suffix in OWN_FILES
+
+
+def is_test_checked(folder: pathlib.Path, dataset: str, truth_known: bool) -> bool:
+    """Tells whether the test labels of a run may be taken to be right, see `types.Splits`.
+
+    Args:
+        folder: of the run.
+        dataset: of its configuration.
+        truth_known: whether the true labels of its training set are known.
+    """
+    about = read_json(folder / DATA) if (folder / DATA).is_file() else {}
+    # Early versions have not noted it: the labels of published sets are taken to be right.
+    return bool(about.get("test_checked", truth_known or not is_own(dataset)))
 
 
 def read_metrics(path: pathlib.Path) -> list[dict[str, float]]:
@@ -340,7 +369,7 @@ def differences(config: Experiment, saved: Mapping[str, Any]) -> list[str]:
     return [
         f"{k}: {before[k]!r} -> {v!r}"
         for k, v in now.items()
-        if k not in ABOUT_THE_FOLDER + ABOUT_THE_MACHINES and before[k] != v
+        if k not in ABOUT_THE_FOLDER + ABOUT_THE_MACHINES + AFTERWARDS and before[k] != v
     ]
 
 

@@ -32,6 +32,8 @@ class Examples(NamedTuple):
         index: int64 ``[B]``, see `Batch`.
         features: ``[B, D]``, what enters the classifier's last dense layer; None unless the method
             ``uses_features``.
+        averaged: ``[B, K]``, logits of the classifier's moving average on the inputs as they are, not
+            mixed; None unless the method has an ``ema``.
     """
 
     losses: Any
@@ -39,6 +41,7 @@ class Examples(NamedTuple):
     labels: Any
     index: Any
     features: Any = None
+    averaged: Any = None
 
 
 class Sampling(NamedTuple):
@@ -250,6 +253,8 @@ class Splits:
         spec: see `DataSpec`; mean and deviation are those of ``train``, unless it was scaled otherwise.
         transition: ``[K, K]``, row = true class, the noise that was asked for; None without noise.
         truth_known: whether ``train.true_y`` is known apart from ``train.y``.
+        test_checked: whether the labels of ``test`` may be taken to be right: those of a part that was
+            held out of unchecked labels may not.
         validation: held out of the biased training set to choose an epoch; None if not asked for.
     """
 
@@ -260,6 +265,7 @@ class Splits:
     transition: np.ndarray | None
     truth_known: bool
     validation: LabelledSet | None = None
+    test_checked: bool = True
 
     def labels(self) -> dict[str, np.ndarray]:
         """Returns the arrays ``<set>_ids``, ``<set>_y`` and ``<set>_true_y`` of each set."""

@@ -201,7 +201,9 @@ def pusher(
         return {"pushed": None, "reasons": reasons}
     source = versions[max(versions)]
     facts = {"what": what, "accuracy": judged["accuracy"], "baseline": judged["baseline_accuracy"]}
+    before = serving.versions(pathlib.Path(push_to) / name).values()
     target = serving.push(source, pathlib.Path(push_to) / name, facts)
     pushed.uri = str(target.absolute())
-    logging.info("pushed: %s", target)
-    return {"pushed": str(target), "digest": serving.model_digest(target)}
+    new = target not in before
+    logging.info("pushed: %s" if new else "%s is this model already", target)
+    return {"pushed": str(target), "new": new, "digest": serving.model_digest(target)}

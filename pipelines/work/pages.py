@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -16,7 +17,10 @@ from pipelines.work.statistics import Part, Place
 from tf_mwnet.audit import outputs
 from tf_mwnet.audit.examine import Audit
 from tf_mwnet.figures import matrices, plots
-from tf_mwnet.reports import page
+from tf_mwnet.figures.colours import SERIES
+from tf_mwnet.reports import page, run_section
+
+WORST = 64  # labels whose images are shown
 
 
 def class_counts(names: Sequence[str], parts: Mapping[str, Part]) -> Figure:
@@ -29,7 +33,8 @@ def class_counts(names: Sequence[str], parts: Mapping[str, Part]) -> Figure:
     figure, axes = plots.new_axes("class", "% of the split", "Classes of each split")
     place, width = np.arange(len(names)), 0.8 / max(len(parts), 1)
     counts = {split: part.counts for split, part in parts.items()}
-    for number, (split, count, colour) in enumerate(plots.coloured(counts)):
+    colours = itertools.cycle(SERIES)
+    for number, ((split, count), colour) in enumerate(zip(counts.items(), colours, strict=False)):
         share = 100 * count / max(count.sum(), 1)
         label = f"{split} ({count.sum():,})"
         axes.bar(place + (number + 0.5) * width - 0.4, share, width, label=label, color=colour)
@@ -88,12 +93,18 @@ def of_data(
 def of_labels(folder: pathlib.Path, audit: Audit) -> pathlib.Path:
     """Writes the page about an audit's labels into an empty folder; returns its path."""
     lines = [f"{name}: {value}" for name, value in outputs.lines(audit)]
-    caption = f"Labels, worst first (the first {min(page.ISSUES, len(audit.table))})"
-    tables = [page.table(folder, outputs.ISSUES, caption, audit.table, page.ISSUES)]
-    figure = outputs.picture(audit, 64)
-    about = "The labels of lowest quality"
-    images = [] if figure is None else [page.image(folder, "plots", "worst", about, figure)]
-    section = page.Section(f"By {audit.method}", lines, [_alone(t) for t in tables], images)
+    count = min(page.ISSUES, len(audit.table))
+    shown = run_section.examples("label", outputs.worst_images(audit, WORST))
+    labels = page.table(
+        folder,
+        outputs.ISSUES,
+        f"Labels, worst first ({count} of {len(audit.table)})",
+        audit.table,
+        page.ISSUES,
+        run_section.CHOOSE,
+        [example.anchor for example in shown],
+    )
+    section = page.Section(f"By {audit.method}", lines, [_alone(labels)], [], shown)
     return page.write(folder, "Labels that look wrong", [section])
 
 

@@ -34,7 +34,8 @@ class Part:
         split: "train", "meta" or "test".
         counts: examples of each given label, int ``[K]``.
         outside: examples whose label is not in 0..K-1.
-        values: number of input values per channel.
+        values: number of input values per channel; the one channel of texts is their length in
+            characters.
         total: sum of the values, ``[C]``.
         square: sum of their squares, ``[C]``.
         low, high: smallest and largest value, ``[C]``.
@@ -97,9 +98,13 @@ def of_shard(
     digests = []
     for batch in records.batches(facts, [path], pixels=True):
         x, ids = batch["x"], [i.decode() for i in batch["id"]]
+        texts = facts["dtype"] == records.STRING
+        contents = x.tolist() if texts else (v.tobytes() for v in x)
         digests += [
-            (hashlib.sha256(v.tobytes()).hexdigest(), split, i) for v, i in zip(x, ids, strict=True)
+            (hashlib.sha256(v).hexdigest(), split, i) for v, i in zip(contents, ids, strict=True)
         ]
+        if texts:  # their lengths, in characters
+            x = np.array([[len(v.decode())] for v in x])
         flat = x.reshape(len(x), -1)
         constant = (flat == flat[:, :1]).all(axis=1) & (flat.shape[1] > 1)
         rows = np.flatnonzero(constant)

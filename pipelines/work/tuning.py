@@ -81,10 +81,11 @@ class Tuner(keras_tuner.Tuner):
         )
         result = run(config, self.source)
         summary = result.methods[config.method if config.method != "auto" else result.config.method]
-        logging.info("trial %s: %s: %.1f %%", trial.trial_id, settings, 100 * summary["mean_last_5"])
+        accuracy = summary.get("mean_last_5", summary["last"])
+        logging.info("trial %s: %s: %.1f %%", trial.trial_id, settings, 100 * accuracy)
         shutil.rmtree(folder)
         keras.backend.clear_session()
-        return {"accuracy": summary["mean_last_5"]}
+        return {"accuracy": accuracy}
 
 
 def tune(
@@ -97,7 +98,7 @@ def tune(
     """Tries different settings at random, or continues an interrupted search.
 
     Each trial learns from one half of the meta set and is judged by its accuracy on the other half (mean
-    of the last five epochs). The test set is never used.
+    of the last five epochs, the last of fewer). The test set is never used.
 
     Examples:
         ``tune(experiment, source, {"lr": [0.1, 0.03], "meta_lr": [1e-3, 1e-2]}, folder, trials=3)``

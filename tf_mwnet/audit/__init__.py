@@ -34,7 +34,9 @@ def audit(
         ``label_quality``, 0 to 1; ``is_label_issue``; and means over the epochs of the training:
         ``weight`` (1 is plain training), ``loss`` in nats, ``probability`` of the given label.
         Where the truth is known, ``is_correct``. NaN for what was never measured. Held-out examples
-        are judged by one pass of the final classifier and have no weight.
+        are judged by one pass of the final classifier and have no weight. Where neighbours were looked
+        for (features, tables, small images), ``neighbour_agreement``, ``near_duplicate_of`` and what
+        else `tf_mwnet.audit.judging.issues` lists.
 
     Raises:
         UserError: see `tf_mwnet.audit.examine.examine`.

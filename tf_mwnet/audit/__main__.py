@@ -50,12 +50,12 @@ def define_flags() -> flags.FlagValues:
     return values
 
 
-def help_text() -> str:
+def help_text(full: bool = False) -> str:
     """Lists the command's own flags; ``python -m tf_mwnet.main --help`` shows those of a run."""
     values = define_flags()
     lines = [__doc__, "Flags, in addition to those of python -m tf_mwnet.main:", ""]
     for name in OWN:
-        lines += [f"  --{name}={values[name].default}", f"      {values[name].help}"]
+        lines += console.flag_lines(name, str(values[name].default), values[name].help or "")
     return "\n".join(lines)
 
 
@@ -74,6 +74,10 @@ def run(values: flags.FlagValues) -> str:
     if target:
         cleaned.check(target, values.cleaned)
     fields = fields_of(values)
+    schedule = defaults.FEATURES
+    on_features = fields.keys() >= schedule.keys() and not any(values[k].present for k in schedule)
+    if on_features and not values.resume:
+        fields |= schedule
     if fields.get("run_dir") and not set(fields) - {"run_dir", "method", "data_dir"}:
         method, data_dir = fields.get("method", ""), fields.get("data_dir")
         audit = examine(fields["run_dir"], method, data_dir=data_dir)
@@ -101,9 +105,9 @@ def _written(audit: Audit, worst: int, out: pathlib.Path | None) -> tuple[list[t
 
 def _train(fields: dict[str, Any], target: pathlib.Path | None, mode: str) -> runner.Result:
     config = Experiment(**fields)
-    config, source = defaults.fill(config, fields)
     if target:
-        cleaned.check(target, mode, config.dataset == "folder")
+        cleaned.check(target, mode, config)
+    config, source = defaults.fill(config, fields)
     logging.info(
         "method %s, %d epochs of batches of %d", config.method, config.epochs, config.batch_size,
     )  # fmt: skip

@@ -15,6 +15,10 @@ from tf_mwnet.types import Source
 
 TEST_FRACTION = 0.1
 METHOD = "gce"
+FEATURES: dict[str, Any] = {
+    "epochs": 40,
+    "lr_drops": (20, 30),
+}  # a head on features is trained in seconds
 FEW, PIXELS = 5000, 64 * 64  # below these a small network is better and faster
 CROPPED = 16  # grey images of at least so many pixels are cropped at random: less is memorised
 BATCHES, SMALLEST, LARGEST = 20, 16, 100  # batches per epoch if possible; bounds of their size

@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from tf_mwnet.data.images import rows_of
+from tf_mwnet.data.texts import Texts
 from tf_mwnet.errors import UserError
 from tf_mwnet.files import load_arrays
 from tf_mwnet.types import Images
@@ -131,12 +132,35 @@ def classify(folder: pathlib.Path, x: np.ndarray | Images, batch: int = 500) -> 
     Raises:
         UserError: the export is missing or damaged.
     """
+    probabilities = _outputs(
+        folder, x, batch, "from_features" if x.ndim in (2, 3) else "", "serving_default"
+    )
+    assert probabilities is not None
+    return probabilities
+
+
+def hidden(folder: pathlib.Path, x: np.ndarray | Images, batch: int = 500) -> np.ndarray | None:
+    """Computes the inputs of an exported classifier's last layer, ``[N, D]``; None if it has none.
+
+    Arguments and errors: see `classify`.
+    """
+    return _outputs(folder, x, batch, "hidden")
+
+
+def _outputs(
+    folder: pathlib.Path, x: np.ndarray | Images, batch: int, *wanted: str
+) -> np.ndarray | None:
+    """Applies the first of the signatures that there is."""
     try:
+        if isinstance(x, Texts):
+            import tensorflow_text  # noqa: F401 (operations of the tokenizer)
         module = tf.saved_model.load(str(folder))
-        signatures = module.signatures
-        of_features = "from_features" in signatures and x.ndim < 4
-        serve = signatures["from_features" if of_features else "serving_default"]
+        names = [name for name in wanted if name in module.signatures]
+        if not names and "serving_default" in module.signatures:
+            return None
+        serve = module.signatures[names[0]]
         (name,) = serve.structured_input_signature[1]
+        (output,) = serve.structured_outputs
     except Exception as error:  # a damaged SavedModel raises many types
         raise UserError(f"'{folder}' can not be loaded; allowed: as the run exported it") from error
     out = []
@@ -145,5 +169,5 @@ def classify(folder: pathlib.Path, x: np.ndarray | Images, batch: int = 500) -> 
         inputs = rows_of(x, part)
         if name == "features":
             inputs = inputs.astype(np.float32) if inputs.ndim == 2 else inputs[:, 0].astype(np.float32)
-        out.append(serve(**{name: tf.constant(inputs)})["probabilities"].numpy())
+        out.append(serve(**{name: tf.constant(inputs)})[output].numpy())
     return np.concatenate(out)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import pathlib
 from collections.abc import Sequence
 
@@ -11,7 +12,8 @@ import pandas as pd
 from absl import logging
 
 from tf_mwnet import run_folder
-from tf_mwnet.audit import evidence, scoring
+from tf_mwnet.audit import agreement, evidence, issue_summary, judging, scoring
+from tf_mwnet.audit.agreement import Agreement
 from tf_mwnet.config import Experiment
 from tf_mwnet.errors import UserError, choose
 from tf_mwnet.experiment import resolve
@@ -29,6 +31,7 @@ class Audit:
 
     Attributes:
         table: a row per example, worst label first; see `audit`.
+        classes: a row per class, see `issue_summary.of`.
         estimate: of the training set.
         precision: share of wrong labels among the E of lowest quality, where E is the true number
             of wrong labels in the training set, as far as it was seen; None if the truth is unknown or
@@ -38,9 +41,11 @@ class Audit:
         config: the run's.
         examples: the audited examples; the index of ``table`` has their rows. None without the data.
         source: the data as it was loaded; None if it could not be loaded.
+        agreement: with the test labels where nobody has checked these; else None.
     """
 
     table: pd.DataFrame
+    classes: pd.DataFrame
     estimate: scoring.Estimate
     precision: float | None
     folder: pathlib.Path
@@ -48,6 +53,7 @@ class Audit:
     config: Experiment
     examples: LabelledSet | None
     source: Source | None
+    agreement: Agreement | None = None
 
 
 def examine(
@@ -91,13 +97,28 @@ def examine(
     names, truth = run_folder.data_facts(folder, arrays)
     seen = evidence.recorded(folder / method / "examples", arrays["train_y"], len(names))
     sets: Sets = {"train": (seen, arrays["train_ids"], arrays["train_true_y"])}
+    classifier = run_folder.exported(folder, method, "classifier")
     for name, part in _held_out(source, splits, config).items():
-        outputs = evidence.classify(run_folder.exported(folder, method, "classifier"), part.x)
+        outputs = evidence.classify(classifier, part.x)
         sets[name] = (evidence.held_out(outputs, part.y), part.ids, part.true_y)
-    table, estimate = _table(sets, names, truth)
-    examples = None if splits is None else _joined(splits, list(sets))
+    examples = None if splits is None else judging.joined([getattr(splits, name) for name in sets])
+    parts = None
+    if splits is not None:
+        parts = {name: getattr(splits, name) for name in sets} | _others(splits, sets)
+    found = evidence.join([part for part, *_ in sets.values()])
+    judged = judging.judge(found, len(seen), parts, functools.partial(evidence.hidden, classifier))
+    table = _table(sets, found, judged, names, truth)
+    if parts is not None and judged.neighbours is not None:
+        table = table.join(judging.issues(judged, parts, names))
+    classes = issue_summary.of(table, judged, names)
+    table = table.sort_values("label_quality", kind="stable")
     precision = _precision(table) if truth else None
-    return Audit(table, estimate, precision, folder, method, config, examples, source)
+    agreed = None
+    if not run_folder.is_test_checked(folder, config.dataset, truth):
+        agreed = agreement.of_run(folder, method, arrays, judged.estimate.transition)
+    return Audit(
+        table, classes, judged.estimate, precision, folder, method, config, examples, source, agreed
+    )
 
 
 def _data(
@@ -128,22 +149,24 @@ def _held_out(
     return {k: v for k, v in parts.items() if v is not None and np.isin(v.ids, ids).all()}
 
 
-def _joined(splits: Splits, names: Sequence[str]) -> LabelledSet:
-    examples: LabelledSet = getattr(splits, names[0])
-    for name in names[1:]:
-        examples = examples.joined(getattr(splits, name))
-    return examples
+def _others(splits: Splits, sets: Sets) -> dict[str, LabelledSet]:
+    """Returns the sets that are not judged and have no example of those that are."""
+    ids = np.concatenate([ids for _, ids, _ in sets.values()])
+    every = {name: getattr(splits, name) for name in ("validation", "meta", "test") if name not in sets}
+    return {k: v for k, v in every.items() if v is not None and not np.isin(v.ids, ids).any()}
 
 
-def _table(sets: Sets, class_names: Sequence[str], truth: bool) -> tuple[pd.DataFrame, scoring.Estimate]:
+def _table(
+    sets: Sets,
+    every: evidence.Evidence,
+    judged: judging.Judgement,
+    class_names: Sequence[str],
+    truth: bool,
+) -> pd.DataFrame:
     # Nothing is known of an example that was never drawn: it counts as neither right nor wrong.
     train = sets["train"][0]
-    estimate = scoring.estimate(train)
-    every = evidence.join([part for part, *_ in sets.values()])
-    quality = scoring.label_quality(every, estimate.transition)
-    best = scoring.suggested(every)
-    count = len(train)
-    issues, threshold = scoring.flag(quality[:count], train.labels, best[:count], estimate)
+    quality, best, count = judged.quality, judged.best, len(train)
+    issues, threshold = scoring.flag(quality[:count], train.labels, best[:count], judged.estimate)
     held = (quality[count:] <= threshold) & (best[count:] != every.labels[count:])
     names = np.array(class_names)
     table = pd.DataFrame(
@@ -162,7 +185,7 @@ def _table(sets: Sets, class_names: Sequence[str], truth: bool) -> tuple[pd.Data
     if truth:
         true = np.concatenate([true_y for *_, true_y in sets.values()])
         table["is_correct"] = every.labels == true
-    return table.sort_values("label_quality", kind="stable"), estimate
+    return table
 
 
 def _precision(table: pd.DataFrame) -> float | None:

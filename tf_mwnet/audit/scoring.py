@@ -11,7 +11,8 @@ direction. By Bayes' rule the posterior of the given label i is
 with T the noise transition matrix, row = true class. The quality of a label is the mean of s and b.
 docs/results.md has the measurements, also of the alternatives that were tried.
 
-T and the number of wrong labels are estimated where the classifier is most certain. Among the examples
+Without neighbours (see `judging`), T and the number of wrong labels are estimated where the classifier
+is most certain. Among the examples
 predicted as class j, those with the most votes for j are taken to be of class j, and their given labels
 are a sample of row j. These are anchor points (Patrini et al., CVPR 2017, section 4.2), who take one
 point per class and its probabilities; here it is a fifth of the examples, and their labels.
@@ -20,8 +21,10 @@ point per class and its probabilities; here it is a fifth of the examples, and t
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 
 import numpy as np
+from scipy import stats
 
 from tf_mwnet.audit.evidence import Evidence
 
@@ -39,11 +42,14 @@ class Estimate:
         noise_rate: their share, 0 to 1.
         transition: ``[K, K]``, row = true class, column = given label; rows sum to 1. The row of a
             class that was never predicted has 1 on the diagonal.
+        interval: of ``num_issues``, 90 %, by a bootstrap over the examples. It tells how much another
+            sample of data would change the estimate, not how far a weak classifier misleads it.
     """
 
     num_issues: int
     noise_rate: float
     transition: np.ndarray
+    interval: tuple[int, int] = (0, 0)
 
 
 def agreement(evidence: Evidence) -> np.ndarray:
@@ -64,8 +70,8 @@ def class_shares(evidence: Evidence) -> np.ndarray:
     return shares
 
 
-def label_quality(evidence: Evidence, transition: np.ndarray) -> np.ndarray:
-    """Computes (s + b) / 2, ``[N]``, 0 (wrong) to 1 (right); NaN if nothing is known.
+def posterior(evidence: Evidence, transition: np.ndarray) -> np.ndarray:
+    """Computes how likely each class is the true one, ``[N, K]``; NaN if nothing is known.
 
     Args:
         evidence: of N examples.
@@ -74,10 +80,19 @@ def label_quality(evidence: Evidence, transition: np.ndarray) -> np.ndarray:
     """
     count = len(transition)
     smooth = (1 - SMOOTHING) * transition + SMOOTHING / count
-    rows, shares = np.arange(len(evidence)), class_shares(evidence)
-    likely = shares * smooth[:, evidence.labels].T
-    posterior = likely[rows, evidence.labels] / likely.sum(axis=1)
-    return (shares[rows, evidence.labels] + posterior) / 2
+    likely = class_shares(evidence) * smooth[:, evidence.labels].T
+    return likely / likely.sum(axis=1, keepdims=True)
+
+
+def label_quality(evidence: Evidence, transition: np.ndarray) -> np.ndarray:
+    """Computes (s + b) / 2, ``[N]``, 0 (wrong) to 1 (right); NaN if nothing is known.
+
+    Args:
+        evidence: of N examples.
+        transition: see `posterior`.
+    """
+    right = posterior(evidence, transition)[np.arange(len(evidence)), evidence.labels]
+    return (agreement(evidence) + right) / 2
 
 
 def suggested(evidence: Evidence) -> np.ndarray:
@@ -109,6 +124,21 @@ def estimate(evidence: Evidence) -> Estimate:
         wrong += len(members) * (1 - transition[k, k])
     rate = wrong / max(len(evidence), 1)
     return Estimate(round(wrong), float(rate), transition)
+
+
+def margin(share: Callable[[np.ndarray], float], size: int, drawn: int, resamples: int) -> float:
+    """Computes how far an estimated share of examples may be off by chance, half of a 90 % interval.
+
+    Args:
+        share: from rows, int ``[n]``, to the estimate.
+        size: N.
+        drawn: n, rows of a resample, with replacement; the margin is scaled to N.
+        resamples: how many; their deviation is taken, and quantiles of Student's t.
+    """
+    rng = np.random.default_rng(0)
+    shares = [share(rng.integers(0, size, drawn)) for _ in range(resamples)]
+    quantile = float(stats.t.ppf(0.95, resamples - 1))
+    return quantile * float(np.std(shares, ddof=1)) * float(np.sqrt(drawn / size))
 
 
 def flag(

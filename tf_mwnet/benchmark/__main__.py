@@ -36,7 +36,7 @@ from tf_mwnet.benchmark.measure import (  # noqa: E402
 from tf_mwnet.benchmark.modes import ABOUT, MODES, Setting  # noqa: E402
 from tf_mwnet.cli import outputs  # noqa: E402
 from tf_mwnet.errors import UserError, check_range, choose  # noqa: E402
-from tf_mwnet.figures import plots  # noqa: E402
+from tf_mwnet.figures import comparisons, plots  # noqa: E402
 from tf_mwnet.files import write_csv  # noqa: E402
 
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
@@ -79,6 +79,9 @@ def _setting(values: flags.FlagValues) -> Setting:
     for name in ("batch", "rounds", "steps", "examples"):
         check_range(name, getattr(values, name), 1)
     check_range("size", values.size, 8)
+    check_range("features", values.features, 0)
+    if values.features and values.network not in ("linear", "mlp"):
+        raise UserError(f"features is set with network {values.network}; allowed: linear or mlp")
     check_range("classes", values.classes, 2)
     return Setting(**{f.name: getattr(values, f.name) for f in dataclasses.fields(Setting)})
 
@@ -123,7 +126,7 @@ def run(values: flags.FlagValues) -> str:
         lines = [{k: "" if v is None else v for k, v in row.items()} | about for row in rows]
         write_csv(pathlib.Path(values.csv), lines, list(lines[0]), digits=5)
     if values.png:
-        plots.save(plots.step_times(rows, title), pathlib.Path(values.png))
+        plots.save(comparisons.step_times(rows, title), pathlib.Path(values.png))
     return "\n" + _input(setting, values)
 
 
@@ -131,8 +134,8 @@ def _peer(setting: Setting, values: flags.FlagValues) -> peer.Peer | None:
     if not values.peer:
         return None
     choose("peer", values.peer, dict.fromkeys(peer.PEERS))
-    if setting.precision != "float32" or setting.jit_compile:
-        raise UserError("peer is set; allowed: with float32 and without jit_compile")
+    if setting.precision != "float32" or setting.jit_compile or setting.features:
+        raise UserError("peer is set; allowed: with float32, on images and without jit_compile")
     return peer.Peer(setting.network, setting.batch, setting.size, setting.classes, threads())
 
 
@@ -157,7 +160,7 @@ def _memory(
 def _input(setting: Setting, values: flags.FlagValues) -> str:
     speed, size = input_speed(setting, values.examples, values.cache)
     return (
-        f"the input stream alone gives {speed:,.0f} images a second, of {values.examples:,},"
+        f"the input stream alone gives {speed:,.0f} examples a second, of {values.examples:,},"
         f" {size:,.0f} MB in all; the process took at most {resident_peak() / 1e6:,.0f} MB"
     )
 
@@ -169,7 +172,8 @@ def _title(setting: Setting, replicas: int) -> str:
         device = tf.config.experimental.get_device_details(gpus[0]).get("device_name", "GPU")
     xla = ", XLA" if setting.jit_compile else ""
     count = f"{replicas} replicas, " if replicas > 1 else ""
-    return f"{setting.network}, batch {setting.batch}, {setting.precision}{xla}, {count}{device}"
+    size = f" on {setting.features} features" if setting.features else ""
+    return f"{setting.network}{size}, batch {setting.batch}, {setting.precision}{xla}, {count}{device}"
 
 
 COLUMNS = {  # and their widths

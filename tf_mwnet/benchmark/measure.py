@@ -83,7 +83,7 @@ def measure(
         if same:
             pairs = zip(times[name], times[same], strict=True)
             row["ratio_to_peer"] = statistics.median(a / b for a, b in pairs)
-        row["ms"] = 1e3 * statistics.median(times[name])
+        row["ms"] = 1e3 * statistics.median(times[name]) / setting.at_once
         rows.append(row | {"compile_s": compiling.get(name, 0.0)})
     return rows
 
@@ -138,7 +138,7 @@ def quartiles(values: Sequence[float]) -> tuple[float, float, float]:
 
 
 def input_speed(setting: Setting, examples: int, cache: str, steps: int = 200) -> tuple[float, float]:
-    """Measures the input stream alone: shuffled, cropped and flipped random images.
+    """Measures the input stream alone: shuffled, cropped and flipped random images, or features.
 
     Args:
         setting: sets the sizes of images and batches.
@@ -147,24 +147,25 @@ def input_speed(setting: Setting, examples: int, cache: str, steps: int = 200) -
         steps: batches to time.
 
     Returns:
-        Images a second, and the size of all images in MB.
+        Examples a second, and the size of all of them in MB.
     """
     rng = np.random.default_rng(0)
-    shape = (max(examples, 2 * setting.batch), setting.size, setting.size, 3)
+    shape = (max(examples, 2 * setting.batch), *setting.shape)
+    dtype, augmentation = ("float32", None) if setting.features else ("uint8", Augmentation(4, True))
     parts = (
-        rng.integers(0, 256, (min(1000, shape[0] - first), *shape[1:]), dtype=np.uint8)
+        rng.integers(0, 256, (min(1000, shape[0] - first), *shape[1:])).astype(dtype)
         for first in range(0, shape[0], 1000)
     )
     with tempfile.TemporaryDirectory() as folder:
         if cache == "disk":
             path = pathlib.Path(folder) / "images.npy"
-            caches.write_rows(path, parts, shape, "uint8", "images")
+            caches.write_rows(path, parts, shape, dtype, "examples")
             x: np.ndarray | LazyImages = caches.read_rows(path)
         else:
             x = np.concatenate(list(parts))
         y, ids = rng.integers(setting.classes, size=shape[0]), np.arange(shape[0]).astype(str)
         stream = training_stream(
-            LabelledSet(x, y, y, ids), None, setting.spec, setting.batch, 0, 0, Augmentation(4, True)
+            LabelledSet(x, y, y, ids), None, setting.spec, setting.batch, 0, 0, augmentation
         )
         iterator = iter(stream())
         for _ in range(10):
@@ -172,7 +173,8 @@ def input_speed(setting: Setting, examples: int, cache: str, steps: int = 200) -
         start = time.perf_counter()
         for _ in range(steps):
             next(iterator)
-        return steps * setting.batch / (time.perf_counter() - start), math.prod(shape) / 1e6
+        speed = steps * setting.batch / (time.perf_counter() - start)
+        return speed, math.prod(shape) * np.dtype(dtype).itemsize / 1e6
 
 
 def peak_memory(setting: Setting, mode: str) -> float:

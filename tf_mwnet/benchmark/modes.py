@@ -14,6 +14,7 @@ import tensorflow as tf
 from tf_mwnet import networks, optimizers, strategies
 from tf_mwnet.benchmark import naive
 from tf_mwnet.data import shares
+from tf_mwnet.experiment import build
 from tf_mwnet.model import meta_scope, train_step
 from tf_mwnet.model.reweighted import ReweightedModel
 from tf_mwnet.types import Batch, DataSpec
@@ -22,6 +23,7 @@ ABOUT = {
     "network": f"one of {', '.join(networks.NETWORKS)}",
     "batch": "training examples in a step",
     "size": "height and width of the images, which have 3 channels",
+    "features": "numbers of a feature vector, for networks on features; 0 for images",
     "classes": "number of classes",
     "precision": "float32, mixed_bfloat16 or mixed_float16",
     "jit_compile": "compile the step with XLA",
@@ -91,6 +93,7 @@ class Setting:
     network: str = "resnet32"
     batch: int = 100
     size: int = 32
+    features: int = 0
     classes: int = 10
     precision: str = "float32"
     jit_compile: bool = False
@@ -98,10 +101,18 @@ class Setting:
     replicas: int = 0
 
     @property
+    def shape(self) -> tuple[int, ...]:
+        return (self.features,) if self.features else (self.size, self.size, 3)
+
+    @property
     def spec(self) -> DataSpec:
-        names = tuple(map(str, range(self.classes)))
-        shape = (self.size, self.size, 3)
-        return DataSpec("random", shape, "float32", names, np.zeros(3), np.ones(3))
+        names, last = tuple(map(str, range(self.classes))), self.shape[-1]
+        return DataSpec("random", self.shape, "float32", names, np.zeros(last), np.ones(last))
+
+    @property
+    def at_once(self) -> int:
+        """Steps in one call of a compiled function, as a run takes them."""
+        return build.AT_ONCE if self.features else 1
 
 
 def _model(setting: Setting, mode: Mode) -> ReweightedModel:
@@ -124,9 +135,9 @@ def _model(setting: Setting, mode: Mode) -> ReweightedModel:
 def make_step(
     setting: Setting, mode: Mode, strategy: tf.distribute.Strategy | None = None
 ) -> Callable[[bool], dict[str, np.ndarray]]:
-    """Returns a function that takes one training step and waits for its end.
+    """Returns a function that takes `Setting.at_once` training steps and waits for their end.
 
-    Its argument tells whether the weight net learns in the step. All steps get the same random batch.
+    Its argument tells whether the weight net learns in them. All steps get the same random batch.
 
     Args:
         setting: sets network and batch.
@@ -140,8 +151,7 @@ def make_step(
     rng = np.random.default_rng(0)
 
     def batch(size: int) -> Batch:
-        shape = (size, setting.size, setting.size, 3)
-        x = tf.constant(rng.normal(size=shape), tf.float32)
+        x = tf.constant(rng.normal(size=(size, *setting.shape)), tf.float32)
         y = tf.constant(rng.integers(setting.classes, size=size))
         return Batch(x, y, tf.range(size, dtype=tf.int64))
 
@@ -161,8 +171,20 @@ def make_step(
             if mode.naive
             else functools.partial(train_step.train_step, learning=learning)
         )
+
+        def steps(data: Any) -> dict[str, Any]:
+            def further(number: tf.Tensor) -> tuple[tf.Tensor]:
+                with tf.control_dependencies(list(body(model, data).values())):
+                    return (number + 1,)
+
+            tf.while_loop(lambda number: number < setting.at_once, further, (tf.constant(1),))
+            return body(model, data)
+
+        several = setting.at_once > 1
         one = tf.function(
-            lambda data: body(model, data), jit_compile=setting.jit_compile, autograph=False
+            steps if several else lambda data: body(model, data),
+            jit_compile=setting.jit_compile,
+            autograph=False,
         )
         if replicas == 1:
             return one

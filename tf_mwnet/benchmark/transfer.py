@@ -30,7 +30,7 @@ from tf_mwnet.data import biased_source, records  # noqa: E402
 from tf_mwnet.data.bias import long_tail_counts  # noqa: E402
 from tf_mwnet.errors import UserError, check_range, choose, integers  # noqa: E402
 from tf_mwnet.experiment import resolve  # noqa: E402
-from tf_mwnet.figures import plots, tables  # noqa: E402
+from tf_mwnet.figures import comparisons, plots, tables  # noqa: E402
 from tf_mwnet.files import write_csv  # noqa: E402
 from tf_mwnet.reports import compare  # noqa: E402
 from tf_mwnet.run_folder import RESULT, exported  # noqa: E402
@@ -81,11 +81,21 @@ def write_data(out: pathlib.Path, name: str, bias: str, seed: int, data_dir: str
     records.write(biased_source(source, splits, resolve.bias_of(config)), folder)
 
 
-def run_flags(out: pathlib.Path, name: str, bias: str, seed: int) -> tuple[str, ...]:
-    """Returns the flags of a run on a data set, without the method."""
-    arguments = ("--dataset=records", f"--data_dir={data_of(out, name, bias, seed)}", *SCHEDULE,
-             f"--seed={seed}", f"--data_seed={seed}", "--compare=")  # fmt: skip
-    return (*arguments, *DIGITS_SCHEDULE) if name == "digits" else arguments
+def run_flags(
+    out: pathlib.Path, name: str, bias: str, seed: int, backbone: Sequence[str] = ()
+) -> tuple[str, ...]:
+    """Returns the flags of a run on a data set, without the method.
+
+    Args:
+        out, name, bias, seed: see `write_data`.
+        backbone: flags of a backbone, on whose features a linear head is trained with the settings for
+            features; without them a small network, from the images.
+    """
+    arguments = ("--dataset=records", f"--data_dir={data_of(out, name, bias, seed)}",
+                 f"--seed={seed}", f"--data_seed={seed}", "--compare=")  # fmt: skip
+    if backbone:
+        return (*arguments, *backbone)
+    return (*arguments, *SCHEDULE, *DIGITS_SCHEDULE * (name == "digits"))
 
 
 def folder_of(out: pathlib.Path, name: str, bias: str, seed: int, kind: str) -> pathlib.Path:
@@ -99,24 +109,32 @@ def net_of(out: pathlib.Path, name: str, bias: str, seed: int) -> pathlib.Path:
 
 
 def learning(
-    out: pathlib.Path, sets: Sequence[str], biases: Sequence[str], seeds: Sequence[int]
+    out: pathlib.Path,
+    sets: Sequence[str],
+    biases: Sequence[str],
+    seeds: Sequence[int],
+    backbone: Sequence[str] = (),
 ) -> list[Job]:
     """Returns the jobs of plain training and of learning a weight net."""
     return [
         Job(folder_of(out, name, bias, seed, kind), bias, method, method,
-            (*run_flags(out, name, bias, seed), f"--method={method}"))
+            (*run_flags(out, name, bias, seed, backbone), f"--method={method}"))
         for seed, bias, name in itertools.product(seeds, biases, sets)
         for kind, method in (("plain", "erm"), ("anew", "mwnet"))
     ]  # fmt: skip
 
 
 def transferring(
-    out: pathlib.Path, sets: Sequence[str], biases: Sequence[str], seeds: Sequence[int]
+    out: pathlib.Path,
+    sets: Sequence[str],
+    biases: Sequence[str],
+    seeds: Sequence[int],
+    backbone: Sequence[str] = (),
 ) -> list[Job]:
     """Returns the jobs of training with another data set's weight net."""
     return [
         Job(folder_of(out, name, bias, seed, f"{how} {source}"), bias, "mwnet", f"{how} {source}",
-            (*run_flags(out, name, bias, seed), "--method=mwnet", flag,
+            (*run_flags(out, name, bias, seed, backbone), "--method=mwnet", flag,
              f"--weight_net={net_of(out, source, bias, seed)}"))
         for seed, (how, flag), bias, name, source in itertools.product(
             seeds, TRANSFERRED.items(), biases, sets, sets)
@@ -137,7 +155,8 @@ def rows(
             if path.is_file():
                 (summary,) = run_folder.results(path.parent)["methods"].values()
                 keys = {"bias": bias, "target": target, "seed": seed, "how": how, "source": source}
-                results.append(keys | {k: summary[k] for k in ("last", "mean_last_5", "best")})
+                measured = {k: summary.get(k) for k in ("last", "mean_last_5", "best")}
+                results.append(keys | measured)
     return results
 
 
@@ -153,7 +172,7 @@ def _frame(results: Sequence[dict[str, Any]]) -> pd.DataFrame:
 
 
 def picture(results: Sequence[dict[str, Any]]) -> Figure:
-    """Draws the gains over plain training with the same seed, a panel per bias, see `plots.methods`."""
+    """Draws the gains over plain training with the same seed, see `comparisons.methods`."""
     frame = _frame(results)
     panels: dict[str, dict[str, list[float]]] = {}
     for (bias, target), part in frame.groupby(["bias", "target"], sort=False):
@@ -163,7 +182,7 @@ def picture(results: Sequence[dict[str, Any]]) -> Figure:
         for kind in [k for k in KINDS if k in gains and k != PLAIN]:
             panel[f"{target}: {kind}"] = gains[kind].dropna().tolist()
     xlabel = "points of test accuracy above plain training (last epoch), mean and deviation over seeds"
-    return plots.methods(panels, PLAIN, xlabel)
+    return comparisons.methods(panels, PLAIN, xlabel)
 
 
 def table(results: Sequence[dict[str, Any]]) -> str:
@@ -186,6 +205,10 @@ def define_flags() -> flags.FlagValues:
     flags.DEFINE_list("biases", list(BIASES), f"some of {', '.join(BIASES)}", flag_values=values)
     flags.DEFINE_list("seeds", ["0", "1", "2"], "values of seed and data_seed", flag_values=values)
     flags.DEFINE_string("data_dir", "", "folder of TensorFlow Datasets", flag_values=values)
+    flags.DEFINE_string(
+        "backbone", "", "train heads on its features, see docs/features.md", flag_values=values
+    )
+    flags.DEFINE_integer("backbone_size", 0, "side of its images in pixels", flag_values=values)
     flags.DEFINE_string("out", "runs/transfer", "folder of the runs", flag_values=values)
     flags.DEFINE_integer("jobs", 1, "runs at a time", flag_values=values)
     flags.DEFINE_string("csv", "", "file to write a row per run to", flag_values=values)
@@ -210,12 +233,16 @@ def run(values: flags.FlagValues) -> str:
     outputs.check(values, csv=COLUMNS, png=outputs.PNG)
     seeds = integers("seeds", values.seeds)
     out = pathlib.Path(values.out)
+    backbone: list[str] = []
+    if values.backbone:
+        backbone = [f"--backbone={values.backbone}", f"--backbone_size={values.backbone_size}"]
     problems: dict[Job, str] = {}
     for seed in seeds:  # one after the other, so that an interrupted benchmark has whole seeds
         for bias, name in itertools.product(values.biases, values.sets):
             write_data(out, name, bias, seed, values.data_dir)
         for stage in (learning, transferring):
-            problems |= execute(stage(out, values.sets, values.biases, [seed]), Processes(values.jobs))
+            jobs = stage(out, values.sets, values.biases, [seed], backbone)
+            problems |= execute(jobs, Processes(values.jobs))
     results = rows(out, values.sets, values.biases, seeds)
     if not results:
         raise UserError(f"no run has ended: {next(iter(problems.values()))}")

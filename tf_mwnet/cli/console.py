@@ -11,6 +11,7 @@ import re
 import signal
 import sys
 import tempfile
+import textwrap
 import threading
 import time
 import traceback
@@ -19,7 +20,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from absl import flags, logging
 
-from tf_mwnet.cli import flagfiles
+from tf_mwnet.cli import flagfiles, help_pages
 from tf_mwnet.errors import Interrupted, NotANumber, UserError, WorkerLost
 
 # The exit code that launchers read as "try again" (128 + SIGUSR1, as in Kubeflow's TFJob).
@@ -35,17 +36,37 @@ NOTES = re.compile(
 def start() -> None:
     """Imports TensorFlow, the first thing that a command does.
 
-    Hides its notes unless the user has set their level. Turns off the garbage collector, which would
-    take half of the import's time, until `start_logging`.
+    Where the command was asked for --help alone, shows a page that was made before (`help_pages`) and
+    ends. On a terminal there is a sign of life while TensorFlow is imported. Hides TensorFlow's notes
+    unless the user has set their level. Turns off the garbage collector, which would take half of the
+    import's time, until `start_logging`.
     """
     _open_streams()
+    module = getattr(getattr(sys.modules["__main__"], "__spec__", None), "name", "")
+    if page := help_pages.page(module, sys.argv[1:]):
+        sys.exit(show(page))
     # "3" may come from the process that started this one.
     quiet = os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3") == "3"
     gc.disable()
-    with _without_notes() if quiet else contextlib.nullcontext():
+    with _sign_of_life(), _without_notes() if quiet else contextlib.nullcontext():
         import tensorflow as tf
 
         tf.config.list_physical_devices()  # this writes notes, too
+
+
+@contextlib.contextmanager
+def _sign_of_life() -> Iterator[None]:
+    """Shows a line on a terminal that goes away again."""
+    shown = "tf_mwnet: importing TensorFlow ..."
+    if not sys.stderr.isatty() or "tensorflow" in sys.modules:
+        yield
+        return
+    stream = os.fdopen(os.dup(2), "w")  # the notes' place is taken
+    with stream:
+        stream.write(shown)
+        stream.flush()
+        yield
+        stream.write(f"\r{' ' * len(shown)}\r")
 
 
 def _open_streams() -> None:
@@ -74,6 +95,34 @@ def end_with(process: int) -> None:
                 os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
+
+
+def begin_process(parent: int) -> None:
+    """Begins a process of a pool, which ends with the one that started it.
+
+    It is here since this module alone is imported before TensorFlow: a new process imports first what
+    has the function that it begins with.
+    """
+    end_with(parent)
+    start()
+
+
+@contextlib.contextmanager
+def every(seconds: float, call: Callable[[], None]) -> Iterator[None]:
+    """Calls a function now and then in a thread, for as long as the context lasts."""
+    ended = threading.Event()
+
+    def repeat() -> None:
+        while not ended.wait(seconds):
+            call()
+
+    thread = threading.Thread(target=repeat, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
 
 
 def threads(count: int) -> dict[str, str]:
@@ -155,7 +204,46 @@ def new_flags() -> flags.FlagValues:
     """Creates the flags of a command, separate from absl's global ones, with --help."""
     values = flags.FlagValues()
     flags.DEFINE_boolean("help", False, "show this help", short_name="h", flag_values=values)
+    flags.DEFINE_boolean("helpfull", False, "show all of it", flag_values=values)
     return values
+
+
+def flags_text(values: flags.FlagValues) -> str:
+    """Lists flags with their defaults and help, as --help shows them."""
+    lines = ["Flags (--flagfile=<file> reads them from a file, one per line; later ones win):", ""]
+    for flag in sorted({id(values[name]): values[name] for name in values}.values(), key=_by_name):
+        default = str(flag.default_as_str).strip("'") if flag.default not in (None, []) else ""
+        lines += flag_lines(flag.name, default, flag.help or "")
+    return "\n".join(lines)
+
+
+def flag_lines(name: str, default: str, text: str) -> list[str]:
+    """Formats a flag for --help."""
+    indent = " " * 6
+    return [
+        f"  --{name}={default}",
+        *textwrap.wrap(" ".join(text.split()), 90, initial_indent=indent, subsequent_indent=indent),
+    ]
+
+
+def _by_name(flag: flags.Flag) -> tuple[bool, str]:
+    return flag.name in ("help", "helpfull"), flag.name
+
+
+def show(text: str) -> int:
+    """Prints a text; returns the exit code, see `command`."""
+    try:
+        print(text)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        return _unread()
+    return 0
+
+
+def _unread() -> int:
+    """Returns the exit code where nobody reads what is printed."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # Python flushes once more at its end
+    return 128 + signal.SIGPIPE
 
 
 def command(
@@ -163,7 +251,7 @@ def command(
     values: flags.FlagValues,
     run: Callable[..., str | None],
     arguments: Sequence[str] | None = None,
-    show_help: Callable[[], str] | None = None,
+    show_help: Callable[[bool], str] | None = None,
     more: bool = False,
 ) -> int:
     """Reads a command line, prints what ``run`` returns, and returns the exit code.
@@ -177,7 +265,7 @@ def command(
         values: the command's flags, see `new_flags`.
         run: does the work; may return nothing to print.
         arguments: after the program's name; by default those of the process.
-        show_help: returns the whole text of --help, instead of ``about`` and the flags.
+        show_help: returns the text of --help, or of --helpfull, instead of ``about`` and the flags.
         more: whether other flags are allowed; ``run`` gets them as a second argument.
     """
     start_logging()
@@ -185,16 +273,15 @@ def command(
     try:
         line = flagfiles.expand(sys.argv[1:] if arguments is None else arguments)
         left = read_flags(values, line, more)
-        if values.help:
-            print(show_help() if show_help else f"{about}\n{values.get_help()}")
+        if values.help or values.helpfull:
+            print(show_help(values.helpfull) if show_help else f"{about}\n{flags_text(values)}")
         elif text := run(values, left) if more else run(values):
             print(text)
         sys.stdout.flush()
     except WorkerLost as error:
         return fail(error, RETRY)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # Python flushes once more at its end
-        return 128 + signal.SIGPIPE
+        return _unread()
     except (UserError, NotANumber, OSError) as error:  # OSError: no permission, no space
         return fail(error, 2)
     except Interrupted as error:

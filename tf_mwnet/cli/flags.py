@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import pathlib
-import textwrap
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,12 +12,22 @@ from absl import flags, logging
 from tf_mwnet import features, methods
 from tf_mwnet.cli import console, flagfiles
 from tf_mwnet.config import ABOUT_THE_FOLDER, Experiment
+from tf_mwnet.data import sources
 from tf_mwnet.errors import UserError
 from tf_mwnet.methods import METHODS, options
 from tf_mwnet.run_folder import CONFIG, FORMER, saved_experiment
 
 # The fields that have a flag.
 FIELDS = [field for field in dataclasses.fields(Experiment) if field.metadata.get("flag", True)]
+# Themes of --help: each begins with a field.
+THEMES = {
+    "dataset": "Data",
+    "backbone": "Features of a pretrained network, in place of the inputs",
+    "noise": "Bias, meta set and test set",
+    "method": "Methods, weights and the meta step",
+    "network": "Classifier and schedule",
+    "run_dir": "The run and its folder",
+}
 # Settings of a command line without any flag.
 BARE = {"compare": "erm"}
 
@@ -59,24 +68,26 @@ def _shown(default: Any) -> str:
     return "" if default is None else str(default)
 
 
-def help_text(about: str, more: Sequence[flags.Flag] = ()) -> str:
-    """Returns ``about``, all flags in the order of `Experiment` with defaults, and methods' options.
+def help_text(about: str, more: Sequence[flags.Flag] = (), full: bool = False) -> str:
+    """Returns ``about`` and all flags by theme, in the order of `Experiment`, with defaults.
 
     Args:
         about: comes first.
         more: flags of the command alone.
+        full: whether the options of methods follow.
     """
     lines = [
         about,
         "Flags (--flagfile=<file> reads them from a file, one per line; later ones win):",
-        "",
     ]
     shown = [(field.name, field.default, field.metadata["help"]) for field in FIELDS]
     shown += [(flag.name, flag.default, flag.help) for flag in more]
     for name, default, text in shown:
-        lines.append(f"  --{name}={_shown(default)}")
-        indent = " " * 6
-        lines += textwrap.wrap(text, 90, initial_indent=indent, subsequent_indent=indent)
+        if name in THEMES:
+            lines += ["", THEMES[name], ""]
+        lines += console.flag_lines(name, _shown(default), text)
+    if not full:
+        return "\n".join([*lines, "", "--helpfull also lists the options of methods."])
     lines += ["", "Options of methods, as --method='gdw --eta=1000' or in --compare:", ""]
     return "\n".join([*lines, *options.help_lines(METHODS)])
 
@@ -100,7 +111,9 @@ def fields_of(values: flags.FlagValues) -> dict[str, Any]:
     for method, own in _former(values).items():
         known = fields.setdefault("method_options", {})
         fields["method_options"] = known | {method: {**known.get(method, {}), **own}}
-    if (fields.get("backbone") or fields.get("features")) and "resume" not in fields:
+    on_features = fields.get("backbone") or fields.get("features")
+    on_features = on_features or sources.has_features(fields.get("dataset", ""), fields.get("data_dir"))
+    if on_features and "resume" not in fields:
         fields = features.SETTINGS | fields
     return fields
 
@@ -148,7 +161,7 @@ def parse(arguments: Sequence[str]) -> Experiment:
     """
     values = define_flags()
     console.read_flags(values, flagfiles.expand(arguments))
-    if values.help:
+    if values.help or values.helpfull:
         raise UserError("--help is among the flags of a run; allowed: the command's own --help")
     return experiment_of(values)
 

@@ -12,9 +12,9 @@ from typing import IO
 
 import numpy as np
 from absl import logging
-from tqdm import tqdm
 
 from tf_mwnet.data.images import LazyImages, Unreadable
+from tf_mwnet.data.progress import progress
 from tf_mwnet.errors import UserError, choose
 from tf_mwnet.files import write_atomically
 
@@ -92,10 +92,10 @@ def write_rows(
     def write(file: IO[bytes]) -> None:
         header = {"descr": np.lib.format.dtype_to_descr(np.dtype(dtype)), "fortran_order": False}
         np.lib.format.write_array_header_1_0(file, header | {"shape": tuple(map(int, shape))})
-        with tqdm(total=shape[0], desc=f"writing {what}", disable=shape[0] < 5000) as bar:
+        with progress(shape[0], f"writing {what}", "images", least=5000) as advance:
             for part in parts:
                 file.write(np.ascontiguousarray(part, dtype).data)
-                bar.update(len(part))
+                advance(len(part))
 
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, write)
@@ -131,9 +131,10 @@ def keep(images: LazyImages, cache: str, folder: str, what: str) -> np.ndarray |
             write_rows(path, _decoded(images, parts), images.shape, images.dtype.name, what)
         return read_rows(path)
     x = np.empty(images.shape, images.dtype)
-    progress = tqdm(parts, desc=f"reading {what}", disable=len(parts) < 10)
-    for rows, part in zip(progress, _decoded(images, parts), strict=True):
-        x[rows] = part
+    with progress(len(images), f"reading {what}", "images", least=5000) as advance:
+        for rows, part in zip(parts, _decoded(images, parts), strict=True):
+            x[rows] = part
+            advance(len(rows))
     return x
 
 

@@ -11,11 +11,11 @@ from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 from absl import logging
-from tqdm import tqdm
 
 from tf_mwnet.data import checks
 from tf_mwnet.data.cache import keep
 from tf_mwnet.data.images import NAMES, LazyImages, Reading, Unreadable, kind_of
+from tf_mwnet.data.progress import progress
 from tf_mwnet.errors import UserError, quoted
 from tf_mwnet.types import LabelledSet, Source
 
@@ -43,11 +43,12 @@ def _junk(name: str) -> bool:
     return name.startswith(".") or name.lower() in LEFT_BEHIND
 
 
-def _folders(path: pathlib.Path) -> list[str]:
+def class_folders(path: pathlib.Path) -> list[str]:
+    """Returns the names of the folders in a folder, sorted."""
     return sorted(p.name for p in path.iterdir() if p.is_dir() and not _junk(p.name))
 
 
-def _files(folder: pathlib.Path) -> list[pathlib.Path]:
+def files_in(folder: pathlib.Path) -> list[pathlib.Path]:
     """Returns the files in a folder and its folders, without what is left behind by other programs."""
     found, seen = [], set()
     for place, folders, files in os.walk(folder, followlinks=True):
@@ -59,7 +60,8 @@ def _files(folder: pathlib.Path) -> list[pathlib.Path]:
     return sorted(found)
 
 
-def _tell_left_out(where: pathlib.Path, files: Sequence[pathlib.Path], why: str) -> None:
+def tell_left_out(where: pathlib.Path, files: Sequence[pathlib.Path], why: str) -> None:
+    """Warns of files that are not used."""
     if not files:
         return
     endings = collections.Counter(p.suffix.lower() or "no ending" for p in files)
@@ -75,15 +77,17 @@ def _look(paths: Sequence[str]) -> str:
     first: dict[str, str] = {}
     several: list[str] = []
     reasons: dict[str, str] = {}
-    for row in tqdm(rows, desc="looking at images", disable=len(rows) < 5000):
-        try:
-            kind, animated = kind_of(paths[row])
-        except Unreadable as error:
-            reasons |= error.reasons
-            continue
-        first.setdefault(kind, paths[row])
-        if animated:
-            several.append(paths[row])
+    with progress(len(rows), "looking at images", "images", least=5000) as advance:
+        for row in rows:
+            advance()
+            try:
+                kind, animated = kind_of(paths[row])
+            except Unreadable as error:
+                reasons |= error.reasons
+                continue
+            first.setdefault(kind, paths[row])
+            if animated:
+                several.append(paths[row])
     if reasons:
         raise Unreadable(reasons)
     if several:
@@ -106,16 +110,16 @@ def _split(
     paths, labels, ids, others = [], [], [], []
     folder = root / split
     for label, name in enumerate(classes):
-        for path in _files(folder / name) if (folder / name).is_dir() else ():
+        for path in files_in(folder / name) if (folder / name).is_dir() else ():
             if path.suffix.lower() not in suffixes() or (path.exists() and not path.is_file()):
                 others.append(path)
                 continue
             paths.append(str(path))
             labels.append(label)
             ids.append(path.relative_to(root).as_posix())
-    _tell_left_out(folder, others, "which are no images")
+    tell_left_out(folder, others, "which are no images")
     loose = [p for p in sorted(folder.iterdir()) if p.is_file() and not _junk(p.name)]
-    _tell_left_out(folder, loose, "which are in no class folder")
+    tell_left_out(folder, loose, "which are in no class folder")
     if not paths:
         raise UserError(
             f"folder '{folder}' has no images; allowed: <class>/<image>, in a format that Pillow reads"
@@ -127,7 +131,7 @@ def _split(
     return LabelledSet(keep_images(images, f"{root.name} {split}"), y, y, np.array(ids))
 
 
-def _test_name(root: pathlib.Path) -> str:
+def test_name(root: pathlib.Path) -> str:
     """Returns the folder of the test set, "" if there is none; says so if it has another name."""
     there = [name for name in TEST_NAMES if (root / name).is_dir()]
     if there and there[0] != TEST_NAMES[0]:
@@ -169,7 +173,7 @@ def load_folder(
     train = root / "train"
     if not train.is_dir():
         raise UserError(f"folder '{train}' is not there; allowed: a folder with train/<class>/")
-    classes = _folders(train)
+    classes = class_folders(train)
     if not classes:
         raise UserError(f"folder '{train}' has no classes; allowed: one folder per class in it")
 
@@ -182,9 +186,9 @@ def load_folder(
     mode = "RGB" if colour else "F" if examples.x.dtype == np.float32 else "L"
     reading = dataclasses.replace(reading, mode=mode)
     parts: dict[str, LabelledSet] = {}
-    for split, folder in (("test", _test_name(root)), ("meta", "meta")):
+    for split, folder in (("test", test_name(root)), ("meta", "meta")):
         if folder and (root / folder).is_dir():
-            if unknown := sorted(set(_folders(root / folder)) - set(classes)):
+            if unknown := sorted(set(class_folders(root / folder)) - set(classes)):
                 raise UserError(
                     f"folder '{root / folder}' has the class '{unknown[0]}'; allowed: {quoted(classes)}"
                 )

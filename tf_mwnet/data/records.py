@@ -16,11 +16,12 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
-from tqdm import tqdm
 
 from tf_mwnet.data import cache as caches
 from tf_mwnet.data import checks
 from tf_mwnet.data.images import LazyImages, rows_of
+from tf_mwnet.data.progress import progress
+from tf_mwnet.data.texts import TEXT, Texts
 from tf_mwnet.errors import UserError, check_range
 from tf_mwnet.files import new_folder
 from tf_mwnet.types import LabelledSet, Source
@@ -28,6 +29,7 @@ from tf_mwnet.types import LabelledSet, Source
 DATASET_JSON = "dataset.json"
 SHARD = 5000  # examples in a file
 COMPRESSED = "GZIP"
+STRING = "string"  # dtype of texts
 Task = tuple[LabelledSet, bool, pathlib.Path]  # arguments of `write_shard`
 Facts = dict[str, Any]  # content of `DATASET_JSON`
 
@@ -42,8 +44,10 @@ def _is_image(shape: tuple[int, ...], dtype: str) -> bool:
     return dtype == "uint8" and len(shape) == 3 and shape[-1] in (1, 3)
 
 
-def _example(x: np.ndarray, name: str, label: int, true_label: int | None) -> tf.train.Example:
-    if _is_image(x.shape, x.dtype.name):
+def _example(x: np.ndarray | str, name: str, label: int, true_label: int | None) -> tf.train.Example:
+    if isinstance(x, str):
+        content = {TEXT: [x.encode()]}
+    elif _is_image(x.shape, x.dtype.name):
         content = {"image": [tf.io.encode_png(x).numpy()]}
     else:
         content = {"x": [np.ascontiguousarray(x).tobytes()]}
@@ -84,8 +88,10 @@ def write_shard(part: LabelledSet, truth: bool, path: pathlib.Path) -> int:
 
 def one_by_one(tasks: list[Task]) -> None:
     """Calls `write_shard` with each of ``tasks``, in this process."""
-    for task in tqdm(tasks, "writing records", disable=len(tasks) < 5):
-        write_shard(*task)
+    with progress(len(tasks), "writing records", "files", least=5) as advance:
+        for task in tasks:
+            write_shard(*task)
+            advance()
 
 
 def write(
@@ -138,7 +144,7 @@ def _facts(source: Source, splits: dict[str, dict[str, int]], truth: bool) -> Fa
     return {
         "name": source.name,
         "shape": list(source.train.x.shape[1:]),
-        "dtype": source.train.x.dtype.name,
+        "dtype": STRING if isinstance(source.train.x, Texts) else source.train.x.dtype.name,
         "classes": list(source.class_names),
         "superclass": None if source.superclass is None else source.superclass.tolist(),
         "true_labels": truth,
@@ -178,17 +184,20 @@ def read_facts(folder: pathlib.Path) -> Facts:
 def _stream(facts: Facts, paths: list[pathlib.Path], pixels: bool) -> tf.data.Dataset:
     shape, dtype = tuple(facts["shape"]), facts["dtype"]
     image = _is_image(shape, dtype)
+    key = "image" if image else TEXT if dtype == STRING else "x"
     text, number = tf.io.FixedLenFeature([], tf.string), tf.io.FixedLenFeature([], tf.int64)
     wanted = {"id": text, "label": number}
     if facts["true_labels"]:
         wanted["true_label"] = number
     if pixels:
-        wanted["image" if image else "x"] = text
+        wanted[key] = text
 
     def parse(content: tf.Tensor) -> dict[str, tf.Tensor]:
         columns = tf.io.parse_single_example(content, wanted)
         if pixels and image:
             columns["x"] = tf.ensure_shape(tf.io.decode_png(columns.pop("image"), shape[-1]), shape)
+        elif pixels and key == TEXT:
+            columns["x"] = columns.pop(TEXT)
         elif pixels:
             columns["x"] = tf.reshape(tf.io.decode_raw(columns["x"], tf.as_dtype(dtype)), shape)
         return columns
@@ -236,14 +245,18 @@ def _load_split(
         raise UserError(
             f"'{folder}' has {have} examples in {split}; allowed: {count}, as it was written"
         )
-    size = int(np.prod(shape)) * np.dtype(facts["dtype"]).itemsize
-    if cache == "disk" or (cache == "auto" and size > caches.IN_MEMORY):
+    x: np.ndarray | LazyImages | Texts
+    size = 0 if facts["dtype"] == STRING else int(np.prod(shape)) * np.dtype(facts["dtype"]).itemsize
+    if facts["dtype"] == STRING:
+        found = (text for batch in batches(facts, files, pixels=True) for text in batch["x"])
+        x = Texts([text.decode() for text in found])
+    elif cache == "disk" or (cache == "auto" and size > caches.IN_MEMORY):
         stamp = [(str(p), p.stat().st_size, p.stat().st_mtime_ns) for p in files]
         path = caches.file_of(cache_dir, name, repr(stamp))
         if not path.is_file():
             decoded = (batch["x"] for batch in batches(facts, files, pixels=True))
             caches.write_rows(path, decoded, shape, facts["dtype"], split)
-        x: np.ndarray | LazyImages = caches.read_rows(path)
+        x = caches.read_rows(path)
     else:
         pixels = np.empty(shape, facts["dtype"])
         start = 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from tf_mwnet.data import images
+from tf_mwnet.data.texts import Texts
 from tf_mwnet.errors import UserError, choose
 from tf_mwnet.types import DataSpec, LabelledSet, Source
 
@@ -27,6 +28,9 @@ def describe(source: Source, train: LabelledSet, scale: str = "standardised") ->
     choose("scaling", scale, dict.fromkeys(SCALINGS))
     if train.raw is not None:
         return _of_features(source, train, scale)
+    if isinstance(train.x, Texts):  # until they are embedded
+        one = np.ones(1, np.float32)
+        return DataSpec(source.name, (), "string", source.class_names, mean=0 * one, std=one)
     dtype = np.dtype(train.x.dtype)
     if scale == "standardised":
         mean, std = _moments(train)
@@ -49,23 +53,29 @@ def describe(source: Source, train: LabelledSet, scale: str = "standardised") ->
 def _of_features(source: Source, train: LabelledSet, scale: str) -> DataSpec:
     """Describes features: each is standardised, and all are divided by the root of their number.
 
-    The mean square of an input's length is then 1, whatever the backbone, so that one learning rate
-    fits all.
+    The mean square of an input's length is then 1, whatever the backbone, so that one learning rate fits
+    all. It is ``sqrt(K / 10)`` with more than ten classes, each of which has fewer examples in a batch
+    (docs/features.md).
     """
     if scale != "standardised":
         raise UserError(f"scaling is {scale} with features; allowed: standardised")
     mean, std = _moments(train)
+    longer = max(1.0, len(source.class_names) / 10) ** 0.25
     return DataSpec(
         name=source.name,
         shape=(train.x.shape[-1],),
         dtype="float32",
         class_names=source.class_names,
         mean=mean.astype(np.float32),
-        std=(np.where(std > 0, std, 1) * np.sqrt(train.x.shape[-1])).astype(np.float32),
+        std=(np.where(std > 0, std, 1) * np.sqrt(train.x.shape[-1]) / longer).astype(np.float32),
         encoder=source.encoder,
         raw_shape=tuple(train.originals.shape[1:]),
-        raw_dtype=np.dtype(train.originals.dtype).name,
+        raw_dtype=_dtype_name(train.originals.dtype),
     )
+
+
+def _dtype_name(dtype: np.dtype) -> str:
+    return "string" if dtype.kind == "O" else dtype.name
 
 
 def _moments(train: LabelledSet) -> tuple[np.ndarray, np.ndarray]:

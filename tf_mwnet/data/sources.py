@@ -1,15 +1,16 @@
-"""Loads data: the digits, TensorFlow Datasets, folders of images, records, arrays."""
+"""Loads data: the digits, TensorFlow Datasets, folders of images or texts, tables, records, arrays."""
 
 from __future__ import annotations
 
 import dataclasses
 import pathlib
-from collections.abc import Iterable
+import zipfile
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from tf_mwnet.data import checks
+from tf_mwnet.data import checks, texts
 from tf_mwnet.data.cache import CACHES
 from tf_mwnet.data.folders import load_folder
 from tf_mwnet.data.images import RESIZE_SIDES
@@ -18,6 +19,7 @@ from tf_mwnet.data.tfds_source import load_tfds
 from tf_mwnet.errors import UserError, choose, quoted
 from tf_mwnet.types import LabelledSet, Source
 
+FEATURES = "features_"  # begins the names of arrays of features in a file
 MEMORY = "memory:"  # begins the name of data that the user made of arrays, in a configuration
 
 
@@ -63,6 +65,7 @@ def from_arrays(
     name: str = "arrays",
     ids: ArrayLike | None = None,
     blank_images: str = "refuse",
+    features: Mapping[str, ArrayLike] | None = None,
 ) -> Source:
     """Makes a source from arrays in memory.
 
@@ -83,6 +86,8 @@ def from_arrays(
         name: name of the data, for messages and run folders.
         ids: N different ids of the training examples; numbered by default.
         blank_images: see `checks.source`.
+        features: "train", "test", "meta" -> features of these inputs, ``[N, D]``, or ``[N, V, D]`` for V
+            views: what is trained on in their place. See `with_features`.
 
     Raises:
         UserError: an array does not fit, see `checks`.
@@ -112,7 +117,46 @@ def from_arrays(
         trusted=true_y_train is not None,
         in_memory=True,
     )
-    return checks.source(source, blank_images)
+    source = checks.source(source, blank_images)
+    return source if features is None else with_features(source, features)
+
+
+def with_features(source: Source, arrays: Mapping[str, ArrayLike]) -> Source:
+    """Returns a source that is trained on features; its inputs stay as what people look at.
+
+    Args:
+        source: the data.
+        arrays: name of each of its sets -> ``[N, D]``, or ``[N, V, D]`` for V views of each example.
+
+    Raises:
+        UserError: a set has none, or the numbers do not fit.
+    """
+    sets: dict[str, LabelledSet] = {}
+    made = {name: np.asarray(x) for name, x in arrays.items() if x is not None}
+    shape = made["train"].shape[1:] if "train" in made else ()
+    for name, part in source.sets.items():
+        what = f"{source.name}: features_{name}"
+        if name not in made:
+            raise UserError(f"{what} is missing; allowed: features of each set, or of none")
+        x = made.pop(name)
+        if x.dtype.kind not in "fiu" or x.ndim not in (2, 3) or len(x) != len(part) or 0 in x.shape:
+            raise UserError(
+                f"{what} has shape {x.shape} of {x.dtype} for {len(part)} examples; allowed: numbers"
+                " (N, D), or (N, V, D) for several views"
+            )
+        if x.shape[1:] != shape:
+            raise UserError(f"{what} has shape {x.shape}; allowed: (N, {', '.join(map(str, shape))})")
+        x = x.astype(np.float32)
+        if not (finite := np.isfinite(x.reshape(len(x), -1)).all(axis=1)).all():
+            raise UserError(f"{what} of '{part.ids[~finite][0]}' is not finite; allowed: numbers")
+        if (x == x[:1]).all() and len(x) > 1:
+            raise UserError(f"{what} are all equal; allowed: features that differ")
+        sets[name] = dataclasses.replace(part, x=x, raw=part.x)
+    if made:
+        raise UserError(
+            f"{source.name}: features_{next(iter(made))} without such a set; allowed: {quoted(sets)}"
+        )
+    return dataclasses.replace(source, train=sets["train"], test=sets.get("test"), meta=sets.get("meta"))
 
 
 def load_digits() -> Source:
@@ -124,12 +168,25 @@ def load_digits() -> Source:
     return dataclasses.replace(source, trusted=True, in_memory=False)
 
 
+def has_features(dataset: str, data_dir: str | None) -> bool:
+    """Tells whether a data set's name stands for a ``.npz`` file with features, without reading them."""
+    path = data_dir if dataset == "npz" else dataset
+    if not path or not (dataset == "npz" or path.endswith(".npz")):
+        return False
+    try:
+        with zipfile.ZipFile(pathlib.Path(path).expanduser()) as file:
+            return any(name.startswith(FEATURES) for name in file.namelist())
+    except (OSError, zipfile.BadZipFile):
+        return False  # `load_npz` says what is wrong
+
+
 def load_npz(path: str, blank_images: str = "refuse") -> Source:
     """Reads arrays from a ``.npz`` file without pickles, see `from_arrays`.
 
     Args:
         path: a file with the arrays ``x_train, y_train`` and optional ``x_test, y_test, x_meta, y_meta,
-            true_y_train, class_names, superclass``.
+            true_y_train, class_names, superclass``; and ``features_train, features_test,
+            features_meta``, with which the ``x_`` may be left out.
         blank_images: see `checks.source`.
 
     Raises:
@@ -143,14 +200,26 @@ def load_npz(path: str, blank_images: str = "refuse") -> Source:
             data = {key: arrays[key] for key in arrays.files}
     except Exception as error:  # zip, header and pickle errors all mean: not such a file
         raise UserError(f"data file '{path}' can not be read as .npz: {error}") from error
+    own = {name: data.pop(f"{FEATURES}{name}", None) for name in ("train", "test", "meta")}
+    own = {name: x for name, x in own.items() if x is not None}
+    for name, x in own.items():  # without images the features are what there is
+        data.setdefault(f"x_{name}", x[:, 0] if x.ndim == 3 else x)
     known = ("x_train", "y_train", "x_test", "y_test", "x_meta", "y_meta", "true_y_train",
              "class_names", "superclass")  # fmt: skip
     if missing := [k for k in known[:2] if k not in data]:
         raise UserError(f"'{path}' lacks {quoted(missing)}; it has: {quoted(data)}")
     if extra := [k for k in data if k not in known]:
-        raise UserError(f"'{path}' has the array '{extra[0]}'; allowed: {quoted(known)}")
-    source = from_arrays(**data, name=file.stem, blank_images=blank_images)
+        allowed = quoted([*known, "features_train", "features_test", "features_meta"])
+        raise UserError(f"'{path}' has the array '{extra[0]}'; allowed: {allowed}")
+    source = from_arrays(
+        **data, name=file.stem, blank_images=blank_images, features=own if own else None
+    )
     return dataclasses.replace(source, in_memory=False)
+
+
+def is_table(dataset: str) -> bool:
+    """Tells whether a data set's name stands for a table of texts."""
+    return dataset == "csv" or pathlib.Path(dataset).suffix in texts.TABLES
 
 
 def load(
@@ -164,6 +233,7 @@ def load(
     cache_dir: str = "",
     resize_sides: str = "shorter",
     blank_images: str = "refuse",
+    text_column: str = texts.TEXT,
 ) -> Source:
     """Loads a source by name.
 
@@ -174,12 +244,15 @@ def load(
 
     Args:
         name: "digits"; "folder", see `load_folder`; "npz" or a path that ends in ``.npz``, see
-            `load_npz`; "records", see `load_records`; or a TensorFlow Datasets name, see `load_tfds`.
-        data_dir: the folder of images or records, the ``.npz`` file, or TFDS's folder.
-        label_key, clean_label_key: columns of a TFDS set with several labels.
+            `load_npz`; "csv" or a path that ends in ``.csv`` or ``.tsv``, see `texts.load_table`;
+            "records", see `load_records`; or a TensorFlow Datasets name, see `load_tfds`. The folder may
+            be one of texts, see `texts.load_folder`.
+        data_dir: the folder of images, texts or records, the table, the ``.npz`` file, or TFDS's folder.
+        label_key, clean_label_key: columns of a table, or of a TFDS set with several labels.
         resize, center_crop, resize_sides: for folders, see `images.Reading`.
         cache, cache_dir: for folders, records and TFDS: where decoded images are kept, see `cache.keep`.
         blank_images: see `checks.source`.
+        text_column: of a table.
 
     Raises:
         UserError: the data does not exist or does not fit, see `checks`; or an option does not apply.
@@ -200,9 +273,20 @@ def load(
         )
     if name == "digits":
         return load_digits()
+    if text_column != texts.TEXT and not is_table(name):
+        raise UserError(f"text_column is '{text_column}' with dataset '{name}'; allowed: with a table")
+    if is_table(name):
+        path = data_dir if name == "csv" else name
+        if not path:
+            raise UserError("dataset 'csv' needs --data_dir; allowed: a .csv file, or a folder of them")
+        return texts.load_table(path, text_column, label_key, clean_label_key)
     if name == "folder":
         if not data_dir:
             raise UserError("dataset 'folder' needs --data_dir; allowed: a folder with train/<class>/")
+        if texts.is_folder(data_dir):
+            if resize or center_crop:
+                raise UserError(f"resize or center_crop with texts in '{data_dir}'; allowed: images")
+            return texts.load_folder(data_dir)
         return load_folder(data_dir, resize, center_crop, cache, cache_dir, resize_sides, blank_images)
     if name == "records":
         if not data_dir:

@@ -303,6 +303,7 @@ def _splits(
         rows = np.sort(held_rng.choice(len(train), config.early_stopping, replace=False))
         validation, train = train.take(rows), _without(train, rows)
     checks.no_empty_class(f"{source.name} train", train.true_y, source.class_names)
+    checked = source.test is not None or source.trusted
     return Splits(
         train=train,
         meta=meta,
@@ -311,4 +312,5 @@ def _splits(
         transition=matrix,
         truth_known=source.truth_known or matrix is not None,
         validation=validation,
+        test_checked=checked or source.truth_known or matrix is not None,
     )

@@ -12,6 +12,7 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from tf_mwnet.data import orders
@@ -130,7 +131,7 @@ def batches(
     x: Any,
     y: Any,
     indices: tf.data.Dataset,
-    start_step: int = 0,
+    start_step: orders.Start = 0,
     transform: Transform | None = None,
 ) -> Stream:
     """Returns a stream of `Batch`.
@@ -138,7 +139,7 @@ def batches(
     Args:
         x, y: inputs and labels: arrays ``[N, ...]``, structures of arrays, or `LazyImages`.
         indices: dataset of the rows of each batch, int64 ``[B]``.
-        start_step: number of the first batch.
+        start_step: number of the first batch, see `orders.Start`.
         transform: applied to the inputs of a batch, see `Transform`; None for no change.
     """
     x_rows, y_rows = _reader(x), _reader(y)
@@ -151,7 +152,7 @@ def batches(
         return Batch(bx if transform is None else transform(bx, step, start, size), by, index)
 
     def stream(share: Share = WHOLE) -> tf.data.Dataset:
-        steps = tf.data.Dataset.range(start_step, orders.FOREVER)
+        steps = orders.from_step(start_step, lambda step: tf.data.Dataset.range(step, orders.FOREVER))
         each = tf.data.Dataset.zip(steps, indices)
         if share.of > 1:
             each = each.flat_map(
@@ -183,6 +184,16 @@ def paired(train: Stream, meta: Stream | None) -> Stream:
     return stream
 
 
+def epochs(stream: Stream, steps: int) -> Stream:
+    """Returns a stream that ends after an epoch of ``steps``, and is read anew for the next one."""
+
+    def epoch(share: Share = WHOLE) -> tf.data.Dataset:
+        count = steps * share.count
+        return stream(share).take(count).apply(tf.data.experimental.assert_cardinality(count))
+
+    return epoch
+
+
 def is_paired(x: Any) -> bool:
     """Returns whether ``x`` is a dataset with the elements of `paired`."""
     if not isinstance(x, tf.data.Dataset):
@@ -198,8 +209,9 @@ def training_stream(
     meta_batch_size: int,
     seed: int,
     augmentation: Augmentation | Views | None = None,
-    start_step: int = 0,
+    start_step: orders.Start = 0,
     sampling: Sampling = EACH_ONCE,
+    draw: Callable[[], np.ndarray] | None = None,
 ) -> Stream:
     """Returns an endless stream of pairs, see `paired`.
 
@@ -223,8 +235,10 @@ def training_stream(
             the size of the meta set.
         seed: seed of orders and augmentation.
         augmentation: applied to the inputs of both; None for no augmentation.
-        start_step: number of the first batch, for a run that is resumed.
+        start_step: number of the first batch, for a run that is resumed; see `orders.Start`.
         sampling: how to draw the training batches.
+        draw: returns the rows of the training set, int64 ``[n]``, that are the meta set instead of
+            ``meta``; called whenever the stream is iterated anew.
     """
 
     def transform(stream: int) -> Transform:
@@ -236,12 +250,18 @@ def training_stream(
 
         return apply
 
-    rows = orders.training(train.y, batch_size, seed, start_step, sampling=sampling)
+    rows = orders.from_step(
+        start_step, lambda step: orders.training(train.y, batch_size, seed, step, sampling=sampling)
+    )
     of_train = batches(train.x, train.y, rows, start_step, transform(orders.CROP))
-    if meta is None:
+    of_seed = (seed, orders.META_ORDER)
+    if draw is not None:
+        meta, rows = train, orders.cycle_drawn(draw, meta_batch_size, of_seed, start_step)
+    elif meta is None:
         return paired(of_train, None)
-    size = min(meta_batch_size, len(meta))
-    rows = orders.cycle(len(meta), size, (seed, orders.META_ORDER), start_step)
+    else:
+        size, each = len(meta), min(meta_batch_size, len(meta))
+        rows = orders.from_step(start_step, lambda step: orders.cycle(size, each, of_seed, step))
     return paired(of_train, batches(meta.x, meta.y, rows, start_step, transform(orders.META_CROP)))
 
 

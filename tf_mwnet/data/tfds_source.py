@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Collection, Iterator
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ from tf_mwnet.types import LabelledSet, Source
 if TYPE_CHECKING:
     import tensorflow_datasets as tfds
 
+RETRIES = 5  # of a download
 COARSE = "coarse_label"
 TEST_SPLITS = ("test", "validation")  # the first that there is
 
@@ -42,7 +44,8 @@ def _builder(name: str, data_dir: str | None) -> tfds.core.DatasetBuilder:
             " and configuration, that TensorFlow Datasets has"
         ) from error
     try:
-        builder.download_and_prepare()
+        with _few_retries():
+            builder.download_and_prepare()
     except Exception as error:  # no network, no space, a broken archive: many types, one meaning
         where = data_dir or "TFDS's default folder"
         raise UserError(
@@ -50,6 +53,22 @@ def _builder(name: str, data_dir: str | None) -> tfds.core.DatasetBuilder:
             " --data_dir with the prepared set, or a network"
         ) from error
     return builder
+
+
+@contextlib.contextmanager
+def _few_retries() -> Iterator[None]:
+    """Lets a download fail in seconds: TFDS's ten retries wait for 200 where there is no network."""
+    from tensorflow_datasets.core.download import downloader
+
+    before = getattr(downloader, "MAX_RETRIES", None)
+    if before is None:  # another version of TFDS
+        yield
+        return
+    downloader.MAX_RETRIES = min(before, RETRIES)
+    try:
+        yield
+    finally:
+        downloader.MAX_RETRIES = before
 
 
 def _check_columns(name: str, info: tfds.core.DatasetInfo, label_key: str, clean_label_key: str) -> None:

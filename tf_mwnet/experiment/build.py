@@ -78,6 +78,7 @@ FROM_DATA: dict[str, Callable[[Experiment, Splits, Maker], Any]] = {
     "num_examples": lambda config, splits, make: len(splits.train),
     "num_untrusted": lambda config, splits, make: len(splits.train),
     "num_trusted": lambda config, splits, make: 0 if splits.meta is None else len(splits.meta),
+    "num_classes": lambda config, splits, make: splits.spec.num_classes,
     "class_sizes": class_sizes,
     "clean_share": clean_share,
     "wrong_share": wrong_share,
@@ -121,7 +122,7 @@ def build_classifier(config: Experiment, spec: DataSpec) -> keras.Model:
 
 def is_frozen(config: Experiment, name: str) -> bool:
     """Tells whether a weight function learned elsewhere replaces the method's own."""
-    return bool(config.weight_net) and issubclass(methods.METHODS[name], methods.MWNet)
+    return bool(config.weight_net) and methods.METHODS[name].replaceable
 
 
 def first_stage(config: Experiment, name: str) -> str:
@@ -183,7 +184,14 @@ def make_optimizers(
 ) -> tuple[keras.optimizers.Optimizer, keras.optimizers.Optimizer]:
     """Makes the optimizers of the classifier and of what the method learns."""
     sgd = functools.partial(optimizers.SGD, momentum=config.momentum, nesterov=config.nesterov)
-    classifier = sgd(rates.of_classifier(config), l2=config.l2)
+    rate = rates.of_classifier(config)
+    classifier: keras.optimizers.Optimizer
+    if config.optimizer == "adamw":
+        classifier = keras.optimizers.AdamW(rate, weight_decay=config.l2, epsilon=1e-8)
+    elif config.optimizer == "adam":
+        classifier = optimizers.Adam(rate, l2=config.l2)
+    else:
+        classifier = sgd(rate, l2=config.l2)
     meta_rate = rates.of_weights(config, config.meta_lr or methods.METHODS[name].meta_lr)
     if config.meta_optimizer == "sgd":
         return classifier, sgd(meta_rate, l2=config.meta_l2)
@@ -239,16 +247,31 @@ def steps_at_once(config: Experiment, splits: Splits, cheaper: Mapping[str, Any]
 
 
 def build_model(
-    config: Experiment, splits: Splits, name: str, make: Maker, estimated: Mapping[str, Any] = EMPTY
+    config: Experiment,
+    splits: Splits,
+    name: str,
+    make: Maker,
+    estimated: Mapping[str, Any] = EMPTY,
+    own: Callable[[], methods.Method] | None = None,
 ) -> ReweightedModel:
-    """Builds and compiles a model, with room for the record of examples; see `make_method`."""
-    method = make_method(config, name, splits, make, estimated)
-    model = ReweightedModel(make(splits.spec), method, name=f"reweighted_{name}")
+    """Builds and compiles a model, with room for the record of examples.
+
+    Args:
+        config, splits, name, make, estimated: see `make_method`.
+        own: makes another method instead.
+    """
+    method = make_method(config, name, splits, make, estimated) if own is None else own()
+    classifier = make(splits.spec)
+    if method.cosine_scale is not None:
+        classifier = networks.with_cosine_head(classifier, method.cosine_scale, config.seed)
+    model = ReweightedModel(classifier, method, name=f"reweighted_{name}")
     optimizer, meta_optimizer = make_optimizers(config, name)
     cheap = cheaper(config, method)
     model.compile(
         optimizer, meta_optimizer, jit_compile=config.jit_compile,
-        steps_per_execution=steps_at_once(config, splits, cheap), **cheap,
+        steps_per_execution=steps_at_once(config, splits, cheap),
+        mixup=config.mixup, meta_mixup=config.meta_mixup, mixup_seed=config.seed,
+        label_smoothing=config.label_smoothing, grad_clip=config.grad_clip, ema=config.ema, **cheap,
     )  # fmt: skip
     model.record_examples(len(splits.seen_by(method.trains_on).train))
     return model

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import csv
 import pathlib
-import sys
 from typing import IO, Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 from absl import logging
-from tqdm import tqdm
 
+from tf_mwnet.data.progress import Bar
 from tf_mwnet.errors import NotANumber, check_signals
 from tf_mwnet.files import load_arrays, write_atomically
 from tf_mwnet.model import classifier_head
@@ -21,32 +20,23 @@ from tf_mwnet.run_folder import read_metrics
 
 
 class Progress(keras.callbacks.Callback):
-    """Shows one bar for the whole training of a method; without a terminal, a line every 15 s."""
+    """Shows one bar for the whole training of a method, see `data.progress.Bar`."""
 
     def __init__(self, name: str, total_steps: int, done_steps: int = 0) -> None:
         super().__init__()
         self.name, self.total, self.done = name, total_steps, done_steps
         self.of_epoch = 0
-        self.bar: tqdm | None = None
+        self.bar: Bar | None = None
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
-        terminal = sys.stderr.isatty()
-        self.bar = tqdm(
-            total=self.total,
-            initial=self.done,
-            desc=self.name,
-            unit="step",
-            mininterval=0.2 if terminal else 15,
-            dynamic_ncols=terminal,
-            ncols=None if terminal else 110,
-        )
+        self.bar = Bar(self.total, self.name, "steps", self.done, keep=True)
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         self.of_epoch = 0
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         if self.bar is not None:  # several steps may be taken at once
-            self.bar.update(batch + 1 - self.of_epoch)
+            self.bar.advance(batch + 1 - self.of_epoch)
         self.of_epoch = batch + 1
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
@@ -54,7 +44,7 @@ class Progress(keras.callbacks.Callback):
         if logs and "val_accuracy" in logs:
             shown += f", test {100 * logs['val_accuracy']:.1f} %"
         if self.bar is not None:
-            self.bar.set_postfix_str(shown, refresh=False)
+            self.bar.text = shown
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         self.close()
@@ -146,9 +136,12 @@ class KeepBest(keras.callbacks.Callback):
             self.best = float(load_arrays(path)["accuracy"])
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
-        self.outputs = classifier_head.inference(self.model.classifier)  # traced once
+        self.classifier = self.model.final_classifier()
+        self.outputs = classifier_head.inference(self.classifier)  # traced once
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        if self.model.evaluates_average:
+            self.model.averages.copy_to(self.classifier)
         predicted = np.argmax(self.outputs(self.batches), axis=1)
         accuracy = float((predicted == self.labels).mean())
         if logs is not None:
@@ -157,7 +150,7 @@ class KeepBest(keras.callbacks.Callback):
             return
         self.best = accuracy
         arrays: dict[str, Any] = {
-            f"variable_{i:05d}": v.numpy() for i, v in enumerate(self.model.classifier.variables)
+            f"variable_{i:05d}": v.numpy() for i, v in enumerate(self.classifier.variables)
         }
         arrays |= {"epoch": np.int64(epoch + 1), "accuracy": np.float64(accuracy)}
         write_atomically(self.path, lambda file: np.savez(file, **arrays))
@@ -193,6 +186,7 @@ class Checkpoints(keras.callbacks.Callback):
     @staticmethod
     def _state(model: ReweightedModel) -> list[tf.Variable]:
         variables = [*model.classifier.variables, *model.method.variables, *model.optimizer.variables]
+        variables += [] if model.averages is None else model.averages.variables
         if model.meta_optimizer is not None:
             variables += model.meta_optimizer.variables
         seen = {id(v.value): v.value for v in variables}

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
+import tensorflow as tf
 from absl import logging
 
-from tf_mwnet import data, features, methods, networks
+from tf_mwnet import data, features, methods, networks, strategies
 from tf_mwnet.config import DEFAULTS, Experiment
+from tf_mwnet.data import texts
 from tf_mwnet.errors import UserError
 from tf_mwnet.features import Backbone
 from tf_mwnet.methods import options
@@ -86,6 +89,8 @@ def _take_bias(config: Experiment, source: Source) -> Experiment:
 def resolve(config: Experiment, splits: Splits) -> Experiment:
     """Resolves every other "auto", and the zeros that stand for a default."""
     meta_size = 0 if splits.meta is None else len(splits.meta)
+    if config.network == "auto" and splits.spec.raw_dtype:
+        config = dataclasses.replace(config, network="linear")
     return with_sizes(config, splits.spec.shape, len(splits.train), meta_size)
 
 
@@ -145,8 +150,13 @@ def find(config: Experiment, source: Source | None = None) -> tuple[Experiment, 
     Raises:
         UserError: the data cannot be read, or does not fit.
     """
-    backbone = _backbone(config)
-    if backbone is not None and config.dataset == "folder" and not (config.resize or config.center_crop):
+    # Replicas share each batch of the embedding; workers share the data, see `features.storage`.
+    mirrored = config.backbone and config.strategy == "mirrored"
+    strategy = strategies.make("mirrored", config.replicas) if mirrored else None
+    with contextlib.nullcontext() if strategy is None else strategy.scope():
+        backbone = backbone_of(config)
+    images = config.dataset == "folder" and not texts.is_folder(config.data_dir or "")
+    if backbone is not None and images and not (config.resize or config.center_crop):
         side = max(backbone.size)  # of images of any size and shape, the middle
         config = dataclasses.replace(config, resize=side, center_crop=side)
     if source is None:
@@ -161,24 +171,31 @@ def find(config: Experiment, source: Source | None = None) -> tuple[Experiment, 
             config.cache_dir,
             config.resize_sides,
             config.blank_images,
+            config.text_column,
         )
     if source.encoder is None:
-        source = _with_features(config, source, backbone)
+        source = _with_features(config, source, backbone, strategy)
     return resolve_bias(config, source), source
 
 
-def _backbone(config: Experiment) -> Backbone | None:
+def backbone_of(config: Experiment) -> Backbone | None:
+    """Loads the backbone of a configuration, with variables of its own; None without one."""
     if not config.backbone:
         return None
     return features.load(
         config.backbone, config.backbone_size, config.backbone_scaling, config.backbone_pooling,
-        config.backbone_weights, config.views,
+        config.backbone_weights, config.views, config.precision,
     )  # fmt: skip
 
 
-def _with_features(config: Experiment, source: Source, backbone: Backbone | None) -> Source:
+def _with_features(
+    config: Experiment,
+    source: Source,
+    backbone: Backbone | None,
+    strategy: tf.distribute.Strategy | None,
+) -> Source:
     if backbone is not None:
-        return features.embed(source, backbone, config.features or None, config.feature_dtype)
+        return features.embed(source, backbone, config.features or None, config.feature_dtype, strategy)
     if config.features:
         return features.given(source, config.features)
     return source
@@ -195,6 +212,11 @@ def load(config: Experiment, source: Source | None = None) -> tuple[Experiment, 
         UserError: something in the configuration or in the data does not fit.
     """
     config, source = find(config, source)
+    if isinstance(source.train.x, texts.Texts):
+        raise UserError(
+            f"{source.name}: inputs are texts; allowed: with --backbone=keras_hub:<text preset>, or with"
+            " --features"
+        )
     bias = bias_of(config)
     if config.weight_net:
         bias = dataclasses.replace(bias, meta_size=0)

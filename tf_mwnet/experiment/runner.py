@@ -7,7 +7,6 @@ import dataclasses
 import json
 import pathlib
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import keras
@@ -25,12 +24,13 @@ from tf_mwnet.errors import (
     check_signals,
     signals_noted,
 )
-from tf_mwnet.experiment import build, training
+from tf_mwnet.experiment import build, training, unfreezing
+from tf_mwnet.experiment.later import later_stages
 from tf_mwnet.experiment.resolve import load
 from tf_mwnet.export.saved_models import export_classifier, export_weight_net, model_card
 from tf_mwnet.figures import pictures, plots, run_data, tables, tensorboard
 from tf_mwnet.files import write_atomically
-from tf_mwnet.model import classifier_head, example_record, meta_scope
+from tf_mwnet.model import classifier_head, compiling, example_record, meta_scope
 from tf_mwnet.model.reweighted import ReweightedModel
 from tf_mwnet.types import Source, Splits
 
@@ -148,24 +148,28 @@ def _check_parts(config: Experiment, splits: Splits, classifier: build.Maker | N
             f"then_fine_tune is {config.then_fine_tune} without a meta set; allowed: meta_size 1 and"
             " above, and no weight_net"
         )
+    if config.then_unfreeze:
+        unfreezing.check(config, splits)
     for name in config.methods:
         _check_meta_set(config, splits, name)
         if not build.first_stage(config, name):
             method = build.make_method(config, name, splits, make)
             method.prepare(head)
             cheaper = build.cheaper(config, method)
+            compiling.check_velocity(method.look_ahead, build.make_optimizers(config, name)[0])
             meta_scope.check_every(method, cheaper["meta_every"])
             meta_scope.check_late(method, cheaper["meta_late"], cheaper["meta_scope"])
 
 
 def _check_meta_set(config: Experiment, splits: Splits, name: str) -> None:
-    if not methods.METHODS[name].needs_meta or build.is_frozen(config, name):
+    kind = methods.METHODS[name]
+    if build.is_frozen(config, name):
         return
-    if config.weight_net:
+    if config.weight_net and (kind.needs_meta or kind.draws_meta):
         raise UserError(
             f"weight_net is set, for which there is no meta set, with method '{name}'; allowed: mwnet"
         )
-    if splits.meta is None:
+    if kind.needs_meta and splits.meta is None:
         raise UserError(f"method '{name}' needs a meta set and meta_size is 0; allowed: 1 and above")
 
 
@@ -196,12 +200,13 @@ def _run(
             )
         summary = tables.summary(rows)
         summary["seconds"] = time.perf_counter() - start
+        final = model.final_classifier()
         if chief:
-            _export(config, splits, name, folder, model, summary)
+            _export(config, splits, name, folder, model, final, summary)
             predictions = folder / name / run_data.PREDICTIONS
-            training.keep_predictions(model.classifier, splits, predictions)
-        summaries[name], classifiers[name] = summary, model.classifier
-        afterwards = _afterwards(config, splits, name, folder / name, model.classifier, strategy)
+            training.keep_predictions(final, splits, predictions)
+        summaries[name], classifiers[name] = summary, final
+        afterwards = later_stages(config, splits, name, folder / name, model, strategy)
         for later, later_summary, later_classifier in afterwards:
             summaries[later], classifiers[later] = later_summary, later_classifier
     check_signals()
@@ -218,6 +223,7 @@ def _export(
     name: str,
     folder: pathlib.Path,
     model: ReweightedModel,
+    classifier: keras.Model,
     summary: dict[str, Any],
 ) -> None:
     """Exports a method's classifier, and its weight net if it has one."""
@@ -230,7 +236,7 @@ def _export(
         "meta_lr": config.meta_lr or method.meta_lr,
     }
     settings = dataclasses.asdict(config) | used
-    parts = {"classifier": model.classifier}
+    parts = {"classifier": classifier}
     if isinstance(method, methods.MWNet):
         parts["weight_net"] = method.weight_net
     for what, part in parts.items():
@@ -242,28 +248,6 @@ def _export(
             export_classifier(part, splits.spec, path, card)
         else:
             export_weight_net(part, path, card, run_folder.weight_course(folder / name / "examples"))
-
-
-def _afterwards(
-    config: Experiment,
-    splits: Splits,
-    name: str,
-    folder: pathlib.Path,
-    classifier: keras.Model,
-    strategy: tf.distribute.Strategy,
-) -> Iterator[tuple[str, dict[str, Any], keras.Model]]:
-    """Does early stopping and fine-tuning; yields a name, a summary and a classifier for each."""
-    if splits.validation is not None:
-        name = f"{name}+ES"
-        rows = run_folder.read_metrics(folder / "metrics.csv")
-        classifier, epoch = training.best_classifier(classifier, folder)
-        yield name, tables.at_epoch(rows, epoch), classifier
-    if config.then_fine_tune:
-        start, folder = time.perf_counter(), folder / "fine_tuned"
-        model = training.fine_tune(config, splits, folder, classifier, strategy)
-        summary = tables.summary(run_folder.read_metrics(folder / "metrics.csv"))
-        summary["seconds"] = time.perf_counter() - start
-        yield f"{name}+FT", summary, model.classifier
 
 
 def _write_results(
@@ -278,8 +262,9 @@ def _write_results(
     text = json.dumps(content, indent=2) + "\n"
     write_atomically(folder / run_folder.RESULT, lambda file: file.write(text), mode="w")
     with plots.not_fatal(f"pictures of {folder}"):
-        drawn = pictures.draw_run(run_data.read(folder))
-        tensorboard.write_end(folder / "tensorboard", config, summaries, drawn)
+        data = run_data.read(folder)
+        what = tables.ACCURACY if data.test_checked else tables.AGREEMENT
+        tensorboard.write_end(folder / "tensorboard", config, summaries, pictures.draw_run(data), what)
 
 
 def _log_data(splits: Splits, noise_rate: float | None) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import keras
@@ -15,12 +15,13 @@ from absl import logging
 
 from tf_mwnet import methods, strategies
 from tf_mwnet.config import Experiment
-from tf_mwnet.data.streams import evaluation_stream, training_stream
+from tf_mwnet.data.streams import epochs, evaluation_stream, training_stream
 from tf_mwnet.errors import UserError
 from tf_mwnet.experiment import build, callbacks, example_files
 from tf_mwnet.figures.tensorboard import TensorBoard
 from tf_mwnet.files import load_arrays, write_atomically
 from tf_mwnet.model import classifier_head
+from tf_mwnet.model.meta_draws import MetaDraws
 from tf_mwnet.model.reweighted import ReweightedModel
 from tf_mwnet.types import DataSpec, LabelledSet, Outputs, Splits
 
@@ -35,6 +36,7 @@ def train(
     make: build.Maker,
     strategy: tf.distribute.Strategy,
     estimated: Mapping[str, Any] = build.EMPTY,
+    method: Callable[[], methods.Method] | None = None,
 ) -> ReweightedModel:
     """Trains one method into ``folder``, continuing after its last whole epoch if there is one.
 
@@ -45,6 +47,7 @@ def train(
         folder: of its files. Of several workers only the chief writes there, and all read.
         make, estimated: see `build.make_method`.
         strategy: to train under.
+        method: makes the method in place of the one that ``name`` stands for.
 
     Raises:
         NotANumber: the loss is no longer finite.
@@ -54,7 +57,7 @@ def train(
             folder.
     """
     with strategies.watched(strategy), strategy.scope():
-        model = build.build_model(config, splits, name, make, estimated)
+        model = build.build_model(config, splits, name, make, estimated, method)
     splits = splits.seen_by(model.method.trains_on)
     saved = callbacks.Checkpoints(folder / "checkpoints", model)
     first = saved.restore() if config.resume else 0
@@ -87,22 +90,29 @@ def _fit(
     watching: list[keras.callbacks.Callback],
 ) -> None:
     """Trains from epoch ``first``, 0-based, to the last one."""
-    stream = training_stream(
-        splits.train,
-        splits.meta if model.method.takes_meta_batches else None,
-        splits.spec,
-        config.batch_size,
-        config.meta_batch_size,
-        config.seed,
+    steps: int | None = config.steps_per_epoch
+    arguments = (
+        splits.spec, config.batch_size, config.meta_batch_size, config.seed,
         build.make_augmentation(config, splits),
-        start_step=first * config.steps_per_epoch,
-        sampling=model.method.sampling,
-    )
+    )  # fmt: skip
+    sampling = model.method.sampling
+    if model.method.draws_meta:
+        draws = MetaDraws(model.method, splits.train.y, first)
+        stream = training_stream(
+            splits.train, None, *arguments, start_step=lambda: draws.epoch * config.steps_per_epoch,
+            sampling=sampling, draw=lambda: draws.rows,
+        )  # fmt: skip
+        stream, steps = epochs(stream, config.steps_per_epoch), None
+        watching = [draws, *watching]
+    else:
+        meta = splits.meta if model.method.takes_meta_batches else None
+        start = first * config.steps_per_epoch
+        stream = training_stream(splits.train, meta, *arguments, start_step=start, sampling=sampling)
     model.fit(
         stream,
         epochs=config.epochs,
         initial_epoch=first,
-        steps_per_epoch=config.steps_per_epoch,
+        steps_per_epoch=steps,
         validation_data=evaluation_stream(splits.test, splits.spec),
         verbose=0,
         callbacks=watching,
@@ -140,7 +150,7 @@ def train_method(
     first = train(first_half, splits, before, folder / "first_stage", make, strategy)
     estimated = methods.METHODS[name].estimate(_outputs(first, splits))
     if methods.METHODS[name].continues:
-        make = functools.partial(_copy_for, first.classifier)
+        make = functools.partial(_copy_for, first.final_classifier())
     return train(second_half, splits, name, folder, make, strategy, estimated)
 
 
@@ -201,8 +211,10 @@ def copied(classifier: keras.Model) -> keras.Model:
 
 
 def _outputs(model: ReweightedModel, splits: Splits) -> Outputs:
+    classifier = model.final_classifier()
+
     def probabilities(examples: LabelledSet) -> np.ndarray:
-        logits = classifier_head.inference(model.classifier)(evaluation_stream(examples, splits.spec)())
+        logits = classifier_head.inference(classifier)(evaluation_stream(examples, splits.spec)())
         return tf.nn.softmax(tf.cast(logits, tf.float64)).numpy()
 
     meta, meta_labels = None, None

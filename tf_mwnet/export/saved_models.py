@@ -16,6 +16,7 @@ import tensorflow as tf
 from tf_mwnet.data.streams import normalise
 from tf_mwnet.errors import UserError
 from tf_mwnet.files import new_folder
+from tf_mwnet.model import classifier_head
 from tf_mwnet.networks.course import Course
 from tf_mwnet.networks.weight_function import CARD
 from tf_mwnet.types import DataSpec
@@ -102,10 +103,11 @@ def export_classifier(
     """Writes a classifier with its preprocessing as a SavedModel.
 
     ``serving_default`` maps ``image`` ``[batch, H, W, C]``, raw pixels in the type and range of the
-    data, to ``probabilities`` float32 ``[batch, K]``. Of a classifier on features, the backbone is
-    part of it, and ``from_features`` maps ``features`` float32 ``[batch, D]`` to the same. Without a
-    backbone, or with one that can not be part of a graph (TensorFlow Lite), this is the only
-    signature, ``serving_default``.
+    data, or ``text`` ``[batch]`` to ``probabilities`` float32 ``[batch, K]``; ``hidden`` maps it to
+    ``hidden`` float32 ``[batch, D]``, the inputs of the last dense layer, if there is one. Of a
+    classifier on features, the backbone is part of it, and ``from_features`` maps ``features``
+    float32 ``[batch, D]`` to the same. Without a backbone, or with one that can not be part of a graph
+    (TensorFlow Lite), this is the only signature, ``serving_default``.
 
     Args:
         classifier: Keras model from normalised images to logits.
@@ -126,17 +128,26 @@ def export_classifier(
     def from_features(features: tf.Tensor) -> dict[str, tf.Tensor]:
         return probabilities(features)
 
-    on_features = bool(spec.raw_shape)
+    on_features, what = bool(spec.raw_dtype), "text" if spec.raw_dtype == "string" else "image"
     if on_features and (spec.encoder is None or spec.encoder.network.module is None):
         return _save(module, path, card, serving_default=from_features)
     shape, dtype = (spec.raw_shape, spec.raw_dtype) if on_features else (spec.shape, spec.dtype)
 
-    @tf.function(input_signature=[tf.TensorSpec([None, *shape], dtype, name="image")])
+    @tf.function(input_signature=[tf.TensorSpec([None, *shape], dtype, name=what)])
     def classify(image: tf.Tensor) -> dict[str, tf.Tensor]:
         return probabilities(spec.encoder(image) if on_features else image)
 
     if not on_features:
-        return _save(module, path, card, serving_default=classify)
+        further = {}
+        if classifier_head.last_dense(classifier) is not None:
+            forward = classifier_head.forward(classifier, features=True)
+
+            @tf.function(input_signature=[tf.TensorSpec([None, *shape], dtype, name="image")])
+            def hidden(image: tf.Tensor) -> dict[str, tf.Tensor]:
+                return {"hidden": tf.cast(forward(normalise(image, spec), False)[1], tf.float32)}
+
+            further["hidden"] = hidden
+        return _save(module, path, card, serving_default=classify, **further)
     module.backbone = spec.encoder.network.module
     return _save(module, path, card, serving_default=classify, from_features=from_features)
 
@@ -180,6 +191,7 @@ def model_card(
     schedule = ("epochs", "steps_per_epoch", "batch_size", "meta_batch_size", "lr", "schedule",
                 "lr_drops", "momentum", "nesterov", "l2", "meta_optimizer", "meta_lr", "meta_l2",
                 "meta_schedule", "precision", "augment")  # fmt: skip
+    measures = ("last", "mean_last_5", "best", "best_epoch")
     own = config["method_options"].get(config["method"], {})
     loss = own.get("loss", "cross_entropy").replace("_", "-")
     return {
@@ -202,6 +214,6 @@ def model_card(
             "quantile_99": float(np.quantile(seen, 0.99)),
             "max": float(seen.max()),
         },
-        "test_accuracy": {k: summary[k] for k in ("last", "mean_last_5", "best", "best_epoch")},
+        "test_accuracy": {k: summary[k] for k in measures if k in summary},
         "versions": library_versions(),
     }

@@ -27,15 +27,18 @@ UNFINISHED = ".pushing."  # prefix of the name of an incomplete version
 # Runs without this package and without Keras, as a server does.
 CLIENT = """
 import json, sys, time
-sys.modules["tf_mwnet"] = sys.modules["keras"] = None
 import numpy as np
-import tensorflow as tf
 
 folder, requests, repeats = sys.argv[1], np.load(sys.argv[2]), int(sys.argv[3])
+whole = requests["request"]
+if whole.dtype.kind == "U":
+    import tensorflow_text  # operations of tokenizers, which TensorFlow Serving has
+sys.modules["tf_mwnet"] = sys.modules["keras"] = None
+import tensorflow as tf
+
 serve = tf.saved_model.load(folder).signatures["serving_default"]
 (name, spec), = serve.structured_input_signature[1].items()
 out = {"input": name, "dtype": spec.dtype.name, "latency_ms": {}}
-whole = requests["request"]
 for size in (1, len(whole)):
     part, seconds = tf.constant(whole[:size], spec.dtype), []
     for _ in range(repeats + 1):
@@ -57,7 +60,7 @@ def ask(model: pathlib.Path, request: np.ndarray, repeats: int = 20) -> dict[str
 
     Args:
         model: folder of the SavedModel.
-        request: rows for its one input, ``[N, ...]``; the first one alone is sent too.
+        request: rows for its one input, ``[N, ...]``, or texts ``[N]``; the first one alone is sent too.
         repeats: times each is sent, after one that is not counted.
 
     Returns:
@@ -69,7 +72,7 @@ def ask(model: pathlib.Path, request: np.ndarray, repeats: int = 20) -> dict[str
     """
     with tempfile.TemporaryDirectory() as folder:
         path = pathlib.Path(folder) / "request.npz"
-        np.savez(path, request=request)
+        np.savez(path, request=request.astype(str) if request.dtype == object else request)
         command = [sys.executable, "-P", "-c", CLIENT, str(model.absolute()), str(path), str(repeats)]
         try:
             done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT, cwd=folder)

@@ -26,9 +26,10 @@ from tf_mwnet.experiment import resolve  # noqa: E402
 from tf_mwnet.features import storage  # noqa: E402
 
 OWN = (
-    "dataset", "data_dir", "label_key", "clean_label_key", "resize", "resize_sides", "center_crop",
-    "cache", "cache_dir", "blank_images", "backbone", "backbone_size", "backbone_scaling",
+    "dataset", "data_dir", "label_key", "clean_label_key", "text_column", "resize", "resize_sides",
+    "center_crop", "cache", "cache_dir", "blank_images", "backbone", "backbone_size", "backbone_scaling",
     "backbone_pooling", "backbone_weights", "views", "features", "feature_dtype",
+    "strategy", "replicas", "precision",
 )  # fmt: skip
 
 
@@ -56,8 +57,7 @@ def run(values: flags.FlagValues) -> str:
     folder = config.features or features.folder_of(source, backbone, config.feature_dtype)
     sets = storage.manifest(folder)["sets"]
     counts = ", ".join(f"{part['examples']} {name}" for name, part in sets.items())
-    height, width = backbone.size
-    about = f"{height}x{width} pixels, {backbone.scaling}, pooling {backbone.pooling}"
+    about = f"{backbone.size_text}, {backbone.scaling}, pooling {backbone.pooling}"
     lines = [
         ("features", f"{folder}"),
         ("backbone", f"{backbone.name} ({about})"),

@@ -15,6 +15,7 @@ from absl import logging
 from tf_mwnet.data import cache
 from tf_mwnet.data.images import LazyImages, rows_of
 from tf_mwnet.data.progress import progress
+from tf_mwnet.data.texts import Texts
 from tf_mwnet.errors import UserError, check_signals, choose
 from tf_mwnet.features import storage
 from tf_mwnet.features.backbones import Backbone
@@ -23,26 +24,33 @@ from tf_mwnet.types import LabelledSet, Source
 FOLDER = "~/.cache/tf_mwnet/features"
 DTYPES = ("float32", "float16")
 BATCH = 64
+DIM = 31  # pixels up to here, in all images, are of another range
 SEED = 17  # of the random views, which are a property of the features, not of a run
 
 
 def embed(
-    source: Source, backbone: Backbone, folder: str | None = None, dtype: str = "float32"
+    source: Source,
+    backbone: Backbone,
+    folder: str | None = None,
+    dtype: str = "float32",
+    strategy: tf.distribute.Strategy | None = None,
 ) -> Source:
     """Returns a source whose inputs are the features of a backbone, and whose raw inputs are kept.
 
     The features of each set are computed once for each backbone, preprocessing and data, and kept.
+    Several processes that embed the same into one folder share the work.
 
     Args:
-        source: images ``[N, H, W, C]`` of 8 bits.
+        source: images ``[N, H, W, C]`` of 8 bits, or `texts.Texts`.
         backbone: from `backbones.load`.
         folder: where the features are kept; None for a folder below `FOLDER` that is named after data
             and backbone, "" to keep them in memory only.
         dtype: "float32" or "float16" of the files.
+        strategy: in whose scope the backbone was loaded: each batch is shared by its replicas.
 
     Raises:
-        UserError: the inputs are no such images; a feature is not a number; or the folder has features
-            of another backbone or other data.
+        UserError: the inputs are not what the backbone takes; a feature is not a number; or the folder
+            has features of another backbone or other data.
     """
     choose("feature_dtype", dtype, dict.fromkeys(DTYPES))
     sets = source.sets
@@ -50,9 +58,12 @@ def embed(
         _check(f"{source.name} {name}", part, backbone)
     made: dict[str, np.ndarray | LazyImages]
     if folder == "":
-        made = {name: _compute_all(part, backbone, dtype, name) for name, part in sets.items()}
+        made = {
+            name: _compute_all(part, _Compute(part, backbone, strategy), dtype, name)
+            for name, part in sets.items()
+        }
     else:
-        made = _kept(source.name, sets, backbone, folder, dtype)
+        made = _kept(source.name, sets, backbone, folder, dtype, strategy)
     for name, x in made.items():
         check_features(f"{source.name} {name}", x, sets[name].ids)
         sets[name] = dataclasses.replace(sets[name], x=x, raw=sets[name].x)
@@ -60,6 +71,13 @@ def embed(
 
 
 def _check(name: str, part: LabelledSet, backbone: Backbone) -> None:
+    takes, has = backbone.takes, "text" if isinstance(part.x, Texts) else "image"
+    if takes != has:
+        raise UserError(
+            f"{name}: {has}s with backbone '{backbone.name}' of {takes}s; allowed: one of {has}s"
+        )
+    if has == "text":
+        return
     shape = part.x.shape[1:]
     if len(shape) != 3 or shape[-1] not in (1, 3):
         raise UserError(
@@ -69,6 +87,10 @@ def _check(name: str, part: LabelledSet, backbone: Backbone) -> None:
     if part.x.dtype != np.uint8:
         raise UserError(
             f"{name}: images of {part.x.dtype} with backbone '{backbone.name}'; allowed: uint8, 0 to 255"
+        )
+    if isinstance(part.x, np.ndarray) and (highest := int(part.x.max())) <= DIM:
+        logging.warning(
+            "%s: the largest pixel is %d; a backbone expects 0 to 255, and sees black", name, highest
         )
 
 
@@ -92,21 +114,24 @@ def check_features(name: str, x: np.ndarray | LazyImages, ids: np.ndarray) -> No
 
 
 def _kept(
-    name: str, sets: dict[str, LabelledSet], backbone: Backbone, folder: str | None, dtype: str
+    name: str,
+    sets: dict[str, LabelledSet],
+    backbone: Backbone,
+    folder: str | None,
+    dtype: str,
+    strategy: tf.distribute.Strategy | None,
 ) -> dict[str, np.ndarray | LazyImages]:
     facts = _facts(name, sets, backbone, dtype)
     path = _folder(facts) if folder is None else pathlib.Path(folder).expanduser()
-    with storage.alone(path):
-        storage.begin(path, facts)
-        todo = [k for k in sets if not (path / k / storage.FEATURES).is_file()]
-        if todo:
-            total = sum(len(part) for part in sets.values())
-            logging.info("embedding %d examples with %s into %s", total, backbone.name, path)
-        with progress(sum(len(sets[k]) for k in todo), "embedding", "images") as advance:
-            for k in todo:
-                shape = _shape(backbone)
-                compute = _Compute(sets[k], backbone)
-                storage.write(path / k, sets[k].ids, shape, dtype, compute, advance)
+    storage.begin(path, facts)
+    todo = [k for k in sets if not (path / k / storage.FEATURES).is_file()]
+    if todo:
+        total = sum(len(part) for part in sets.values())
+        logging.info("embedding %d examples with %s into %s", total, backbone.name, path)
+    with progress(sum(len(sets[k]) for k in todo), "embedding", f"{backbone.takes}s") as advance:
+        for k in todo:
+            compute = _Compute(sets[k], backbone, strategy)
+            storage.write(path / k, sets[k].ids, _shape(backbone), dtype, compute, advance)
     return {k: storage.read(path / k, part.ids) for k, part in sets.items()}
 
 
@@ -150,8 +175,11 @@ def _shape(backbone: Backbone) -> tuple[int, ...]:
 class _Compute:
     """Computes the features of rows of a set."""
 
-    def __init__(self, part: LabelledSet, backbone: Backbone) -> None:
-        self.part, self.backbone = part, backbone
+    def __init__(
+        self, part: LabelledSet, backbone: Backbone, strategy: tf.distribute.Strategy | None = None
+    ) -> None:
+        self.part, self.backbone, self.strategy = part, backbone, strategy
+        self.replicas = 1 if strategy is None else strategy.num_replicas_in_sync
         rng = np.random.default_rng(SEED)
         views = backbone.views - 1
         self.draws = rng.random((views, len(part), 4), np.float32) if views else None
@@ -161,21 +189,37 @@ class _Compute:
         self.view = tf.function(lambda x, draws: backbone(x, draws), input_signature=signature)
 
     def __call__(self, rows: np.ndarray) -> np.ndarray:
-        out = []
-        for start in range(0, len(rows), BATCH):
-            some = rows[start : start + BATCH]
+        out, batch = [], BATCH * self.replicas
+        for start in range(0, len(rows), batch):
+            some = rows[start : start + batch]
             images = rows_of(self.part.x, some)
-            views = [self.whole(images).numpy()]
+            views = [self._run(self.whole, images)]
             for draws in () if self.draws is None else self.draws:
-                views.append(self.view(images, draws[some]).numpy())
+                views.append(self._run(self.view, images, draws[some]))
             out.append(views[0] if self.draws is None else np.stack(views, axis=1))
             check_signals()
         return np.concatenate(out)
 
+    def _run(self, function: Any, *arrays: np.ndarray) -> np.ndarray:
+        """Applies a function to a batch, of which each replica takes a part."""
+        strategy = self.strategy
+        if strategy is None or not 1 < self.replicas <= len(arrays[0]):
+            return function(*arrays).numpy()
+        split = [np.array_split(x, self.replicas) for x in arrays]
 
-def _compute_all(part: LabelledSet, backbone: Backbone, dtype: str, name: str) -> np.ndarray:
-    compute, out = _Compute(part, backbone), np.empty((len(part), *_shape(backbone)), dtype)
-    with progress(len(part), f"embedding {name}", "images") as advance:
+        def parts(x: list[np.ndarray]) -> Any:
+            return strategy.experimental_distribute_values_from_function(
+                lambda context: tf.constant(x[context.replica_id_in_sync_group])
+            )
+
+        made = strategy.run(lambda *x: function(*x), args=[parts(x) for x in split])
+        return np.concatenate([x.numpy() for x in strategy.experimental_local_results(made)])
+
+
+def _compute_all(part: LabelledSet, compute: _Compute, dtype: str, name: str) -> np.ndarray:
+    backbone = compute.backbone
+    out = np.empty((len(part), *_shape(backbone)), dtype)
+    with progress(len(part), f"embedding {name}", f"{backbone.takes}s") as advance:
         for start in range(0, len(part), storage.CHUNK):
             rows = np.arange(start, min(start + storage.CHUNK, len(part)))
             out[rows] = compute(rows)

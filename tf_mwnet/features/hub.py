@@ -1,9 +1,10 @@
-"""Backbones from Keras Hub's presets, with their own preprocessing (extra ``hub``)."""
+"""Backbones of images and of texts from Keras Hub's presets (extra ``hub``)."""
 
 from __future__ import annotations
 
 import difflib
 import hashlib
+import json
 import pathlib
 from typing import Any
 
@@ -11,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from tf_mwnet.errors import UserError, quoted
-from tf_mwnet.features.kinds import Network
+from tf_mwnet.features.kinds import Network, digest_of_weights
 
 
 def _library() -> Any:
@@ -25,7 +26,7 @@ def _library() -> Any:
 
 
 def _presets(hub: Any) -> dict[str, Any]:
-    """Returns the built-in presets of all image backbones: name -> description."""
+    """Returns the built-in presets of all backbones: name -> class."""
     found: dict[str, Any] = {}
     for name, kind in sorted(vars(hub.models).items()):
         if name.endswith("Backbone"):
@@ -57,26 +58,33 @@ def _from_preset(hub: Any, preset: str) -> Any:
         ) from error
 
 
-def image_network(preset: str, size: int) -> Network:
-    """Reads the image backbone of a preset; of CLIP and the like its vision encoder.
+def network(preset: str, size: int) -> Network:
+    """Reads the backbone of a preset; of CLIP and the like its vision encoder.
 
     Args:
         preset: name, or folder.
-        size: side in pixels; 0 for the preset's own.
+        size: side in pixels, or number of tokens; 0 for the preset's own.
 
     Raises:
-        UserError: there is no such preset, it can not be downloaded, or it is of no image backbone.
+        UserError: there is no such preset, it can not be downloaded, or its backbone takes neither
+            images nor texts.
     """
     hub = _library()
     backbone = _from_preset(hub, preset)
     model = getattr(backbone, "vision_encoder", None) or backbone
-    shapes = _image_shapes(model)
-    if not shapes:
-        raise UserError(
-            f"preset '{preset}' is a {type(backbone).__name__}, which takes no images; allowed: an image"
-            " backbone"
-        )
-    (key, shape) = shapes[0]
+    if shapes := _image_shapes(model):
+        return _image_network(hub, preset, size, model, shapes[0])
+    given = getattr(model, "input", None)
+    if isinstance(given, dict) and "token_ids" in given:
+        return _text_network(hub, preset, size, model)
+    raise UserError(
+        f"preset '{preset}' is a {type(backbone).__name__}, which takes neither images nor tokens;"
+        " allowed: an image or a text backbone"
+    )
+
+
+def _image_network(hub: Any, preset: str, size: int, model: Any, of: tuple[str, Any]) -> Network:
+    key, shape = of
     converter = _converter(hub, preset)
     own = None if converter is None else getattr(converter, "image_size", None)
     height, width = (size, size) if size else (own or shape[1:3])
@@ -93,12 +101,57 @@ def image_network(preset: str, size: int) -> Network:
         made = model(_inputs(model, key, images), training=False)
         return made[name] if isinstance(made, dict) else made
 
-    digest = hashlib.sha256(type(backbone).__name__.encode())
-    for variable in model.variables:
-        digest.update(np.ascontiguousarray(variable.numpy()).tobytes())
     return Network(
-        apply, (int(height), int(width)), digest.hexdigest(), "signed", pooling, model,
+        apply, (int(height), int(width)), _fingerprint(model), "signed", pooling, model,
         None if converter is None else _preprocessing(converter, int(height), int(width)),
+    )  # fmt: skip
+
+
+def _fingerprint(model: Any) -> str:
+    return digest_of_weights(type(model).__name__, model)
+
+
+class _TextModule(tf.Module):
+    """A text backbone and its tokenizer, whose tables are part of an export."""
+
+    def __init__(self, model: Any, preprocessor: Any) -> None:
+        super().__init__()
+        self.model, self.preprocessor = model, preprocessor
+
+
+def _text_network(hub: Any, preset: str, size: int, model: Any) -> Network:
+    """Makes a network of a text backbone: from tokens to ``[b, T, D]`` and which are no padding."""
+    try:
+        preprocessor = hub.models.TextClassifierPreprocessor.from_preset(preset)
+    except Exception as error:  # the preset has no tokenizer, or one of another task
+        reason = " ".join(str(error).split())[:150]
+        raise UserError(
+            f"preset '{preset}' has no preprocessor of a text classifier ({reason}); allowed: a preset"
+            " with one, as of BERT, RoBERTa, DeBERTa, DistilBERT, ALBERT or XLM-RoBERTa"
+        ) from error
+    longest = getattr(model, "max_sequence_length", None)
+    if size and longest and size > longest:
+        raise UserError(
+            f"backbone_size is {size} with preset '{preset}'; allowed: 1 to {longest} tokens"
+        )
+    if size:
+        preprocessor.sequence_length = size
+
+    def apply(tokens: dict[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
+        made = model(tokens, training=False)
+        made = made["sequence_output"] if isinstance(made, dict) else made
+        if "padding_mask" in tokens:
+            return made, tf.cast(tokens["padding_mask"], tf.bool)
+        return made, tf.ones(tf.shape(made)[:2], tf.bool)
+
+    digest = hashlib.sha256(_fingerprint(model).encode())
+    tokenizer = preprocessor.tokenizer
+    options = {k: v for k, v in tokenizer.get_config().items() if k != "name"}
+    digest.update(json.dumps([type(tokenizer).__name__, options], sort_keys=True, default=str).encode())
+    digest.update("\n".join(map(str, tokenizer.get_vocabulary())).encode())
+    return Network(
+        apply, (int(preprocessor.sequence_length),), digest.hexdigest(), "signed", "mean",
+        _TextModule(model, preprocessor), preprocessor, of_texts=True,
     )  # fmt: skip
 
 

@@ -18,6 +18,7 @@ import tensorflow as tf
 
 from tf_mwnet.errors import UserError, quoted
 from tf_mwnet.features.scalings import of_application
+from tf_mwnet.networks import litert
 
 POOLINGS = ("none", "mean", "max", "first")
 KINDS = (
@@ -32,30 +33,36 @@ class Network:
     """What the kinds of backbones have in common.
 
     Attributes:
-        apply: from scaled images ``[b, h, w, 3]`` to outputs.
-        size: height and width, in pixels.
+        apply: from scaled images ``[b, h, w, 3]`` to outputs; of texts, from tokens, see `hub`.
+        size: height and width, in pixels; of texts the number of tokens.
         fingerprint: of the weights.
         scaling, pooling: what "auto" stands for.
         module: what holds the variables, for an export; None where it can not be part of a graph.
-        own: the network's own preprocessing, from raw images; None where it is a scaling.
+        own: the network's own preprocessing, from raw images or texts; None where it is a scaling.
+        of_texts: whether it takes texts, ``[b]``, in place of images.
     """
 
-    apply: Callable[[tf.Tensor], Any]
-    size: tuple[int, int]
+    apply: Callable[[Any], Any]
+    size: tuple[int, ...]
     fingerprint: str
     scaling: str = "signed"
     pooling: str = "none"
     module: Any = None
-    own: Callable[[tf.Tensor], tf.Tensor] | None = None
+    own: Callable[[tf.Tensor], Any] | None = None
+    of_texts: bool = False
 
 
 def pooled(outputs: Any, pooling: str) -> tf.Tensor:
     """Returns features ``[b, D]`` of a map ``[b, h, w, C]``, of tokens ``[b, T, C]``, or of vectors.
 
     Args:
-        outputs: of a network.
+        outputs: of a network; of texts the tokens, and which of them are no padding, bool ``[b, T]``.
         pooling: "mean" or "max" over the places, "first" token, or "none".
     """
+    if isinstance(outputs, tuple):
+        outputs, kept = outputs
+        if pooling in ("mean", "max"):
+            return _pooled_tokens(tf.cast(outputs, tf.float32), kept[:, :, None], pooling)
     outputs = tf.convert_to_tensor(outputs)
     if pooling == "none" or outputs.shape.rank == 2:
         return outputs
@@ -63,6 +70,13 @@ def pooled(outputs: Any, pooling: str) -> tf.Tensor:
     if pooling == "first":
         return flat[:, 0]
     return tf.reduce_max(flat, axis=1) if pooling == "max" else tf.reduce_mean(flat, axis=1)
+
+
+def _pooled_tokens(tokens: tf.Tensor, kept: tf.Tensor, pooling: str) -> tf.Tensor:
+    if pooling == "max":
+        return tf.reduce_max(tf.where(kept, tokens, tokens.dtype.min), axis=1)
+    kept = tf.cast(kept, tokens.dtype)
+    return tf.math.divide_no_nan(tf.reduce_sum(tokens * kept, axis=1), tf.reduce_sum(kept, axis=1))
 
 
 def read(backbone: Any, size: int, weights: str) -> tuple[str, Network]:
@@ -76,9 +90,9 @@ def read(backbone: Any, size: int, weights: str) -> tuple[str, Network]:
     path = pathlib.Path(text).expanduser()
     kind, _, rest = text.partition(":")
     if kind == "keras_hub" and rest:
-        from tf_mwnet.features.hub import image_network
+        from tf_mwnet.features.hub import network
 
-        return rest, image_network(rest, size)
+        return pathlib.Path(rest).name, network(rest, size)
     if weights and kind != "keras_app":
         raise UserError(f"backbone_weights is set with '{text}'; allowed: with keras_app:<name>")
     if kind == "keras_app" and rest:
@@ -95,6 +109,13 @@ def read(backbone: Any, size: int, weights: str) -> tuple[str, Network]:
     if rest:
         return rest, of_model(text, _from_function(kind, rest), size)
     raise UserError(f"backbone is '{text}'; allowed: {KINDS}")
+
+
+def set_precision(network: Network, policy: str) -> None:
+    """Gives the layers of a network a policy of Keras; one that is no Keras model keeps its own."""
+    model = getattr(network.module, "model", network.module)
+    for layer in model._flatten_layers() if isinstance(model, keras.Model) else ():
+        layer.dtype_policy = policy
 
 
 def _digest(path: pathlib.Path) -> str:
@@ -154,10 +175,7 @@ def of_model(name: str, model: keras.Model, size: int, fingerprint: str = "") ->
     if (height, width) != shape[1:3] and shape[1:3] != (None, None):
         model = _resized_model(name, model, height)
     if not fingerprint:
-        digest = hashlib.sha256(_without_names(model).encode())
-        for variable in model.variables:
-            digest.update(np.ascontiguousarray(variable.numpy()).tobytes())
-        fingerprint = digest.hexdigest()
+        fingerprint = digest_of_weights(_without_names(model), model)
     scales = any(type(layer).__name__ in RESCALE for layer in model.layers)
     rank = len(model.output_shape)
     return Network(
@@ -168,6 +186,14 @@ def of_model(name: str, model: keras.Model, size: int, fingerprint: str = "") ->
         "none" if rank == 2 else "mean",
         model,
     )
+
+
+def digest_of_weights(about: str, model: keras.Model) -> str:
+    """Returns a digest of a text about a model and of its weights, without states of random numbers."""
+    digest = hashlib.sha256(about.encode())
+    for variable in model.weights:
+        digest.update(np.ascontiguousarray(variable.numpy()).tobytes())
+    return digest.hexdigest()
 
 
 def _without_names(model: keras.Model) -> str:
@@ -256,11 +282,7 @@ def _saved_model(path: pathlib.Path, size: int) -> Network:
 
 def _tflite(path: pathlib.Path, size: int) -> Network:
     try:
-        from ai_edge_litert.interpreter import Interpreter
-    except ImportError:
-        from tensorflow.lite.python.interpreter import Interpreter
-    try:
-        interpreter = Interpreter(model_path=str(path))
+        interpreter = litert.interpreter(model_path=str(path))
         (takes,), gives = interpreter.get_input_details(), interpreter.get_output_details()
     except Exception as error:
         raise UserError(

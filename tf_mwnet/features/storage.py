@@ -1,21 +1,25 @@
-"""Features on disk: a folder with the features of each set, which an interrupted embedding goes on with.
+"""Features on disk: a folder with the features of each set, which several processes can write together.
+
+Each process computes chunks of examples that no other is at. What one that is killed has left, the
+others or a later one do.
 
 manifest.json            the backbone and its preprocessing, the sets and their sizes
 <set>/features.npy       float16 or float32 ``[N, D]``, or ``[N, V, D]`` for V views
 <set>/ids.npy            the ids of the examples, in order
-<set>/.features.npy.part, .done    while it is written
+<set>/.features.npy.part, .done    while it is written; a byte for each chunk, 1 if it is there
 """
 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
+import os
 import pathlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
-from absl import logging
 
 from tf_mwnet.data import cache
 from tf_mwnet.data.images import LazyImages
@@ -24,7 +28,7 @@ from tf_mwnet.files import locked, read_json, reading, write_atomically
 
 MANIFEST, FEATURES, IDS = "manifest.json", "features.npy", "ids.npy"
 PART, DONE = ".features.npy.part", ".done"
-CHUNK = 512  # examples between two notes of how far it has come
+CHUNK = 512  # examples that a process computes before it looks what is left
 
 
 def manifest(folder: str | pathlib.Path) -> dict[str, Any]:
@@ -48,6 +52,11 @@ def begin(folder: pathlib.Path, about: dict[str, Any]) -> None:
     Raises:
         UserError: the folder has features of another backbone or other data, or other files.
     """
+    with locked(folder, wait=True):
+        _begin(folder, about)
+
+
+def _begin(folder: pathlib.Path, about: dict[str, Any]) -> None:
     if (folder / MANIFEST).is_file():
         before = manifest(folder)
         now = json.loads(json.dumps(about))
@@ -58,23 +67,34 @@ def begin(folder: pathlib.Path, about: dict[str, Any]) -> None:
                 " same, or another folder"
             )
         return
-    if folder.is_dir() and any(p.name != ".lock" for p in folder.iterdir()):
+    if any(p.name != ".lock" for p in folder.iterdir()):
         raise UserError(f"features '{folder}' holds other files; allowed: a new folder")
-    folder.mkdir(parents=True, exist_ok=True)
     text = json.dumps(about, indent=2) + "\n"
     write_atomically(folder / MANIFEST, lambda file: file.write(text), mode="w")
 
 
-@contextlib.contextmanager
-def alone(folder: pathlib.Path) -> Iterator[None]:
-    """Keeps other processes from embedding into a folder; waits for one that is at it."""
-    with contextlib.ExitStack() as stack:
-        try:
-            stack.enter_context(locked(folder, wait=False))
-        except BlockingIOError:
-            logging.info("waiting for another process that embeds into %s", folder)
-            stack.enter_context(locked(folder, wait=True))
-        yield
+class _Chunks:
+    """The chunks of a set, of which each is computed by one process: a byte of a file and its lock."""
+
+    def __init__(self, file: int, count: int) -> None:
+        self.file, self.count = file, count
+        self.left = set(range(count))  # not known to be there
+
+    def claimed(self) -> Iterator[int]:
+        """Yields chunks to compute, each locked until the next one; at the end all are there."""
+        for wait in (False, True):  # first what nobody is at, then what others have not finished
+            for chunk in sorted(self.left):
+                try:
+                    fcntl.lockf(self.file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB), 1, chunk)
+                except OSError:
+                    continue
+                try:
+                    if os.pread(self.file, 1, chunk) != b"\1":
+                        yield chunk
+                        os.pwrite(self.file, b"\1", chunk)
+                    self.left.discard(chunk)
+                finally:
+                    fcntl.lockf(self.file, fcntl.LOCK_UN, 1, chunk)
 
 
 def write(
@@ -85,7 +105,7 @@ def write(
     compute: Callable[[np.ndarray], np.ndarray],
     advance: Callable[[int], None],
 ) -> None:
-    """Computes the features of a set and writes them, from where it was cut off.
+    """Computes the features of a set and writes them, together with other processes that do the same.
 
     Args:
         folder: of the set.
@@ -95,30 +115,42 @@ def write(
         compute: from rows, int ``[n]``, to their features.
         advance: called with the number of examples that were added, also of those that were there.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    part, note, size = folder / PART, folder / DONE, (len(ids), *shape)
-    done = 0
-    with contextlib.suppress(OSError, ValueError):
-        done = min(int(note.read_text()), len(ids))
-        if np.load(part, mmap_mode="r").shape != size:
-            done = 0
-    mode = "r+" if done else "w+"
-    rows = np.lib.format.open_memmap(part, mode, None if done else dtype, None if done else size)
-    advance(done)
-    for start in range(done, len(ids), CHUNK):
-        some = np.arange(start, min(start + CHUNK, len(ids)))
-        rows[some[0] : some[-1] + 1] = compute(some)
-        rows.flush()
-        _note(note, int(some[-1]) + 1)
-        advance(len(some))
+    size, told = len(ids), 0
+    with locked(folder, wait=True):
+        if (folder / FEATURES).is_file():
+            return advance(size)
+        rows = _part(folder, (size, *shape), dtype)
+        file = os.open(folder / DONE, os.O_RDWR)
+    try:
+        chunks = _Chunks(file, -(-size // CHUNK))
+        for chunk in chunks.claimed():
+            some = np.arange(chunk * CHUNK, min((chunk + 1) * CHUNK, size))
+            rows[some[0] : some[-1] + 1] = compute(some)
+            rows.flush()
+            there = min(size, (os.pread(file, chunks.count, 0).count(b"\1") + 1) * CHUNK)
+            advance(there - told)
+            told = there
+    finally:
+        os.close(file)
+    advance(size - told)
     del rows
-    write_atomically(folder / IDS, lambda file: np.save(file, ids))
-    part.rename(folder / FEATURES)
-    note.unlink(missing_ok=True)
+    with locked(folder, wait=True):
+        if not (folder / FEATURES).is_file():
+            write_atomically(folder / IDS, lambda stream: np.save(stream, ids))
+            (folder / PART).rename(folder / FEATURES)
+            (folder / DONE).unlink()
 
 
-def _note(path: pathlib.Path, done: int) -> None:
-    write_atomically(path, lambda file: file.write(str(done)), mode="w")
+def _part(folder: pathlib.Path, size: tuple[int, ...], dtype: str) -> np.memmap:
+    """Opens the file that is being written; makes it anew unless it fits."""
+    part, note, chunks = folder / PART, folder / DONE, -(-size[0] // CHUNK)
+    with contextlib.suppress(OSError, ValueError):
+        before = np.lib.format.open_memmap(part, "r+")
+        if (before.shape, before.dtype, note.stat().st_size) == (size, np.dtype(dtype), chunks):
+            return before
+    rows = np.lib.format.open_memmap(part, "w+", dtype, size)
+    note.write_bytes(bytes(chunks))
+    return rows
 
 
 def read(folder: pathlib.Path, ids: np.ndarray) -> np.ndarray | LazyImages:

@@ -9,11 +9,23 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from tf_mwnet.figures.plots import BLUE, GREEN, GREY, ORANGE, coloured, new_axes
+from tf_mwnet.figures.colours import BLUE, GREEN, GREY, ORANGE, RIGHT, UNKNOWN, WRONG, coloured
+from tf_mwnet.figures.plots import labelled, new_axes
 from tf_mwnet.figures.tables import SCORES
 
 Rows = Sequence[Mapping[str, float]]
 FOLLOWED = 10
+# What losses are called, and in which unit; the others have none.
+LOSSES = {
+    "cross_entropy": "cross-entropy (nats)", "mae": "absolute error (0 to 2)",
+    "gce": "generalised cross-entropy", "sce": "symmetric cross-entropy",
+    "nce": "normalised cross-entropy",
+}  # fmt: skip
+TRAINING_LOSS = "Cross-entropy of the given training labels, mean of the epoch"
+
+
+def _has(rows: Rows, name: str) -> bool:
+    return any(np.isfinite(row.get(name, np.nan)) for row in rows)
 
 
 def _line(axes: Axes, rows: Rows, name: str, factor: float = 1.0, **style: Any) -> bool:
@@ -24,26 +36,41 @@ def _line(axes: Axes, rows: Rows, name: str, factor: float = 1.0, **style: Any) 
     return bool(pairs)
 
 
-def losses(histories: Mapping[str, Rows]) -> Figure:
-    """Draws training loss and meta loss over epochs (MW-Net figures 11-13).
+def losses(histories: Mapping[str, Rows], meta_losses: Mapping[str, str]) -> Figure:
+    """Draws training loss and meta loss over epochs, each on its own axis (MW-Net figures 11-13).
 
     Args:
         histories: method -> rows of ``metrics.csv``.
+        meta_losses: method -> name of its meta loss, see `LOSSES`.
     """
-    title = "Cross-entropy of the given training labels, and meta loss"
-    figure, axes = new_axes("epoch", "mean loss of the epoch (nats)", title)
+    learning = {m: rows for m, rows in histories.items() if _has(rows, "meta_loss")}
+    count = 2 if learning else 1
+    figure = Figure(figsize=(6.0, 3.0 * count + 1.0), layout="constrained")
+    panels = figure.subplots(count, 1, sharex=True, squeeze=False)[:, 0]
     for name, rows, colour in coloured(histories):
-        _line(axes, rows, "loss", color=colour, lw=2, label=f"{name}, training")
-        _line(axes, rows, "meta_loss", color=colour, lw=1.4, ls="--", label=f"{name}, meta set")
-    axes.set_ylim(bottom=0)
-    axes.legend(fontsize=9, frameon=False)
+        _line(panels[0], rows, "loss", color=colour, lw=2, label=f"{name}, training")
+        if name in learning:
+            loss = LOSSES.get(meta_losses.get(name, ""), "meta loss")
+            label = f"{name}, meta set: {loss}"
+            _line(panels[-1], rows, "meta_loss", color=colour, lw=2, ls="--", label=label)
+    kinds = {LOSSES.get(meta_losses.get(m, ""), "meta loss") for m in learning}
+    panels[0].set(ylabel=f"training: mean {LOSSES['cross_entropy']}", title=TRAINING_LOSS)
+    if learning:
+        one = kinds.pop() if len(kinds) == 1 else "loss of each method"
+        panels[1].set(ylabel=f"meta set: mean {one}", title="Meta loss, mean of the epoch")
+    for axes in panels:
+        axes.title.set_fontsize(11)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.set_ylim(bottom=0)
+        axes.legend(fontsize=9, frameon=False)
+    panels[-1].set_xlabel("epoch")
     return figure
 
 
 def aucs(histories: Mapping[str, Rows]) -> Figure | None:
     """Draws the AUC of finding wrong labels over epochs (RMNW-Net table 3); None if not measured."""
     title = "How well wrong labels are told from right ones"
-    figure, axes = new_axes("epoch", "AUC (0.5 = chance)", title)
+    figure, axes = new_axes("epoch", "AUC of wrong labels (0.5 = chance)", title)
     styles = {"weight": "-", "mean_weight": ":", "loss": "--"}
     drawn = False
     for name, rows, colour in coloured(histories):
@@ -79,8 +106,9 @@ def weight_change(
         axes.set(xlabel="epoch", title=f"Change of example weights, {name}")
         _changes(axes, weights, corrupted, np.random.default_rng(seed))
     panels[0].set_ylabel("change of weight x batch size")
-    handles = max((axes.get_legend_handles_labels()[0] for axes in panels), key=len)
-    figure.legend(handles=handles, fontsize=8, frameon=False, loc="outside lower center", ncols=4)
+    style: dict[str, Any] = {"fontsize": 8, "frameon": False, "ncols": 2 * len(histories)}
+    handles = list(labelled(figure).values())
+    figure.legend(handles=handles, loc="outside lower center", **style)
     return figure
 
 
@@ -88,9 +116,9 @@ def _changes(
     axes: Axes, weights: np.ndarray, corrupted: np.ndarray | None, rng: np.random.Generator
 ) -> None:
     every = np.ones(weights.shape[1], bool)
-    groups = [("examples", every, GREY)]
+    groups = [("examples", every, UNKNOWN)]
     if corrupted is not None and corrupted.any():
-        groups = [("wrong labels", corrupted, ORANGE), ("right labels", ~corrupted, BLUE)]
+        groups = [("wrong labels", corrupted, WRONG), ("right labels", ~corrupted, RIGHT)]
     epochs = np.arange(2, len(weights) + 1)
     for label, rows, colour in groups:
         known = np.flatnonzero(rows & np.isfinite(weights).all(axis=0))
@@ -100,7 +128,7 @@ def _changes(
         change = np.diff(weights[:, picked].astype(float), axis=0)
         mean, spread = change.mean(axis=1), change.std(axis=1)
         axes.plot(epochs, mean, color=colour, lw=1.8, label=f"{len(picked)} {label}, mean")
-        low, high, label = mean - spread, mean + spread, "± standard deviation"
+        low, high, label = mean - spread, mean + spread, f"{label}, ± standard deviation"
         axes.fill_between(epochs, low, high, color=colour, alpha=0.2, lw=0, label=label)
     axes.axhline(0, color=GREY, lw=1, zorder=0)
 
@@ -151,5 +179,5 @@ def class_weights(shares: Mapping[str, np.ndarray], class_names: Sequence[str], 
     axes.axhline(50, color=GREY, lw=1, ls="--", zorder=0)
     axes.set(xlabel="class i", ylabel="share with increased weight (%)", ylim=(0, 100))
     axes.set_title(f"Class-level weights that grew in the last epoch, {name}", fontsize=11)
-    figure.legend(fontsize=8, frameon=False, loc="outside lower center", ncols=4, title="class i is")
+    figure.legend(fontsize=8, frameon=False, loc="outside lower center", ncols=2, title="class i is")
     return figure

@@ -11,8 +11,9 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from tf_mwnet import run_folder
-from tf_mwnet.figures import curves, matrices, plots
+from tf_mwnet.figures import alts, curves, matrices, plots
 from tf_mwnet.figures.run_data import RunData
+from tf_mwnet.figures.tables import ACCURACY, AGREEMENT, SCORES
 from tf_mwnet.files import load_arrays
 
 CURVES = 6
@@ -23,14 +24,28 @@ class Picture:
     """A figure and what it says.
 
     Attributes:
-        name: of its file, without an ending.
-        caption: what it shows, and where such a picture was published.
+        kind: what it shows, the same for all methods and runs.
+        title: what it shows, and where such a picture was published.
         figure: the figure.
+        alt: what is seen, in words.
+        method: whose it is; "" for one of all methods.
     """
 
-    name: str
-    caption: str
+    kind: str
+    title: str
     figure: Figure
+    alt: str
+    method: str = ""
+
+    @property
+    def name(self) -> str:
+        """The name of its file, without an ending."""
+        return f"{self.kind}_{self.method}" if self.method else self.kind
+
+    @property
+    def caption(self) -> str:
+        """What it shows, and of which method."""
+        return f"{self.method}: {self.title}" if self.method else self.title
 
 
 def of_run(run: RunData) -> Iterator[Picture]:
@@ -44,37 +59,51 @@ def of_run(run: RunData) -> Iterator[Picture]:
 
 
 def _of_training(run: RunData) -> Iterator[Picture]:
-    yield Picture(
-        "accuracy", "Test and training accuracy (MW-Net figure 7)", plots.accuracy(run.histories)
-    )
-    yield Picture(
-        "losses", "Training loss and meta loss (MW-Net figures 11-13)", curves.losses(run.histories)
-    )
+    what = ACCURACY if run.test_checked else AGREEMENT
+    caption = f"{what.capitalize()}, and agreement with the training labels (MW-Net figure 7)"
+    names = {"test_accuracy": "test", "train_accuracy": "training"}
+    alt = alts.curves(what.capitalize(), run.histories, names, 100, "{:.1f} %")
+    yield Picture("accuracy", caption, plots.accuracy(run.histories, run.test_checked), alt)
+    caption = "Training loss and meta loss (MW-Net figures 11-13)"
+    alt = alts.curves("Loss", run.histories, {"loss": "training", "meta_loss": "meta set"})
+    meta_losses = {method: run.meta_loss(method) for method in run.methods}
+    yield Picture("losses", caption, curves.losses(run.histories, meta_losses), alt)
     if (figure := curves.aucs(run.histories)) is not None:
-        yield Picture("auc", "Finding wrong labels, epoch by epoch (RMNW-Net table 3)", figure)
+        caption = "AUC of wrong labels, epoch by epoch (RMNW-Net table 3)"
+        names = {f"auc_{score}": f"by {shown}" for score, shown in SCORES.items()}
+        yield Picture("auc", caption, figure, alts.curves("AUC of wrong labels", run.histories, names))
 
 
 def _of_noise(run: RunData) -> Iterator[Picture]:
     if noise := run.matrices():
-        panels = {f"Noise, {name}": matrix for name, matrix in noise.items()}
-        figure = matrices.draw(panels, run.class_names, "given label", "true label")
-        yield Picture("noise_matrix", "Noise transition matrices (MW-Net figure 3)", figure)
+        figure = matrices.draw(
+            {name.capitalize(): matrix for name, matrix in noise.items()},
+            run.class_names,
+            "given label",
+            "true label",
+        )
+        said = [alts.matrix(name, m, run.class_names, "true", "given") for name, m in noise.items()]
+        caption = "Noise transition matrices (MW-Net figure 3)"
+        yield Picture("noise_matrix", caption, figure, f"{caption}. {' '.join(said)}")
 
 
 def _of_changes(run: RunData) -> Iterator[Picture]:
     if changing := dict(_changing_weights(run)):
         caption = "Change of weights between adjacent epochs (MW-Net figure 6)"
-        yield Picture("weight_change", caption, curves.weight_change(changing))
+        figure = curves.weight_change(changing)
+        yield Picture("weight_change", caption, figure, alts.changes(changing))
 
 
 def _of_confusion(run: RunData, method: str) -> Iterator[Picture]:
     predicted = run.predictions(method)
     if predicted is not None:
         counts = matrices.confusion(run.labels["test_true_y"], predicted, len(run.class_names))
+        label = "true class" if run.test_checked else "given label"
         title = f"Test predictions, {method}, last epoch"
-        figure = matrices.draw({title: counts}, run.class_names, "predicted class", "true class")
+        figure = matrices.draw({title: counts}, run.class_names, "predicted class", label)
         caption = "Confusion matrix of the test set (MW-Net figures 8-10)"
-        yield Picture(f"confusion_{method}", caption, figure)
+        alt = alts.matrix(title, counts, run.class_names, label.split()[0], "predicted")
+        yield Picture("confusion", caption, figure, alt, method)
 
 
 def _are_all_one(weights: np.ndarray) -> bool:
@@ -104,18 +133,22 @@ def _of_weights(run: RunData, method: str) -> Iterator[Picture]:
         group = last["function_group"][labels] if "function_group" in last else None
         figure = plots.weight_function(grid, by_epoch, losses, corrupted, group)
         caption = "Weight against loss, and the losses behind it (MW-Net figure 1 d-f)"
-        yield Picture(f"weight_function_{method}", caption, figure)
+        alt = alts.function(method, grid, by_epoch[max(by_epoch)])
+        yield Picture("weight_function", caption, figure, alt, method)
     title = f"Example weights, {method}, last epoch"
     figure = plots.example_weights(weights, corrupted, title)
     caption = "Example weights (MW-Net figure 5, L2RW figure 3)"
-    yield Picture(f"example_weights_{method}", caption, figure)
+    yield Picture("example_weights", caption, figure, alts.weights(title, weights, corrupted), method)
     if "class_change" in last and run.truth_known:
         shares = curves.increased_shares(
             last["class_change"].astype(float), labels, run.trained_on(method, "true_y")
         )
         figure = curves.class_weights(shares, run.class_names, method)
         caption = "Share of class-level weights that grew (GDW table 6)"
-        yield Picture(f"class_weights_{method}", caption, figure)
+        known = {role: v for role, v in shares.items() if np.isfinite(v).any()}
+        said = [f"{role} {100 * np.nanmean(v):.0f} %" for role, v in known.items()]
+        alt = f"{caption}, mean over classes: {', '.join(said)}."
+        yield Picture("class_weights", caption, figure, alt, method)
 
 
 def draw_run(run: RunData) -> dict[str, bytes]:

@@ -5,39 +5,40 @@ from __future__ import annotations
 import contextlib
 import functools
 import io
-import itertools
 import pathlib
+import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from absl import logging
-from matplotlib import colormaps, font_manager
+from matplotlib import colormaps, font_manager, rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
+from tf_mwnet.figures.colours import (
+    RIGHT,
+    UNKNOWN,
+    WRONG,
+    coloured,
+)
 from tf_mwnet.files import SOFTWARE, write_atomically
 
-# Okabe and Ito's palette, which works for all kinds of colour vision and in print.
-BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#7F7F7F"
-PURPLE, SKY, YELLOW = "#CC79A7", "#56B4E9", "#E69F00"
-LINE_COLOURS = (GREY, BLUE, GREEN, ORANGE, PURPLE, SKY, YELLOW)
-MARKERS = "osD^vP"
+# What an SVG file needs not: its head, names that nothing refers to, spaces; and long numbers.
+SHORTER = (
+    (r"^.*?(?=<svg)", ""), (r"<!--.*?-->", ""), (r"<metadata>.*?</metadata>", ""),
+    (r'<g id="[^"]*">', "<g>"), (r" font-family: [^\";]*", ""), (r">\s+<", "><"), (r"\s+", " "),
+    (r"(?=</style>)", "text{font-family: DejaVu Sans, sans-serif}"),
+)  # fmt: skip
+DECIMALS = re.compile(r"(\d\.\d\d)\d+")
 # Fonts with Chinese, Japanese, Korean and other letters, of Linux, macOS and Windows.
 WIDE_FONTS = (
     "Noto Sans CJK JP", "Noto Sans CJK SC", "Source Han Sans", "WenQuanYi Micro Hei", "IPAGothic",
     "Hiragino Sans", "PingFang SC", "Apple SD Gothic Neo", "Arial Unicode MS", "Yu Gothic",
     "Microsoft YaHei", "Malgun Gothic", "Noto Sans", "Noto Sans Devanagari", "Noto Sans Thai",
 )  # fmt: skip
-T = TypeVar("T")
-
-
-def coloured(lines: Mapping[str, T]) -> list[tuple[str, T, str]]:
-    """Returns ``(name, value, colour)`` of each line; plain training is grey."""
-    others = itertools.cycle(LINE_COLOURS[1:])
-    return [(k, v, GREY if k == "erm" else next(others)) for k, v in lines.items()]
 
 
 def new_axes(xlabel: str, ylabel: str, title: str) -> tuple[Figure, Axes]:
@@ -53,10 +54,10 @@ def new_axes(xlabel: str, ylabel: str, title: str) -> tuple[Figure, Axes]:
 def _groups(known: np.ndarray, corrupted: np.ndarray | None) -> list[tuple[str, np.ndarray, str]]:
     """Returns ``(name, rows, colour)`` of each group of examples that is shown separately."""
     if corrupted is None or not corrupted.any():
-        return [("all examples", known, GREY)]
+        return [("all examples", known, UNKNOWN)]
     return [
-        ("right label", known & ~corrupted, BLUE),
-        ("wrong label", known & corrupted, ORANGE),
+        ("right label", known & ~corrupted, RIGHT),
+        ("wrong label", known & corrupted, WRONG),
     ]
 
 
@@ -96,11 +97,17 @@ def weight_function(
         axes.set_title(title, fontsize=11)
         axes.set(xlim=(0, right), ylim=(0, 1.02), xlabel="example loss (cross-entropy, nats)")
     panels[0].set_ylabel("weight")
-    density.set_ylabel("examples per bin, last epoch")
-    handles = [h for a in (axes, density) for h in a.get_legend_handles_labels()[0]]
+    density.set_ylabel("examples per bin, last epoch\n(symlog: linear up to 1)")
+    handles = list(labelled(figure).values())
     columns = 4 if count == 1 else 8
     figure.legend(handles=handles, fontsize=8, frameon=False, loc="outside lower center", ncols=columns)
     return figure
+
+
+def labelled(figure: Figure) -> dict[str, Any]:
+    """Returns what has a label in any panel, each label once."""
+    pairs = [axes.get_legend_handles_labels() for axes in figure.axes]
+    return {label: handle for handles, labels in pairs for handle, label in zip(handles, labels)}  # noqa: B905
 
 
 def _loss_density(
@@ -109,8 +116,9 @@ def _loss_density(
     density = axes.twinx()
     bins = np.linspace(0, right, 41).tolist()
     for name, part, colour in _groups(rows, corrupted):
-        density.hist(losses[part], bins, color=colour, alpha=0.3, label=name)
-    density.set_yscale("symlog")
+        density.hist(losses[part], bins, color=colour, alpha=0.3, label=name, histtype="stepfilled")
+    density.set_yscale("symlog", linthresh=1)
+    density.yaxis.set_major_formatter("{x:g}")
     density.spines["top"].set_visible(False)
     axes.spines[["top", "right"]].set_visible(False)
     axes.set_zorder(density.get_zorder() + 1)
@@ -144,109 +152,34 @@ def example_weights(weights: np.ndarray, corrupted: np.ndarray | None, title: st
         values = np.clip(weights[rows], 0, top)
         share = np.full(len(values), 1 / max(len(values), 1))
         label = f"{name} (n = {len(values)})"
-        axes.hist(values, bins, weights=share, color=colour, alpha=0.6, label=label)
+        style: dict[str, Any] = {"color": colour, "alpha": 0.6, "histtype": "stepfilled"}
+        axes.hist(values, bins, weights=share, label=label, **style)
     axes.set_ylim(bottom=0)
     axes.legend(fontsize=9, frameon=False)
     return figure
 
 
-def accuracy(histories: Mapping[str, Sequence[Mapping[str, float]]]) -> Figure:
+def accuracy(histories: Mapping[str, Sequence[Mapping[str, float]]], checked: bool = True) -> Figure:
     """Draws test and training accuracy over epochs (MW-Net figure 7).
 
     Args:
         histories: method -> rows of ``metrics.csv``.
+        checked: whether the test labels may be taken to be right; else both are agreements.
     """
-    title = "Test accuracy, and training accuracy on given labels"
+    title = "Test accuracy, and agreement with the given training labels"
     figure, axes = new_axes("epoch", "accuracy (%)", title)
+    if not checked:
+        axes.set_title("Agreement with given labels, which nobody has checked", fontsize=11)
+        axes.set_ylabel("agreement with given labels (%)")
     for name, rows, colour in coloured(histories):
         epochs = [r["epoch"] for r in rows]
         test = [100 * r["test_accuracy"] for r in rows]
         train = [100 * r["train_accuracy"] for r in rows]
-        axes.plot(epochs, test, color=colour, lw=2, label=f"{name}, test")
-        axes.plot(epochs, train, color=colour, lw=1.2, ls="--", label=f"{name}, training")
+        style: dict[str, Any] = {"color": colour, "marker": "o" if len(rows) < 3 else "", "ms": 3}
+        axes.plot(epochs, test, lw=2, label=f"{name}, test", **style)
+        axes.plot(epochs, train, lw=1.2, ls="--", label=f"{name}, training", **style)
     axes.set_ylim(0, 101)
     axes.legend(fontsize=9, frameon=False, ncols=2, loc="lower right")
-    return figure
-
-
-def errors(lines: Mapping[str, Mapping[float, Sequence[float]]], xlabel: str) -> Figure:
-    """Draws test error against a setting, mean and deviation over runs (L2RW figures 2, 4, 5).
-
-    Args:
-        lines: method -> value of the setting -> test error in percent of each run.
-        xlabel: name of the setting; its axis is logarithmic where the values span a factor of ten.
-    """
-    title = "Test error at the last epoch, mean and deviation over seeds"
-    figure, axes = new_axes(xlabel, "test error (%)", title)
-    levels = sorted({x for line in lines.values() for x in line})
-    markers = itertools.cycle(MARKERS)
-    for name, line, colour in coloured(lines):
-        marker = next(markers)
-        x = sorted(line)
-        means = [float(np.mean(line[v])) for v in x]
-        spread = [float(np.std(line[v], ddof=1)) if len(line[v]) > 1 else 0.0 for v in x]
-        axes.errorbar(x, means, spread, color=colour, marker=marker, capsize=4, lw=2, label=name)
-    if levels[0] > 0 and levels[-1] >= 10 * levels[0]:
-        axes.set_xscale("log")
-        axes.minorticks_off()
-    axes.set_xticks(levels, [f"{v:g}" for v in levels])
-    axes.set_ylim(bottom=0)
-    axes.legend(fontsize=9, frameon=False)
-    return figure
-
-
-def methods(
-    panels: Mapping[str, Mapping[str, Sequence[float]]],
-    reference: str = "erm",
-    xlabel: str = "test accuracy at the last epoch (%), mean and deviation over seeds",
-) -> Figure:
-    """Draws the test accuracy of many methods, a panel per setting; a line marks plain training.
-
-    Args:
-        panels: setting -> method -> test accuracy in percent of each run.
-        reference: the method whose mean is drawn as a line.
-        xlabel: what the numbers are.
-    """
-    names = list(dict.fromkeys(name for panel in panels.values() for name in panel))
-    size = (3.0 * len(panels) + 1.4, 0.19 * len(names) + 1.2)
-    figure = Figure(figsize=size, layout="constrained")
-    row = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
-    for axes, (setting, panel) in zip(row, panels.items(), strict=True):
-        plain = np.mean(panel[reference]) if reference in panel else np.inf
-        for place, name in enumerate(names):
-            if name not in panel:
-                continue
-            mean, values = np.mean(panel[name]), panel[name]
-            spread = np.std(values, ddof=1) if len(values) > 1 else 0
-            colour = GREY if name == reference else BLUE if mean > plain else ORANGE
-            axes.errorbar(mean, place, xerr=spread, color=colour, marker="o", ms=5, capsize=3)
-        if reference in panel:
-            axes.axvline(plain, color=GREY, lw=1, ls="--", zorder=0)
-        axes.set_title(setting, fontsize=11)
-        axes.grid(axis="y", lw=0.4, alpha=0.5)
-        axes.spines[["top", "right"]].set_visible(False)
-    row[0].set_yticks(range(len(names)), names, fontsize=8)
-    row[0].set_ylim(len(names) - 0.5, -0.5)
-    figure.supxlabel(xlabel, fontsize=9)
-    return figure
-
-
-def step_times(rows: Sequence[Mapping[str, Any]], title: str) -> Figure:
-    """Bars of the time of a step as a ratio to plain training, with quartiles.
-
-    Args:
-        rows: with "mode", "ratio_to_plain", "ratio_low" and "ratio_high".
-        title: above the picture.
-    """
-    figure, axes = new_axes("time of a step / plain training", "", title)
-    for place, row in enumerate(rows):
-        middle = row["ratio_to_plain"]
-        spread = [[middle - row["ratio_low"]], [row["ratio_high"] - middle]]
-        axes.barh(place, middle, xerr=spread, color=GREY if place == 0 else BLUE, capsize=3, height=0.6)
-        axes.text(row["ratio_high"] + 0.03, place, f" {middle:.2f}", va="center", fontsize=9)
-    axes.set_yticks(range(len(rows)), [str(row["mode"]) for row in rows])
-    axes.invert_yaxis()
-    axes.axvline(1, color=GREY, lw=1, ls="--", zorder=0)
     return figure
 
 
@@ -270,6 +203,22 @@ def png(figure: Figure, dpi: int = 110) -> bytes:
         warnings.filterwarnings("ignore", r"Glyph \d+ .* missing from")
         figure.savefig(buffer, format="png", dpi=dpi, metadata={"Software": SOFTWARE})
     return buffer.getvalue()
+
+
+def svg(figure: Figure) -> bytes:
+    """Renders a figure as an SVG file, small: texts stay texts, and coordinates have two decimals."""
+    for text in figure.findobj(Text):
+        text.set(parse_math=False, family=["DejaVu Sans", "sans-serif"])
+    buffer = io.StringIO()
+    style: Any = {"svg.fonttype": "none", "svg.hashsalt": SOFTWARE, "path.simplify_threshold": 0.2}
+    with rc_context(style):
+        figure.savefig(buffer, format="svg", metadata={"Creator": SOFTWARE, "Date": None})
+    content = buffer.getvalue()
+    for pattern, short in SHORTER:
+        content = re.sub(pattern, short, content, flags=re.S)
+    # Only in tags: texts are what the axes say.
+    rounded = re.sub(r"<[^>]*>", lambda tag: DECIMALS.sub(r"\1", tag[0]), content)
+    return rounded.strip().encode()
 
 
 @contextlib.contextmanager

@@ -15,7 +15,7 @@ from tf_mwnet import run_folder
 from tf_mwnet.config import DEFAULTS
 from tf_mwnet.errors import UserError
 from tf_mwnet.files import load_arrays, read_json, reading
-from tf_mwnet.methods import METHODS
+from tf_mwnet.methods import METHODS, options
 from tf_mwnet.run_folder import CONFIG, read_metrics, with_options
 
 PREDICTIONS = "test_predictions.npz"
@@ -31,6 +31,7 @@ class RunData:
         labels: the arrays of ``split.npz``.
         class_names: K names.
         truth_known: whether the true labels of the training set are known.
+        test_checked: whether those of the test set may be taken to be right.
         methods: names, in the order of training.
         histories: method -> rows of ``metrics.csv``.
     """
@@ -42,6 +43,7 @@ class RunData:
     truth_known: bool
     methods: tuple[str, ...]
     histories: Mapping[str, Sequence[Mapping[str, float]]]
+    test_checked: bool = True
 
     def records(self, method: str) -> list[pathlib.Path]:
         """Returns the files with the record of each epoch, in order."""
@@ -57,6 +59,13 @@ class RunData:
         if not self.truth_known:
             return None
         return self.trained_on(method, "y") != self.trained_on(method, "true_y")
+
+    def meta_loss(self, method: str) -> str:
+        """Returns the name of the loss that a method's weights are learned from; "" if it has none."""
+        kind, asked = METHODS[method], self.config["meta_loss"]
+        if asked == "auto":
+            asked = self.config["method_options"].get(method, {}).get("meta_loss")
+        return str(asked or options.default_of(kind, "meta_loss") if kind.learns else "")
 
     def matrices(self) -> dict[str, np.ndarray]:
         """Reads the noise transition matrices: requested, realised, and estimated by audits."""
@@ -92,7 +101,8 @@ def read(folder: pathlib.Path) -> RunData:
     histories = {m: rows for m, rows in histories.items() if rows}
     if not histories:
         raise UserError(f"'{folder}' has no metrics; allowed: a run whose methods are trained")
-    return RunData(folder, config, labels, names, known, tuple(histories), histories)
+    checked = run_folder.is_test_checked(folder, config["dataset"], known)
+    return RunData(folder, config, labels, names, known, tuple(histories), histories, checked)
 
 
 def matching(patterns: Iterable[str]) -> list[pathlib.Path]:

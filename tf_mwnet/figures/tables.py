@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import itertools
+import shutil
+import textwrap
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 
+GAP = "  "  # between columns
 # Scores that separate clean from corrupted labels, and their names in a table.
-SCORES = {"weight": "weight", "mean_weight": "mean weight of last 5", "loss": "loss"}
+SCORES = {"weight": "weight", "mean_weight": "mean weight of up to 5 epochs", "loss": "loss"}
+AVERAGED = 5  # epochs
+# What the numbers of a test set are, and what they are where nobody has checked its labels.
+ACCURACY, AGREEMENT = "test accuracy", "agreement with given labels"
+UNCHECKED = f"{AGREEMENT} of the test set, which nobody has checked: no accuracy"
 
 
 def summary(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:
@@ -17,14 +25,14 @@ def summary(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:
         rows: of ``metrics.csv``.
 
     Returns:
-        Accuracies 0 to 1 under "last", "mean_last_5" and "best" (chosen by test accuracy: an upper
-        bound, not a result), "best_epoch"; for each score in `SCORES` that was measured
-        "auc_<score>" at the last epoch, "auc_<score>_best" and "auc_<score>_best_epoch".
+        Accuracies 0 to 1 under "last", "mean_last_5" (from five epochs on) and "best" (chosen by test
+        accuracy: an upper bound, not a result), "best_epoch"; for each score in `SCORES` that was
+        measured "auc_<score>" at the last epoch, "auc_<score>_best" and "auc_<score>_best_epoch".
     """
     test = np.array([r["test_accuracy"] for r in rows])
     numbers = {
         "last": float(test[-1]),
-        "mean_last_5": float(test[-5:].mean()),
+        **({"mean_last_5": float(test[-AVERAGED:].mean())} if len(test) >= AVERAGED else {}),
         "best": float(test.max()),
         "best_epoch": int(rows[int(test.argmax())]["epoch"]),
     }
@@ -48,21 +56,67 @@ def at_epoch(rows: Sequence[Mapping[str, float]], epoch: int) -> dict[str, float
     }
 
 
-def text(header: Sequence[str], lines: Sequence[Sequence[str]], numbers: Sequence[int] = ()) -> str:
-    """Formats a table in plain text.
+def text(
+    header: Sequence[str],
+    lines: Sequence[Sequence[str]],
+    numbers: Collection[int] | None = None,
+    width: int = 0,
+) -> str:
+    """Formats a table in plain text that fits the terminal.
+
+    Where it is too wide, headers and columns of words are wrapped, at spaces alone, so that a command
+    can be copied; where that is not enough, columns go to further tables, which repeat the first.
 
     Args:
         header: of each column.
         lines: cells of each line.
-        numbers: columns that are set to the right; all but the first by default.
+        numbers: columns that are set to the right and not wrapped; all but the first by default.
+        width: characters in a line; 0 for those of the terminal, or 100 where there is none.
     """
-    numbers = numbers or range(1, len(header))
-    widths = [max(len(row[i]) for row in (header, *lines)) for i in range(len(header))]
+    width = width or shutil.get_terminal_size((100, 24)).columns
+    numbers = range(1, len(header)) if numbers is None else numbers
+    columns = list(zip(header, *lines, strict=True))
+    widths = _widths(columns, numbers, width)
+    count = len(columns)
+    while count > 2 and sum(widths[:count]) + len(GAP) * (count - 1) > width:
+        count -= 1
+    first = _lines(columns[:count], _widths(columns[:count], numbers, width), numbers)
+    if count == len(columns):
+        return first
+    kept = [0, *range(count, len(columns))]
+    rest = [[row[i] for i in kept] for row in lines]
+    own = [new for new, old in enumerate(kept) if old in numbers]
+    return f"{first}\n\n{text([header[i] for i in kept], rest, own, width)}"
+
+
+def _widths(columns: Sequence[Sequence[str]], numbers: Collection[int], width: int) -> list[int]:
+    """Returns the width of each column, as narrow as its words allow if the whole is too wide."""
+    widths = [max(map(len, cells)) for cells in columns]
+    least = []
+    for i, (head, *cells) in enumerate(columns):
+        parts = cells if i in numbers else [word for cell in cells for word in cell.split()]
+        least.append(max(map(len, [*head.split(), *parts, ""])))
+    while sum(widths) + len(GAP) * (len(widths) - 1) > width:
+        spare = [w - low for w, low in zip(widths, least, strict=True)]
+        if max(spare) <= 0:
+            break
+        widest = max((w, i) for i, w in enumerate(widths) if spare[i] > 0)[1]
+        widths[widest] -= 1
+    return widths
+
+
+def _lines(columns: Sequence[Sequence[str]], widths: Sequence[int], numbers: Collection[int]) -> str:
+    header, *rows = zip(*columns, strict=True)
     out = []
-    for row in (header, ["-" * w for w in widths], *lines):
-        pairs = enumerate(zip(row, widths, strict=True))
-        cells = [cell.rjust(w) if i in numbers else cell.ljust(w) for i, (cell, w) in pairs]
-        out.append("  ".join(cells).rstrip())
+    for row in (header, ["-" * w for w in widths], *rows):
+        wrapped = [
+            textwrap.wrap(cell, w, break_long_words=False, break_on_hyphens=False) or [""]
+            for cell, w in zip(row, widths, strict=True)
+        ]
+        for parts in itertools.zip_longest(*wrapped, fillvalue=""):
+            pairs = enumerate(zip(parts, widths, strict=True))
+            cells = [part.rjust(w) if i in numbers else part.ljust(w) for i, (part, w) in pairs]
+            out.append(GAP.join(cells).rstrip())
     return "\n".join(out)
 
 

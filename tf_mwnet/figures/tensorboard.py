@@ -13,6 +13,7 @@ from tensorboard.plugins.hparams import api as hparams
 
 from tf_mwnet.config import Experiment
 from tf_mwnet.figures import plots
+from tf_mwnet.figures.tables import ACCURACY, SCORES
 from tf_mwnet.methods.base import weight_curve
 from tf_mwnet.model import example_record
 
@@ -24,9 +25,9 @@ SCALARS = {
     "accuracy": "accuracy/train_on_given_labels",
     "val_accuracy": "accuracy/test",
     "learning_rate": "learning_rate",
-    "auc_weight": "auc_of_clean_labels/weight",
-    "auc_mean_weight": "auc_of_clean_labels/weight_mean_of_last_epochs",
-    "auc_loss": "auc_of_clean_labels/loss",
+    "auc_weight": "auc_of_wrong_labels/by_weight",
+    "auc_mean_weight": "auc_of_wrong_labels/by_mean_weight_of_up_to_5_epochs",
+    "auc_loss": "auc_of_wrong_labels/by_loss",
 }
 IMAGES = 5
 
@@ -34,6 +35,11 @@ IMAGES = 5
 # What TensorBoard's page of hyperparameters shows of a run.
 SETTINGS = ("dataset", "noise", "noise_rate", "imbalance_factor", "meta_size", "meta_labels", "network",
             "batch_size", "lr", "momentum", "l2", "meta_lr", "meta_loss", "speed", "seed")  # fmt: skip
+# Its results, which come first: in a summary -> as they are called.
+RESULTS = {
+    "last": "last epoch", "mean_last_5": "mean of last 5", "best": "best epoch",
+    **{f"auc_{score}": f"AUC of wrong labels by {shown}" for score, shown in SCORES.items()},
+}  # fmt: skip
 
 
 class TensorBoard(keras.callbacks.Callback):
@@ -95,6 +101,7 @@ def write_end(
     config: Experiment,
     summaries: Mapping[str, Mapping[str, float]],
     images: Mapping[str, bytes],
+    what: str = ACCURACY,
 ) -> None:
     """Writes a finished run's pictures, and each method's settings and results for the hparams page.
 
@@ -103,18 +110,37 @@ def write_end(
         config: the run's.
         summaries: method -> see `tables.summary`.
         images: name -> PNG file.
+        what: the results of the test set are, `tables.ACCURACY` or `tables.AGREEMENT`.
     """
     writer = tf.summary.create_file_writer(str(folder / "pictures"))
     with writer.as_default(step=0):
         for name, content in images.items():
             tf.summary.image(name, tf.io.decode_png(content, channels=3)[None])
     writer.close()
+    _write_table(folder, config, summaries, what)
     for method, summary in summaries.items():
         writer = tf.summary.create_file_writer(str(folder / method))
         with writer.as_default(step=0):
             settings = {name: getattr(config, name) for name in SETTINGS}
             hparams.hparams(settings | {"method": method}, trial_id=f"{folder.parent.name}-{method}")
-            for name in ("last", "mean_last_5", "best", "auc_weight", "auc_loss"):
+            for name in RESULTS:
                 if name in summary:
                     tf.summary.scalar(f"result/{name}", summary[name])
         writer.close()
+
+
+def _write_table(
+    folder: pathlib.Path, config: Experiment, summaries: Mapping[str, Mapping[str, float]], what: str
+) -> None:
+    """Writes which columns the page of hyperparameters has: the results that there are, in order."""
+    measured = [name for name in RESULTS if any(name in summary for summary in summaries.values())]
+    metrics = []
+    for name in measured:
+        shown = RESULTS[name] if name.startswith("auc_") else f"{what}, {RESULTS[name]}"
+        metrics.append(hparams.Metric(f"result/{name}", display_name=shown))
+    columns = [hparams.HParam("method")]
+    columns += [hparams.HParam(name) for name in SETTINGS]
+    writer = tf.summary.create_file_writer(str(folder))
+    with writer.as_default(step=0):
+        hparams.hparams_config(hparams=columns, metrics=metrics)
+    writer.close()

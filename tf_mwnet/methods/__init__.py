@@ -20,16 +20,20 @@ from tf_mwnet.methods.base import Method
 from tf_mwnet.methods.class_weights import ClassBalanced, Proportion, Resample, WeightedOracle
 from tf_mwnet.methods.clean import GLC, MetaOnly
 from tf_mwnet.methods.cmwnet import CMWNet
+from tf_mwnet.methods.cmwnet_sl import CMWNetSL
 from tf_mwnet.methods.co_teaching import CoTeaching
 from tf_mwnet.methods.d2l import D2L
+from tf_mwnet.methods.elr import ELR
 from tf_mwnet.methods.erm import ERM
 from tf_mwnet.methods.frozen import FrozenWeights
+from tf_mwnet.methods.fsr import FSR
 from tf_mwnet.methods.gdw import GDW
 from tf_mwnet.methods.groups import scale_groups
 from tf_mwnet.methods.insw import INSW
 from tf_mwnet.methods.joint import JointOptimization
 from tf_mwnet.methods.l2rw import L2RW
 from tf_mwnet.methods.lccn import LCCN
+from tf_mwnet.methods.long_tail import LDAM, LogitAdjustment
 from tf_mwnet.methods.losses import GCE, MAE, SCE, BootstrapHard, BootstrapSoft, Focal
 from tf_mwnet.methods.mentornet import MentorNet
 from tf_mwnet.methods.mentornet_dd import MentorNetDD
@@ -38,6 +42,7 @@ from tf_mwnet.methods.mlnt import MLNT
 from tf_mwnet.methods.mwnet import MNW, RMNW, MWNet
 from tf_mwnet.methods.normalise import batch_weights
 from tf_mwnet.methods.selection import SPL, HardMining, RandomWeights
+from tf_mwnet.methods.sop import SOP
 from tf_mwnet.methods.transition import Forward, SModel
 
 METHODS: dict[str, type[Method]] = {
@@ -48,6 +53,8 @@ METHODS: dict[str, type[Method]] = {
     "gdw": GDW,
     "insw": INSW,
     "cmwnet": CMWNet,
+    "cmwnet_sl": CMWNetSL,
+    "fsr": FSR,
     "mlc": MLC,
     "erm": ERM,
     "focal": Focal,
@@ -74,6 +81,10 @@ METHODS: dict[str, type[Method]] = {
     "gce": GCE,
     "sce": SCE,
     "mae": MAE,
+    "elr": ELR,
+    "sop": SOP,
+    "logit_adjustment": LogitAdjustment,
+    "ldam": LDAM,
 }
 
 
@@ -127,13 +138,16 @@ def _required(parameter: inspect.Parameter) -> bool:
 
 __all__ = [
     "D2L",
+    "ELR",
     "ERM",
+    "FSR",
     "GCE",
     "GDW",
     "GLC",
     "INSW",
     "L2RW",
     "LCCN",
+    "LDAM",
     "MAE",
     "METHODS",
     "MLC",
@@ -141,10 +155,12 @@ __all__ = [
     "MNW",
     "RMNW",
     "SCE",
+    "SOP",
     "SPL",
     "BootstrapHard",
     "BootstrapSoft",
     "CMWNet",
+    "CMWNetSL",
     "ClassBalanced",
     "CoTeaching",
     "Focal",
@@ -152,6 +168,7 @@ __all__ = [
     "FrozenWeights",
     "HardMining",
     "JointOptimization",
+    "LogitAdjustment",
     "MWNet",
     "MentorNet",
     "MentorNetDD",

@@ -62,6 +62,17 @@ class Method(keras.layers.Layer):
         from_run: names of the constructor arguments that a run fills in, from its configuration
             (``hidden``, ``seed``) or its training set (``num_examples``, ``class_sizes``).
         meta_lr: the learning rate of the meta optimizer that a run uses by default.
+        replaceable: whether a weight function that was learned elsewhere can take the method's place,
+            see `methods.FrozenWeights`.
+        draws_meta: whether the method chooses its meta set among the training examples before each
+            epoch, by `draw_meta`. A run then gives it no other; `ReweightedModel.fit` does, if asked to.
+        ema: momentum of a moving average of the classifier that the method uses (`Examples.averaged`),
+            unless ``compile`` gets another; 0 for none.
+        look_ahead: m of a virtual step that goes on with the optimizer's momentum v: by
+            ``-a (m v + g)``; 0 for the plain ``-a g``.
+        sees_virtual: whether `observe_virtual` is called.
+        plain: whether the epoch that has begun trains plainly: without learning and without mixup. For
+            `begin_epoch` to set.
         continues: whether a run that trains another method first (`first_stage`) goes on with its
             classifier instead of a fresh one.
         class_level: whether there is a weight for each class of each example, ``[B, K]``, whose change
@@ -73,6 +84,8 @@ class Method(keras.layers.Layer):
         sampling: how the training batches are drawn.
         peer: a second network that is trained on the same batches, or None. Losses and weights are
             then ``[B, 2]``, the classifier first.
+        cosine_scale: scale of the cosines in which a run lets the classifier end, in place of a dense
+            layer; None for the classifier as it is.
         group_of_class: int64 ``[K]`` if there is a weight function per group of classes, else None.
 
     Raises:
@@ -93,6 +106,12 @@ class Method(keras.layers.Layer):
     options: tuple[Option, ...] = ()
     from_run: tuple[str, ...] = ()
     meta_lr = 1e-3
+    replaceable = False
+    draws_meta = False
+    ema = 0.0
+    look_ahead = 0.0
+    sees_virtual = False
+    plain = False
     continues = False
     class_level = False
     uses_features = False
@@ -101,6 +120,7 @@ class Method(keras.layers.Layer):
     sampling = EACH_ONCE
     peer: keras.Model | None = None
     group_of_class: np.ndarray | None = None
+    cosine_scale: float | None = None
 
     def __init__(
         self, meta_loss: str | Callable = "cross_entropy", loss: str = "cross_entropy", **kwargs: Any
@@ -195,8 +215,27 @@ class Method(keras.layers.Layer):
             epochs: of the whole training.
         """
 
+    def draw_meta(self, labels: np.ndarray) -> np.ndarray:
+        """Chooses the meta set of an epoch, see ``draws_meta``; called after `begin_epoch`.
+
+        A function of the method's state alone, which a resumed run restores and all replicas share.
+
+        Args:
+            labels: given labels of the training set, int64 ``[N]``.
+
+        Returns:
+            Rows of the training set, int64 ``[n]``, at least one.
+        """
+        raise NotImplementedError
+
     def observe(self, examples: Examples) -> None:
         """Updates the method's state; called once a step, before `example_weights`."""
+
+    def observe_virtual(self, examples: Examples, logits: tf.Tensor) -> None:
+        """Updates the method's state from the batch's logits ``[B, K]`` after the virtual step.
+
+        Called in each step that learns, before `learn`, if ``sees_virtual``.
+        """
 
     def check_rows(self, num_examples: int | None) -> None:
         """Raises ``UserError`` if the method was made for another number of training examples.

@@ -33,15 +33,25 @@ class ByClass(Method):
         **kwargs: as for `Method`.
     """
 
-    def __init__(self, table: Sequence[float], **kwargs: Any) -> None:
+    def __init__(self, table: Sequence[float] | np.ndarray, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.table = np.asarray(table, np.float64)
 
     def example_weights(self, examples: Examples) -> tf.Tensor:
-        dtype = examples.losses.dtype
-        labels = tf.cast(losses.one_hot(examples.labels, examples.logits), dtype)
-        weight = tf.linalg.matvec(labels, tf.constant(self.table, dtype))
-        return weight / replicas.batch_size(weight, dtype)
+        weight = of_labels(self.table, examples)
+        return weight / replicas.batch_size(weight, weight.dtype)
+
+
+def of_labels(table: np.ndarray, examples: Examples) -> tf.Tensor:
+    """Looks up the given labels in a table of classes ``[K]``; returns ``[B]`` of the losses' dtype."""
+    labels = tf.cast(losses.one_hot(examples.labels, examples.logits), examples.losses.dtype)
+    return tf.linalg.matvec(labels, tf.constant(table, labels.dtype))
+
+
+def by_effective_number(class_sizes: Sequence[int], beta: float) -> np.ndarray:
+    """Returns the inverse of each class's effective number of samples, ``[K]``, mean 1."""
+    table = (1 - beta) / (1 - beta ** sizes_of(class_sizes))
+    return table / table.mean()
 
 
 def sizes_of(class_sizes: Sequence[int]) -> np.ndarray:
@@ -82,8 +92,7 @@ class ClassBalanced(ByClass):
 
     def __init__(self, class_sizes: Sequence[int], beta: float = 0.9999, **kwargs: Any) -> None:
         beta = self.option("beta", beta)
-        table = (1 - beta) / (1 - beta ** sizes_of(class_sizes))
-        super().__init__(table / table.mean(), **kwargs)
+        super().__init__(by_effective_number(class_sizes, beta), **kwargs)
         self.class_sizes, self.beta = [int(n) for n in class_sizes], beta
 
     def get_config(self) -> dict[str, Any]:

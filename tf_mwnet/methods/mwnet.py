@@ -48,6 +48,7 @@ class MWNet(Method):
 
     learns = True
     needs_meta = True
+    replaceable = True
     from_run: tuple[str, ...] = ("hidden", "normalise", "seed")
     options: tuple[Option, ...] = (LOSS,)
 

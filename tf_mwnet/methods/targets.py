@@ -48,3 +48,8 @@ def given(examples: Examples) -> tf.Tensor:
 def predicted(examples: Examples) -> tf.Tensor:
     """Returns the predicted class probabilities, ``[B, K]`` of the losses' dtype."""
     return tf.cast(tf.nn.softmax(losses.full_precision(examples.logits)), examples.losses.dtype)
+
+
+def clipped(p: tf.Tensor, least: float = 1e-4) -> tf.Tensor:
+    """Clips probabilities to ``least .. 1 - least``; the gradient is 0 outside."""
+    return tf.clip_by_value(p, least, 1 - least)

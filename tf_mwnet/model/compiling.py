@@ -51,6 +51,16 @@ def two_optimizers(optimizer: Any, meta_optimizer: Any) -> None:
         raise UserError("optimizer and meta_optimizer are one object; allowed: two")
 
 
+def check_velocity(look_ahead: float, optimizer: keras.optimizers.Optimizer) -> None:
+    """Raises ``UserError`` if a method looks ahead along a momentum that the optimizer does not have."""
+    inner = getattr(optimizer, "inner_optimizer", optimizer)
+    if look_ahead and not (hasattr(inner, "velocity_of") and inner.momentum):
+        raise UserError(
+            f"optimizer is {type(inner).__name__} with a method that looks ahead by its momentum;"
+            " allowed: tf_mwnet.optimizers.SGD with momentum above 0, or the method with momentum 0"
+        )
+
+
 def plain_kernels(layers: Iterable[keras.Layer]) -> None:
     """Keeps recurrent layers from cuDNN's kernels, which have no second derivative.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import keras
@@ -209,16 +209,3 @@ def _tuples(element: Any) -> Any:
     if isinstance(element, (tuple, list)):
         return tuple(_tuples(part) for part in element)
     return element
-
-
-Count = Callable[[], int]  # the number of steps that an optimizer has taken
-
-
-def from_step(count: Count, make: Callable[[tf.Tensor], tf.data.Dataset]) -> tf.data.Dataset:
-    """Returns ``make(count())``, where ``count`` is called whenever the dataset is iterated anew."""
-
-    def now() -> np.ndarray:
-        return np.array(count(), np.int64)
-
-    start = tf.data.Dataset.range(1).map(lambda _: tf.numpy_function(now, [], tf.int64, stateful=True))
-    return start.map(lambda step: tf.ensure_shape(step, [])).flat_map(make)

@@ -17,6 +17,7 @@ from tf_mwnet.data import meta_sets, orders, shares, streams
 from tf_mwnet.errors import UserError
 from tf_mwnet.methods.base import Method
 from tf_mwnet.model import examples
+from tf_mwnet.model.meta_draws import MetaDraws
 from tf_mwnet.types import EACH_ONCE, Batch
 
 
@@ -33,7 +34,7 @@ def pairs(
     expected: Sequence[keras.KerasTensor] = (),
     count: Callable[[], int] = lambda: 0,
     whole_passes: bool = True,
-) -> tuple[shares.Stream, int | None, int | None]:
+) -> tuple[shares.Stream, int | None, int | None, MetaDraws | None]:
     """Builds the stream for a method, see `streams.paired`.
 
     Args:
@@ -46,8 +47,9 @@ def pairs(
         whole_passes: whether the arrays begin with a new pass, not within one.
 
     Returns:
-        The stream, steps per epoch, and number of examples; the last two are None for datasets, which
-        end by themselves and carry no row numbers.
+        The stream; steps per epoch and number of examples, None for datasets, which end by themselves
+        and carry no row numbers; and what draws the meta set before each epoch, None without. Then the
+        stream is to be read anew for each epoch.
 
     Raises:
         UserError: something is missing, or does not fit together or with the method.
@@ -57,27 +59,39 @@ def pairs(
     if isinstance(x, tf.data.Dataset) and not streams.is_paired(x):
         x, y = _dataset(method, x, y, num_classes), None
     elif callable(x):
-        return x, None, None
+        return x, None, None, None
     elif streams.is_paired(x):
-        return shares.sharded(x), None, None
+        return shares.sharded(x), None, None, None
     else:
         x, y, _ = examples.labelled("x", x, y, num_classes, expected)
-    if method.takes_meta_batches and meta_data is None:
+    draws = method.draws_meta and meta_data is None and not isinstance(x, tf.data.Dataset)
+    if method.takes_meta_batches and meta_data is None and not draws:
         if method.meta_labels == "clean" or isinstance(x, tf.data.Dataset):
             raise UserError(f"{type(method).__name__} needs meta_data; got None")
         (x, y), meta_data = meta_sets.hold_out_meta(x, y, seed)
     meta = None
-    if method.takes_meta_batches:
+    if method.takes_meta_batches and not draws:
         meta = _meta_batches(meta_data, meta_batch_size, shuffle, seed, num_classes, expected, count)
     if isinstance(x, tf.data.Dataset):
-        return streams.paired(shares.sharded(x), meta), None, None
+        return streams.paired(shares.sharded(x), meta), None, None, None
     size = len(y)
     method.check_rows(size)
-    start, pass_size = count(), -(-size // (batch_size * method.sampling.batch_factor))
-    if whole_passes:
-        start = -(-start // pass_size) * pass_size
-    rows = orders.training(y, batch_size, seed, start, shuffle, method.sampling)
-    return streams.paired(streams.batches(x, y, rows), meta), -(-size // batch_size), size
+    pass_size = -(-size // (batch_size * method.sampling.batch_factor))
+
+    def start() -> int:
+        return -(-count() // pass_size) * pass_size if whole_passes else count()
+
+    def order(step: int | tf.Tensor) -> tf.data.Dataset:
+        return orders.training(y, batch_size, seed, step, shuffle, method.sampling)
+
+    drawn = None
+    if draws:
+        drawn = MetaDraws(method, y)
+        of_seed = (seed, orders.META_ORDER)
+        chosen = orders.cycle_drawn(lambda: drawn.rows, meta_batch_size, of_seed, count, shuffle)
+        meta = streams.batches(x, y, chosen)
+    rows = orders.from_step(start if draws else start(), order)
+    return streams.paired(streams.batches(x, y, rows), meta), -(-size // batch_size), size, drawn
 
 
 def _dataset(method: Method, x: tf.data.Dataset, y: Any, num_classes: int | None) -> tf.data.Dataset:
@@ -118,14 +132,14 @@ def _meta_batches(
         def rest(step: tf.Tensor) -> tf.data.Dataset:
             return checked.repeat().skip(step % known if known > 0 else step)
 
-        return shares.sharded(examples.from_step(count, rest))
+        return shares.sharded(orders.from_step(count, rest))
     if not isinstance(meta_data, (tuple, list)) or len(meta_data) != 2:
         raise UserError("meta_data is neither (x, y) nor a tf.data.Dataset; allowed: one of them")
     x, y = meta_data
     x, y, size = examples.labelled("meta_data", x, y, num_classes, expected)
     each = min(batch_size, size)
     of_seed = (seed, orders.META_ORDER)
-    rows = examples.from_step(count, lambda step: orders.cycle(size, each, of_seed, step, shuffle))
+    rows = orders.from_step(count, lambda step: orders.cycle(size, each, of_seed, step, shuffle))
     return streams.batches(x, y, rows)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import keras
@@ -9,11 +10,12 @@ import numpy as np
 import tensorflow as tf
 
 from tf_mwnet import methods
-from tf_mwnet.data import shares
-from tf_mwnet.errors import UserError, user_errors
+from tf_mwnet.data import shares, streams
+from tf_mwnet.errors import UserError, check_range, user_errors
 from tf_mwnet.methods.base import EpochHook, Method
 from tf_mwnet.model import classifier_head, compiling, example_record, examples, inputs, train_step
 from tf_mwnet.model import meta_scope as scopes
+from tf_mwnet.model.averaging import Averages
 from tf_mwnet.model.saved import Saved
 from tf_mwnet.types import Batch
 
@@ -70,13 +72,19 @@ class ReweightedModel(Saved):
         self.layer_names = [layer.name for layer in compiling.all_layers(classifier)]
         self._num_classes = head.num_classes
         self.late = False
+        self.averages: Averages | None = None
+        self.evaluates_average = False
+        self.mixup = self.meta_mixup = self.label_smoothing = self.grad_clip = 0.0
+        self.mixup_seed = 0
         self._evaluating = self._checked = self._traced = False
         names = ("weighted_loss", "meta_loss")[: 1 + self.method.takes_meta_batches]
         self.means = {name: keras.metrics.Mean(name=name) for name in names}
         self.built = True
 
     def call(self, inputs: Any, training: bool = False) -> tf.Tensor:
-        """Applies the classifier: ``x -> [B, K]``."""
+        """Applies the classifier, outside of training its average if ``ema`` is set: ``x -> [B, K]``."""
+        if self.averages is not None and self.evaluates_average and not training:
+            return self.averages.outputs(self.classifier, inputs)
         return self.classifier(inputs, training=training)
 
     # ---------------------------------------------------------------- compiling and fitting
@@ -91,6 +99,12 @@ class ReweightedModel(Saved):
         meta_every: int = 1,
         meta_warmup: int = 0,
         meta_late: bool = False,
+        mixup: float = 0.0,
+        meta_mixup: float = 0.0,
+        mixup_seed: int = 0,
+        label_smoothing: float = 0.0,
+        grad_clip: float = 0.0,
+        ema: float = 0.0,
         **kwargs: Any,
     ) -> None:
         """Configures training as `keras.Model.compile` does, without ``loss``: the method defines it.
@@ -108,6 +122,15 @@ class ReweightedModel(Saved):
             meta_warmup: the first steps, which all learn whatever ``meta_every`` is.
             meta_late: update the classifier with the weights from before the update of what is
                 learned, so that the virtual and the real step share one backward pass.
+            mixup: alpha of mixup (Zhang et al., ICLR 2018), not negative; 0 for none. See
+                `tf_mwnet.model.mixing`.
+            meta_mixup: the same of the meta batches, whose mixed loss then has both labels.
+            mixup_seed: of their draws, which also depend on the number of the step.
+            label_smoothing: e, 0 to below 1: labels to train on are ``(1 - e) y + e / K``.
+            grad_clip: largest norm of the gradient of the whole classifier; 0 for any.
+            ema: momentum of a moving average of the classifier, 0 to below 1, which evaluation and
+                prediction then use (`averages`); 0 for none, or for a method that uses one, its own
+                momentum and evaluation of the classifier itself.
             **kwargs: as for `keras.Model.compile`.
 
         Raises:
@@ -129,8 +152,21 @@ class ReweightedModel(Saved):
         self._meta_scope, self.scope = meta_scope, scopes.indexes(self.classifier, meta_scope)
         self._meta_every, self._meta_warmup = int(meta_every), int(meta_warmup)
         self.late = bool(meta_late)
+        for name, value in (("mixup", mixup), ("meta_mixup", meta_mixup), ("grad_clip", grad_clip)):
+            check_range(name, value, 0)
+        for name, value in (("label_smoothing", label_smoothing), ("ema", ema)):
+            if not 0 <= value < 1:
+                raise UserError(f"{name} is {value}; allowed: 0 to below 1")
+        self.mixup, self.meta_mixup = float(mixup), float(meta_mixup)
+        self.mixup_seed = int(mixup_seed)
+        self.label_smoothing, self.grad_clip = float(label_smoothing), float(grad_clip)
+        with self.distribute_strategy.scope():
+            momentum = ema or self.method.ema
+            self.averages = Averages(self.classifier, momentum) if momentum else None
+            self.evaluates_average = bool(ema)
         metrics = compiling.metrics(metrics)
         super().compile(optimizer=optimizer, metrics=metrics, jit_compile=jit_compile, **kwargs)
+        compiling.check_velocity(self.method.look_ahead, self.optimizer)
         self._build_optimizers(meta_optimizer)
         self._resolved_compile = kwargs | {
             "optimizer": self.optimizer,
@@ -141,6 +177,12 @@ class ReweightedModel(Saved):
             "meta_every": meta_every,
             "meta_warmup": meta_warmup,
             "meta_late": meta_late,
+            "mixup": mixup,
+            "meta_mixup": meta_mixup,
+            "mixup_seed": mixup_seed,
+            "label_smoothing": label_smoothing,
+            "grad_clip": grad_clip,
+            "ema": ema,
         }
 
     def _build_optimizers(self, meta_optimizer: str | keras.optimizers.Optimizer) -> None:
@@ -183,8 +225,9 @@ class ReweightedModel(Saved):
                 same on all of them.
             batch_size: for arrays, of the global batch; 100 by default.
             meta_data: ``(x_meta, y_meta)`` arrays or a dataset of batches ``(x, y)``. Each step takes
-                the next batch, from the start again at the end. Without it, methods made for a noisy
-                meta set hold out a class-balanced sample of the arrays.
+                the next batch, from the start again at the end. Without it, methods that draw their own
+                do so, and others made for a noisy meta set hold out a class-balanced sample of the
+                arrays.
             meta_batch_size: for arrays; ``batch_size`` by default.
             shuffle: for arrays, whether each epoch has another order.
             seed: of that order, which also depends on the number of steps that the optimizer has taken:
@@ -197,9 +240,10 @@ class ReweightedModel(Saved):
             Keras's history: a list per metric with a value per epoch.
 
         Raises:
-            UserError: the method needs a meta set and there is none; an argument is meaningless here; a
-                label is not allowed; the classifier does not return what ``from_logits`` says; or the
-                meta gradient cannot be taken through one of its layers.
+            UserError: `compile` was not called; the method needs a meta set and there is none; an
+                argument is meaningless here; a label is not allowed; the classifier does not return
+                what ``from_logits`` says; or the meta gradient cannot be taken through one of its
+                layers.
         """
         for name in ("sample_weight", "class_weight", "validation_split"):
             value = kwargs.pop(name, None)
@@ -214,13 +258,17 @@ class ReweightedModel(Saved):
         size = batch_size or 100
         self._follow_trainable()
         self._begin()
-        stream, steps, num_examples = inputs.pairs(
+        stream, steps, num_examples, draws = inputs.pairs(
             self.method, x, y, meta_data, size, meta_batch_size or size, shuffle, seed,
             self._num_classes, self._known_inputs, lambda: self._first_step,
             whole_passes=steps_per_epoch is None,
         )  # fmt: skip
         if num_examples:
             self.record_examples(num_examples)
+        steps = steps_per_epoch or steps
+        further = compiling.callbacks(callbacks)
+        if draws is not None and steps:
+            stream, steps, further = streams.epochs(stream, steps), None, [draws, *further]
         dataset = shares.distribute(stream, self.distribute_strategy)
         if isinstance(dataset, tf.data.Dataset):
             self.build_metrics(dataset.element_spec["train"].y)
@@ -230,15 +278,17 @@ class ReweightedModel(Saved):
             validation_data = self._labelled("validation_data", *validation_data)
         # A dataset is read anew in each epoch, by a step that also counts itself.
         here = keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: self._begin())
-        with user_errors():
+        with user_errors(), warnings.catch_warnings():
+            if steps is None:  # Keras's, where it does not know a dataset's length
+                warnings.filterwarnings("ignore", "Your input ran out of data")
             return super().fit(
                 dataset,
                 epochs=epochs,
                 verbose=verbose,
-                callbacks=[EpochHook(), here, *compiling.callbacks(callbacks)],
+                callbacks=[EpochHook(), here, *further],
                 validation_data=self._for_evaluation(validation_data, size),
                 initial_epoch=initial_epoch,
-                steps_per_epoch=steps_per_epoch or steps,
+                steps_per_epoch=steps,
                 shuffle=False,  # the stream has shuffled
                 **kwargs,
             )
@@ -267,6 +317,11 @@ class ReweightedModel(Saved):
         """
         if sample_weight is not None or class_weight is not None:
             raise UserError("train_on_batch got weights; allowed: none, the method sets them")
+        if "num_examples" in self.method.from_run:
+            raise UserError(
+                f"{type(self.method).__name__} keeps numbers of each example, and a batch alone does not"
+                " say which examples it has; allowed: fit"
+            )
         needed = self.method.takes_meta_batches
         if needed and not (isinstance(meta_data, (tuple, list)) and len(meta_data) == 2):
             raise UserError(f"{type(self.method).__name__} needs meta_data; allowed: arrays (x, y)")
@@ -296,10 +351,20 @@ class ReweightedModel(Saved):
 
     def _follow_trainable(self) -> None:
         """Follows layers that were frozen since ``compile``, or since the last step was traced."""
+        if not self.compiled:
+            raise UserError("the model is not compiled; allowed: compile(optimizer=...), then fit")
         compiling.check_trained(self._built_for, self.trained, self.layer_names)
         if (now := frozenset(map(id, self.trained))) != self._traced_for:
             self.scope = scopes.indexes(self.classifier, self._meta_scope)
             self._traced_for, self.train_function = now, None
+
+    def final_classifier(self) -> keras.Model:
+        """Returns the classifier that is evaluated: with ``ema`` a copy that has the averages."""
+        if self.averages is None or not self.evaluates_average:
+            return self.classifier
+        copy = keras.models.clone_model(self.classifier)
+        self.averages.copy_to(copy)
+        return copy
 
     def _labelled(self, name: str, x: Any, y: Any) -> tuple[Any, np.ndarray]:
         """Checks arrays, see `examples.labelled`."""
@@ -332,6 +397,9 @@ class ReweightedModel(Saved):
             once = tf.function(lambda: train_step.train_step(self, data), autograph=False)
             once.get_concrete_function()
         return train_step.train_step(self, data, self._learning)
+
+    def _is_plain(self) -> bool:
+        return self.method.plain
 
     @property
     def trained(self) -> list[keras.Variable]:

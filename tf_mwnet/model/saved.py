@@ -17,9 +17,13 @@ class Saved(Evaluated):
     method: Method
     _resolved_compile: dict[str, Any]
 
+    def final_classifier(self) -> keras.Model:
+        """Returns the classifier that is evaluated."""
+        raise NotImplementedError
+
     def export(self, filepath: Any, *args: Any, **kwargs: Any) -> Any:
         """Exports the classifier as `keras.Model.export` does."""
-        return self.classifier.export(filepath, *args, **kwargs)
+        return self.final_classifier().export(filepath, *args, **kwargs)
 
     def get_config(self) -> dict[str, Any]:
         return super().get_config() | {

@@ -13,7 +13,7 @@ from tf_mwnet.errors import UserError
 
 
 class StepFunctions(keras.Model):
-    """Adds to Keras's functions: alternating steps of two kinds, and training on several workers.
+    """Adds to Keras's functions: steps of several kinds, and training on several workers.
 
     Keras averages the replicas' results in a way that fails on several workers; there the functions
     are our own and average by `tf.distribute.Strategy.reduce`.
@@ -25,23 +25,30 @@ class StepFunctions(keras.Model):
     _first_step = 0
 
     def make_train_function(self, force: bool = False) -> None:
-        """Makes the train function; with ``meta_every`` a second one for the steps that do not learn."""
+        """Makes the train function: of a function for each kind of step, made when it is needed.
+
+        With ``meta_every`` some steps do not learn; in a plain epoch of the method none does.
+        """
         if self.train_function is not None and not force:
             return
-        learning_step = self._function("train")
-        self.train_function = learning_step
-        if self._meta_every == 1:
-            return
-        functions = {True: learning_step, False: self._function("train")}
+        functions: dict[tuple[bool, bool], Callable[[Any], Any]] = {}
 
         def one_step(iterator: Any) -> Any:
             turn = self._turn
-            # `train_step` reads this while it is traced.
+            # `train_step` reads this, and whether the epoch is plain, while it is traced.
             self._learning = turn < self._meta_warmup or turn % self._meta_every == 0
             self._turn += 1
-            return functions[self._learning](iterator)
+            kind = self._learning, self._is_plain()
+            if kind not in functions:
+                functions[kind] = self._function("train")
+                self.train_function = one_step
+            return functions[kind](iterator)
 
         self.train_function = one_step
+
+    def _is_plain(self) -> bool:
+        """Tells whether the steps now are plain, see `tf_mwnet.methods.Method`."""
+        return False
 
     def make_test_function(self, force: bool = False) -> None:
         """Makes the test function."""

@@ -14,7 +14,7 @@ import tensorflow as tf
 from tf_mwnet import losses, replicas
 from tf_mwnet.meta import check_differentiable, dense, weight_gradient
 from tf_mwnet.methods.probe import Probe
-from tf_mwnet.model import example_record
+from tf_mwnet.model import example_record, mixing
 from tf_mwnet.types import Batch, Examples
 
 if TYPE_CHECKING:
@@ -33,14 +33,19 @@ def train_step(
     Args:
         model: a compiled model.
         data: ``{"train": Batch, "meta": Batch}``, the second if the method takes meta batches.
-        learning: whether the method learns in this step.
+        learning: whether the method learns in this step; in a plain epoch it does not.
     """
     train, method = data["train"], model.method
+    averaged, mix = _averaged(model, train.x), None
+    if model.mixup and not method.plain:
+        size = tf.shape(train.index)[0]
+        mix = mixing.draw(model.mixup, size, model.mixup_seed, model.optimizer.iterations)
+        train = train._replace(x=mixing.inputs(mix, train.x))
     parameters = [v.value for v in model.trained]
     with tf.GradientTape(persistent=True) as tape:
         outputs, features = model.forward(train.x, training=True)
         logits = model.to_logits(outputs)
-        example_losses = _example_losses(model, logits, train)
+        example_losses = _example_losses(model, logits, train, mix)
         penalties = [*model.classifier.losses, *method.losses]
         penalty = tf.add_n(penalties) if penalties else None
 
@@ -55,15 +60,19 @@ def train_step(
 
     stop = tf.stop_gradient
     features = None if features is None else stop(features)
-    examples = Examples(stop(example_losses), stop(logits), train.y, train.index, features)
-    method.observe(examples)
+    examples = Examples(stop(example_losses), stop(logits), train.y, train.index, features, averaged)
+    # A dataset may turn out to have ended while replicas take the step: then nothing is to be counted.
+    there = [train.y]
+    with tf.control_dependencies(there):
+        method.observe(examples)
     own = parameters[: len(model.classifier.trainable_variables)]  # the method's follow
     probe = _probe(model, train.x, own, loss_gradient)
     weights = before = stop(method.example_weights(examples))
     shared = None  # the virtual step's gradient, if the real step uses the same weights
-    if method.learns and learning:
-        new_weights, inner = _learn(model, examples, weights, probe, loss_gradient, data.get("meta"))
-        weights, shared = (weights, inner) if model.late else (stop(new_weights), None)
+    if method.learns and learning and not method.plain:
+        with tf.control_dependencies(there):
+            new, inner = _learn(model, examples, weights, probe, loss_gradient, data.get("meta"))
+        weights, shared = (weights, inner) if model.late else (stop(new), None)
     if shared is not None and penalty is None:
         gradients = shared
     elif penalty is None:
@@ -73,18 +82,43 @@ def train_step(
         gradients = loss_gradient(weights, parameters, (example_losses, penalty), (share,))
     for i, value in enumerate(method.further_gradient(examples, probe) or []):
         gradients[i] += model.optimizer.scale_loss(value)
-    # Else the optimizer would also count the step at which a dataset turns out to have ended.
-    with tf.control_dependencies([train.y]):
+    if model.grad_clip:
+        gradients = _clipped(model, gradients)
+    with tf.control_dependencies(there):
         model.optimizer.apply(gradients, model.trained)
+        if model.averages is not None:
+            model.averages.update(model.classifier)
     return _report(model, train, outputs, examples, weights, weights - before)
 
 
-def _example_losses(model: ReweightedModel, logits: tf.Tensor, train: Batch) -> tf.Tensor:
-    own = model.method.example_losses(logits, train.y, train.index)
+def _averaged(model: ReweightedModel, x: Any) -> tf.Tensor | None:
+    """Returns the logits of the classifier's moving average, for a method that uses them."""
+    if not model.method.ema or model.averages is None:
+        return None
+    return tf.stop_gradient(model.to_logits(model.averages.outputs(model.classifier, x)))
+
+
+def _example_losses(
+    model: ReweightedModel, logits: tf.Tensor, train: Batch, mix: mixing.Mix | None
+) -> tf.Tensor:
+    def of(logits: tf.Tensor) -> tf.Tensor:
+        labels = mixing.smoothed(train.y, logits, model.label_smoothing)
+        return mixing.example_losses(mix, logits, labels, train.index, model.method.example_losses)
+
+    own = of(logits)
     if model.method.peer is None:
         return own
-    other = model.to_logits(model.method.peer(train.x, training=True))
-    return tf.stack([own, model.method.example_losses(other, train.y, train.index)], axis=1)
+    return tf.stack([own, of(model.to_logits(model.method.peer(train.x, training=True)))], axis=1)
+
+
+def _clipped(model: ReweightedModel, gradients: list[tf.Tensor]) -> list[tf.Tensor]:
+    """Scales gradients so that the norm of their sum over the replicas is at most ``grad_clip``."""
+    scale = model.optimizer.scale_loss(tf.ones([], keras.config.floatx()))
+    norm = tf.linalg.global_norm(replicas.all_sum(list(gradients))) / tf.cast(scale, tf.float32)
+    # Infinite ones of half precision are left to the loss scale.
+    factor = tf.minimum(1.0, model.grad_clip / tf.maximum(norm, 1e-12))
+    factor = tf.where(tf.math.is_finite(norm), factor, 1.0)
+    return [g * tf.cast(factor, g.dtype) for g in gradients]
 
 
 def _probe(
@@ -116,12 +150,23 @@ def _learn(
     if meta is None:
         return model.method.learn(None, examples, model.meta_optimizer), None
     moved = [probe.parameters[i] for i in model.scope]
+    x, mix = meta.x, None
+    if model.meta_mixup:
+        size, step = tf.shape(meta.index)[0], model.optimizer.iterations
+        mix = mixing.draw(model.meta_mixup, size, model.mixup_seed, step, of_meta=True)
+        x = mixing.inputs(mix, x)
 
-    def meta_loss(virtual: list[tf.Tensor]) -> tf.Tensor:
+    def at(virtual: list[tf.Tensor]) -> list[tf.Tensor]:
         parameters = list(probe.parameters)
         for place, value in zip(model.scope, virtual, strict=True):
             parameters[place] = value
-        each = model.method.meta_loss(probe.logits(parameters, meta.x), meta.y)
+        return parameters
+
+    def meta_loss(virtual: list[tf.Tensor]) -> tf.Tensor:
+        logits = probe.logits(at(virtual), x)
+        each = mixing.example_losses(
+            mix, logits, meta.y, meta.index, lambda z, y, _: model.method.meta_loss(z, y)
+        )
         return tf.reduce_sum(each) / replicas.batch_size(each, each.dtype)
 
     meta_scale = tf.ones([], weights.dtype)
@@ -133,10 +178,10 @@ def _learn(
         check_differentiable([weights], gradients, model.layer_names)
         return gradients
 
-    gradient, loss, _, inner = weight_gradient(
+    gradient, loss, virtual, inner = weight_gradient(
         virtual_gradient,
         weights,
-        moved,
+        _look_ahead(model, moved, probe.learning_rate),
         probe.learning_rate,
         meta_loss,
         loss_scale=probe.scale,
@@ -144,7 +189,23 @@ def _learn(
         virtual_step=model.method.meta_gradient == "virtual",
     )
     model.means["meta_loss"].update_state(loss * replicas.count())
+    if model.method.sees_virtual:
+        model.method.observe_virtual(examples, tf.stop_gradient(probe.logits(at(virtual))))
     return model.method.learn(gradient, examples, model.meta_optimizer), inner
+
+
+def _look_ahead(model: ReweightedModel, moved: list[tf.Tensor], rate: tf.Tensor) -> list[tf.Tensor]:
+    """Moves parameters by the momentum that the optimizer has, see `Method.look_ahead`."""
+    if not model.method.look_ahead:
+        return moved
+    optimizer: Any = getattr(model.optimizer, "inner_optimizer", model.optimizer)
+    variables = [model.classifier.trainable_variables[place] for place in model.scope]
+    out = []
+    for value, variable in zip(moved, variables, strict=True):
+        velocity = tf.convert_to_tensor(optimizer.velocity_of(variable))
+        step = tf.cast(rate * model.method.look_ahead, velocity.dtype) * velocity
+        out.append(tf.convert_to_tensor(value) - tf.cast(step, value.dtype))
+    return out
 
 
 def _report(

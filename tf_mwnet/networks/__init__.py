@@ -8,8 +8,9 @@ from typing import Any
 import keras
 
 from tf_mwnet.errors import UserError, choose, quoted
+from tf_mwnet.networks.cosine import with_cosine_head
 from tf_mwnet.networks.pretrained import resnet50
-from tf_mwnet.networks.residual import resnet18, resnet32, wrn28_10
+from tf_mwnet.networks.residual import preact_resnet18, resnet18, resnet32, resnet34, wrn28_10
 from tf_mwnet.networks.small import lenet, lenet_sigmoid, linear, mlp, small_cnn, wide_cnn
 from tf_mwnet.networks.weight_function import WeightFunction
 from tf_mwnet.networks.weight_net import weight_net
@@ -24,6 +25,8 @@ NETWORKS: dict[str, Callable[..., keras.Model]] = {
     "mlp": mlp,
     "resnet32": resnet32,
     "wrn28_10": wrn28_10,
+    "resnet34": resnet34,
+    "preact_resnet18": preact_resnet18,
     "resnet18": resnet18,
     "resnet50": resnet50,
 }
@@ -89,11 +92,14 @@ __all__ = [
     "lenet_sigmoid",
     "linear",
     "mlp",
+    "preact_resnet18",
     "resnet18",
     "resnet32",
+    "resnet34",
     "resnet50",
     "small_cnn",
     "weight_net",
     "wide_cnn",
+    "with_cosine_head",
     "wrn28_10",
 ]

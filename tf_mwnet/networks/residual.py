@@ -1,7 +1,8 @@
-"""Residual networks: ResNet-32 and WRN-28-10 for 32x32 images, and ResNet-18 for large ones."""
+"""Residual networks for 32x32 images, and ResNet-18 for large ones."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -118,6 +119,79 @@ def wrn28_10(
     return keras.Model(inputs, seeds.dense(spec.num_classes)(x), name=name)
 
 
+def resnet34(spec: DataSpec, seed: int = 0, width: int = 64, synchronized: bool = False) -> keras.Model:
+    """Builds ResNet-34 for 32x32 images: 21.3 M parameters.
+
+    The stages of He et al. (CVPR 2016, table 1), of 3, 4, 6 and 3 basic blocks with 1x1 projections,
+    behind a 3x3 convolution without pooling, as in ELR's code. The initial values are He's.
+
+    Args:
+        spec: the images.
+        seed: seed of the initial values.
+        width: filters of the first stage; each stage doubles them.
+        synchronized: see `init.batch_norm`.
+    """
+    seeds = Seeds(seed)
+    x = inputs = keras.Input(spec.shape)
+    x = layers.ReLU()(batch_norm(synchronized)(seeds.conv(width, 3)(x)))
+    x = _basic_stages(x, seeds, (3, 4, 6, 3), width, synchronized)
+    x = layers.GlobalAveragePooling2D()(x)
+    return keras.Model(inputs, seeds.dense(spec.num_classes)(x), name="resnet34")
+
+
+def preact_resnet18(
+    spec: DataSpec, seed: int = 0, width: int = 64, synchronized: bool = False
+) -> keras.Model:
+    """Builds PreAct ResNet-18 for 32x32 images (He et al., ECCV 2016): 11.2 M parameters.
+
+    Four stages of two pre-activation blocks behind a 3x3 convolution with batch norm. As in CMW-Net's
+    code every shortcut begins behind a block's first activation, and the features are not normalised
+    at the end. The initial values are He's.
+
+    Args:
+        spec: the images.
+        seed: seed of the initial values.
+        width: filters of the first stage; each stage doubles them.
+        synchronized: see `init.batch_norm`.
+    """
+    seeds = Seeds(seed)
+
+    def activate(x: keras.KerasTensor) -> keras.KerasTensor:
+        return layers.ReLU()(batch_norm(synchronized)(x))
+
+    x = inputs = keras.Input(spec.shape)
+    x = activate(seeds.conv(width, 3)(x))
+    for stage in range(4):
+        filters = width * 2**stage
+        for block in range(2):
+            strides = 2 if stage > 0 and block == 0 else 1
+            before = activate(x)
+            shortcut = seeds.conv(filters, 1, strides)(before) if strides > 1 else before
+            x = activate(seeds.conv(filters, 3, strides)(before))
+            x = layers.add([seeds.conv(filters, 3)(x), shortcut])
+    x = layers.GlobalAveragePooling2D()(x)
+    return keras.Model(inputs, seeds.dense(spec.num_classes)(x), name="preact_resnet18")
+
+
+def _basic_stages(
+    x: keras.KerasTensor, seeds: Seeds, blocks: Sequence[int], width: int, synchronized: bool
+) -> keras.KerasTensor:
+    """Applies stages of so many basic blocks each, with 1x1 projections (option B)."""
+
+    def norm(x: keras.KerasTensor) -> keras.KerasTensor:
+        return batch_norm(synchronized)(x)
+
+    for stage, count in enumerate(blocks):
+        filters = width * 2**stage
+        for block in range(count):
+            strides = 2 if stage > 0 and block == 0 else 1
+            shortcut = norm(seeds.conv(filters, 1, strides)(x)) if strides > 1 else x
+            x = layers.ReLU()(norm(seeds.conv(filters, 3, strides)(x)))
+            x = norm(seeds.conv(filters, 3)(x))
+            x = layers.ReLU()(layers.add([x, shortcut]))
+    return x
+
+
 def resnet18(spec: DataSpec, seed: int = 0, width: int = 64, synchronized: bool = False) -> keras.Model:
     """Builds ResNet-18 for large images (He et al., CVPR 2016, table 1): 11.2 M parameters.
 
@@ -136,20 +210,9 @@ def resnet18(spec: DataSpec, seed: int = 0, width: int = 64, synchronized: bool 
     if min(spec.shape[:2]) < 32:
         raise UserError(f"resnet18 got images of {spec.shape}; allowed: at least 32x32 pixels")
     seeds = Seeds(seed)
-
-    def norm(x: keras.KerasTensor) -> keras.KerasTensor:
-        return batch_norm(synchronized)(x)
-
     x = inputs = keras.Input(spec.shape)
-    x = layers.ReLU()(norm(seeds.conv(width, 7, 2)(x)))
+    x = layers.ReLU()(batch_norm(synchronized)(seeds.conv(width, 7, 2)(x)))
     x = layers.MaxPooling2D(3, strides=2, padding="same")(x)
-    for stage in range(4):
-        filters = width * 2**stage
-        for block in range(2):
-            strides = 2 if stage > 0 and block == 0 else 1
-            shortcut = norm(seeds.conv(filters, 1, strides)(x)) if strides > 1 else x
-            x = layers.ReLU()(norm(seeds.conv(filters, 3, strides)(x)))
-            x = norm(seeds.conv(filters, 3)(x))
-            x = layers.ReLU()(layers.add([x, shortcut]))
+    x = _basic_stages(x, seeds, (2, 2, 2, 2), width, synchronized)
     x = layers.GlobalAveragePooling2D()(x)
     return keras.Model(inputs, seeds.dense(spec.num_classes)(x), name="resnet18")

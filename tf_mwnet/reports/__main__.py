@@ -16,9 +16,7 @@ from tf_mwnet.files import holds_files
 
 console.start()
 
-import pandas as pd  # noqa: E402
 from absl import flags, logging  # noqa: E402
-from matplotlib.figure import Figure  # noqa: E402
 
 from tf_mwnet import run_folder  # noqa: E402
 from tf_mwnet.audit import outputs  # noqa: E402
@@ -26,7 +24,7 @@ from tf_mwnet.audit.examine import examine  # noqa: E402
 from tf_mwnet.errors import UserError  # noqa: E402
 from tf_mwnet.figures import run_data  # noqa: E402
 from tf_mwnet.methods import METHODS  # noqa: E402
-from tf_mwnet.reports import page, side_by_side  # noqa: E402
+from tf_mwnet.reports import page, run_section, side_by_side  # noqa: E402
 
 WORST = 64
 
@@ -41,25 +39,22 @@ def define_flags() -> flags.FlagValues:
     return values
 
 
-def _audited(
-    run: run_data.RunData, out: pathlib.Path
-) -> tuple[list[str], pd.DataFrame, Figure | None] | None:
-    """Audits a run; returns lines for the page, the table of labels, and a picture of the worst.
+def _audited(run: run_data.RunData, out: pathlib.Path) -> run_section.Audited | None:
+    """Audits a run for the page; None if its method has seen the meta set alone.
 
-    Its files go into the run's folder, or below ``out`` where that is read-only.
+    The audit's files go into the run's folder, or below ``out`` where that is read-only.
     """
     method = run.methods[-1]
     if METHODS[method].trains_on == "meta":
         return None
     audit = examine(run.folder, method)
     try:
-        _, worst = outputs.write(audit, WORST)
+        outputs.write(audit, WORST)
     except OSError as error:
         place = out / run.folder.name / "audit"
         logging.warning("the audit is written to '%s' (%s)", place, error)
-        _, worst = outputs.write(audit, WORST, place)
-    lines = [f"{name}: {value}" for name, value in outputs.lines(audit)]
-    return lines, audit.table, worst
+        outputs.write(audit, WORST, place)
+    return run_section.audited(audit, WORST)
 
 
 def run(values: flags.FlagValues) -> str:
@@ -80,10 +75,10 @@ def run(values: flags.FlagValues) -> str:
         data = run_data.read(folder)
         audit = _audited(data, out) if values.audit else None
         summaries = run_folder.results(folder)["methods"]
-        sections.append(page.of_run(out, data, summaries, audit))
-        runs.append((data, summaries))
+        sections.append(run_section.of_run(out, data, summaries, audit))
+        runs.append((data, summaries, audit))
     if values.compare:
-        sections[:0] = side_by_side.sections(out, runs, sections)
+        sections = side_by_side.sections(out, runs, sections)
     path = page.write(out, title, sections)
     return f"\nreport  {path}"
 

@@ -1,12 +1,14 @@
 """``python -m tf_mwnet.reports.compare``: compares finished runs over seeds.
 
 Prints test accuracy per setting and method, mean and standard deviation over seeds, and writes the
-numbers of each run as CSV and a picture of the error against one setting.
+numbers of each run as CSV and a picture of the error against one setting. Runs are averaged only if
+they differ in nothing but their seeds: settings that would be mixed are shown and kept apart.
 """
 
 from __future__ import annotations
 
 import pathlib
+import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -24,7 +26,8 @@ from tf_mwnet import files, run_folder  # noqa: E402
 from tf_mwnet.cli import outputs  # noqa: E402
 from tf_mwnet.config import DEFAULTS  # noqa: E402
 from tf_mwnet.errors import UserError, quoted  # noqa: E402
-from tf_mwnet.figures import plots, run_data, tables  # noqa: E402
+from tf_mwnet.figures import comparisons, plots, run_data, tables  # noqa: E402
+from tf_mwnet.reports import matching  # noqa: E402
 from tf_mwnet.run_folder import CONFIG, DATA, RESULT, SPLIT, with_options  # noqa: E402
 
 MEASURES = ("last", "mean_last_5", "best")
@@ -34,7 +37,8 @@ def read_run(folder: pathlib.Path) -> list[dict[str, Any]]:
     """Reads a row per method of a finished run: configuration, "method", its options, and results.
 
     "imbalance" is the size of the largest over that of the smallest class of the training set,
-    "train_examples" its size, "shape" that of an input (None in runs of early versions).
+    "train_examples" its size, "shape" that of an input (None in runs of early versions); "truth_known"
+    and "test_checked" tell whether the labels of the training and the test set may be taken to be right.
 
     Raises:
         UserError: the folder holds no finished run.
@@ -51,7 +55,10 @@ def read_run(folder: pathlib.Path) -> list[dict[str, Any]]:
             raise ValueError("no training labels")
     about = config | {"run": folder.name, "imbalance": round(sizes.max() / sizes.min(), 1)}
     about["train_examples"] = int(sizes.sum())
-    about["shape"] = read_json(folder / DATA).get("shape") if (folder / DATA).is_file() else None
+    facts = read_json(folder / DATA) if (folder / DATA).is_file() else {}
+    known = bool(facts.get("truth_known", True))
+    checked = run_folder.is_test_checked(folder, config["dataset"], known)
+    about |= {"shape": facts.get("shape"), "truth_known": known, "test_checked": checked}
     rows = []
     for name, summary in result["methods"].items():
         own = config["method_options"].get(name.partition("+")[0], {})
@@ -59,19 +66,51 @@ def read_run(folder: pathlib.Path) -> list[dict[str, Any]]:
     return rows
 
 
+def noise_is_unknown(row: Mapping[str, Any]) -> bool:
+    """Tells whether labels were taken as they came, and may be wrong."""
+    return row["noise"] == "none" and not row.get("test_checked", True)
+
+
+def value_of(row: Mapping[str, Any], name: str) -> Any:
+    """Returns a field of a row as it is shown and grouped by; "-" if the method does not need it."""
+    if name in ("noise", "noise_rate") and noise_is_unknown(row):
+        return "unknown"
+    value = matching.settings(row).get(name, "-" if name in matching.OF_METHODS else row.get(name, "-"))
+    return " ".join(map(str, value)) if isinstance(value, list | tuple) else value
+
+
+def apart(rows: Sequence[Mapping[str, Any]], by: Sequence[str]) -> list[str]:
+    """Names the settings in which rows differ that agree in the fields ``by`` and in the method."""
+    found: dict[str, None] = {}
+    for members in group(rows, by).values():
+        every = [matching.settings(row) for row in members]
+        names = dict.fromkeys(name for values in every for name in values)
+        found |= {n: None for n in names if len({values.get(n) for values in every}) > 1}
+    return [name for name in found if name not in by]
+
+
 def group(rows: Iterable[Mapping[str, Any]], by: Sequence[str]) -> dict[tuple, list[Mapping[str, Any]]]:
     """Groups rows that agree in the fields ``by`` and in the method, in order of ``by``.
 
     Raises:
-        UserError: a row has no such field.
+        UserError: no row has such a field.
     """
     groups: dict[tuple, list] = {}
+    rows = list(rows)
+    if missing := [name for name in by if not any(name in row for row in rows)]:
+        raise UserError(f"a run has no '{missing[0]}'; allowed: {quoted(rows[0] if rows else ())}")
     for row in rows:
-        if missing := [name for name in by if name not in row]:
-            raise UserError(f"a run has no '{missing[0]}'; allowed: {quoted(row)}")
-        key = tuple(str(row[n]) if isinstance(row[n], list) else row[n] for n in (*by, "method"))
+        key = (*(value_of(row, name) for name in by), row["method"])
         groups.setdefault(key, []).append(row)
-    return dict(sorted(groups.items(), key=lambda item: tuple((str(type(v)), v) for v in item[0][:-1])))
+    return dict(sorted(groups.items(), key=lambda item: tuple(map(_order, item[0][:-1]))))
+
+
+def _order(value: Any) -> tuple[bool, float, list[Any]]:
+    """Returns what values are sorted by: numbers first, and numbers within texts as numbers."""
+    if isinstance(value, int | float):
+        return False, value, []
+    parts = re.split(r"(\d+(?:\.\d+)?)", str(value))
+    return True, 0, [float(part) if i % 2 else part for i, part in enumerate(parts)]
 
 
 def mean_and_deviation(values: Sequence[float]) -> tuple[float, float]:
@@ -92,9 +131,23 @@ def with_deviation(mean: float, deviation: float | None, digits: int) -> str:
     return f"{mean:.{digits}f}" + ("" if deviation is None else f" ± {deviation:.{digits}f}")
 
 
+def of_seeds(runs: Iterable[Mapping[str, Any]], measure: str) -> list[float]:
+    """Returns a measure for each seed, in percent: the mean where a seed was run again."""
+    found: dict[tuple, list[float]] = {}
+    for row in runs:
+        if measure in row:
+            found.setdefault(matching.seeds(row), []).append(100 * row[measure])
+    return [float(np.mean(values)) for values in found.values()]
+
+
 def cells(runs: Sequence[Mapping[str, Any]], digits: int = 2) -> list[str]:
-    """Formats mean and deviation of each of `MEASURES` over runs, in percent; "-" if not measured."""
-    return [shown([100 * r[m] for r in runs if m in r], digits) or "-" for m in MEASURES]
+    """Formats mean and deviation of each of `MEASURES` over seeds, in percent; "-" if not measured."""
+    return [shown(of_seeds(runs, measure), digits) or "-" for measure in MEASURES]
+
+
+def number_of_seeds(runs: Iterable[Mapping[str, Any]]) -> int:
+    """Counts distinct seeds."""
+    return len({matching.seeds(row) for row in runs})
 
 
 def table(
@@ -102,18 +155,19 @@ def table(
     by: Sequence[str],
     published: Callable[[Mapping[str, Any]], str] | None = None,
 ) -> str:
-    """Formats test accuracy in percent, mean and deviation over the runs of each group.
+    """Formats test accuracy in percent, mean and deviation over the seeds of each group.
 
     Args:
         rows: see `read_run`.
-        by: fields that separate groups, in addition to the method.
+        by: fields that separate groups, in addition to the method, and to settings that differ.
         published: gives the published number for a row, or ""; a column where there is one.
     """
-    lines = []
+    lines, rows = [], list(rows)
+    by = [*by, *apart(rows, by)]
     for key, members in group(rows, by).items():
-        line = [" ".join(map(str, key[:-1])), key[-1], *cells(members), str(len(members))]
+        line = [" ".join(map(str, key[:-1])), key[-1], *cells(members), str(number_of_seeds(members))]
         lines.append([*line, published(members[0]) if published else ""])
-    header = [", ".join(by), "method", "last", "mean of last 5", "best epoch", "runs", "published"]
+    header = [", ".join(by), "method", "last", "mean of last 5", "best epoch", "seeds", "published"]
     if not any(line[-1] for line in lines):
         header, lines = header[:-1], [line[:-1] for line in lines]
     return tables.text(header, lines)
@@ -128,13 +182,25 @@ def write_csv(path: pathlib.Path, rows: Sequence[Mapping[str, Any]], by: Sequenc
 
 
 def draw(rows: Iterable[Mapping[str, Any]], x: str) -> Figure:
-    """Draws the last test error against a numeric field, a line per method, see `plots.errors`."""
+    """Draws the last test error against a numeric field, a line per method, see `comparisons.errors`.
+
+    Runs whose test labels nobody has checked have no known error and are left out. Settings that differ
+    at the same level make lines of their own.
+
+    Raises:
+        UserError: no run is left, or the field is not a number.
+    """
+    if not (rows := [row for row in rows if row.get("test_checked", True)]):
+        raise UserError("no run has test labels that are known to be right; allowed: runs that have")
+    also = apart(rows, [x])
     lines: dict[str, dict[float, list[float]]] = {}
-    for (level, method), members in group(rows, [x]).items():
+    for (level, *others, method), members in group(rows, [x, *also]).items():
         if isinstance(level, (str, bool)):
             raise UserError(f"'{x}' is {level!r} in a run; allowed for x: a field of numbers")
-        lines.setdefault(method, {})[level] = [100 * (1 - r["last"]) for r in members]
-    return plots.errors(lines, x.replace("_", " "))
+        more = [f"{name}={value}" for name, value in zip(also, others, strict=True) if value != "-"]
+        errors = [100 - accuracy for accuracy in of_seeds(members, "last")]
+        lines.setdefault(", ".join([method, *more]), {})[level] = errors
+    return comparisons.errors(lines, x.replace("_", " "))
 
 
 def define_flags() -> flags.FlagValues:

@@ -2,30 +2,28 @@
 
 from __future__ import annotations
 
-import base64
 import dataclasses
-import functools
 import importlib.resources
 import pathlib
+import re
+import urllib.parse
 from collections.abc import Mapping, Sequence
-from typing import IO, Any
+from typing import Any
 
 import jinja2
+import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
 from tf_mwnet import __version__
-from tf_mwnet.config import ABOUT_THE_FOLDER, DEFAULTS
-from tf_mwnet.export.saved_models import without_folders
-from tf_mwnet.figures import pictures, plots
-from tf_mwnet.figures.run_data import RunData
-from tf_mwnet.figures.tables import SCORES
+from tf_mwnet.figures import plots
 from tf_mwnet.files import SOFTWARE, write_atomically, write_frame
-from tf_mwnet.methods import METHODS, spelled
 
 PAGE = "index.html"
 WIDE = 9  # inches; taller pictures hold many small ones
 ISSUES = 200  # rows of label issues that the page shows; all are in the CSV file
+CHOICES = 40  # at most so many values of a column can be chosen from
+SAFE = " !$&'()*+,-./:;=?@[]^_`{|}~"  # what may stand in the address of an SVG picture
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,18 +31,48 @@ class Image:
     """A picture in the page.
 
     Attributes:
-        name: of its file, without an ending.
-        caption: below it.
-        source: its PNG as a data URL.
+        kind: what it shows, the same for all methods and runs.
+        title: what it shows, and where such a picture was published.
+        method: whose it is; "" for one of all methods.
+        source: its SVG as a data URL; each is in the page once.
         path: of its PNG file, relative to the page.
+        alt: what is seen, in words.
         wide: whether it needs the page's whole width.
+        caption: below it; its method and title by default.
     """
 
-    name: str
-    caption: str
+    kind: str
+    title: str
+    method: str
     source: str
     path: str
+    alt: str
     wide: bool = False
+    caption: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Example:
+    """A training image in the page.
+
+    Attributes:
+        anchor: its name in the page.
+        rank: from 1, the worst.
+        source: the image as a data URL.
+        name: of the file.
+        given, suggested: class names.
+        quality: of the label, as shown.
+        issue: whether the label is taken to be wrong.
+    """
+
+    anchor: str
+    rank: int
+    source: str
+    name: str
+    given: str
+    suggested: str
+    quality: str
+    issue: bool
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,12 +84,26 @@ class Table:
         header: names of the columns.
         rows: cells as shown.
         path: of its CSV file, relative to the page; "" for none.
+        numbers: which columns are numbers, set to the right.
+        choices: number of a column -> values that rows can be chosen by; with any, rows can be searched.
+        anchors: of the picture of each of the first rows, to which its first cell links.
     """
 
     caption: str
     header: Sequence[str]
     rows: Sequence[Sequence[str]]
     path: str = ""
+    numbers: Sequence[bool] = ()
+    choices: Mapping[int, Sequence[str]] = dataclasses.field(default_factory=dict)
+    anchors: Sequence[str] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """Pictures of one kind, side by side."""
+
+    title: str
+    images: Sequence[Image]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,94 +114,85 @@ class Section:
     lines: Sequence[str]
     tables: Sequence[Table]
     images: Sequence[Image]
-    side_by_side: int = 0
+    examples: Sequence[Example] = ()
+    rows: Sequence[Row] = ()
 
 
-def image(folder: pathlib.Path, place: str, name: str, caption: str, figure: Figure) -> Image:
-    """Writes a figure as ``folder/place/name.png`` and returns it for the page."""
-    content = plots.save(figure, folder / place / f"{name}.png")
-    source = "data:image/png;base64," + base64.b64encode(content).decode()
-    width, height = figure.get_size_inches()
-    wide = width > 1.9 * height or height > WIDE
-    return Image(name, caption, source, f"{place}/{name}.png", wide)
-
-
-def table(folder: pathlib.Path, path: str, caption: str, frame: pd.DataFrame, limit: int = 0) -> Table:
-    """Writes a frame as ``folder/path`` and returns its first rows for the page."""
-    write_frame(folder / path, frame)
-    shown = frame.head(limit) if limit else frame
-    rows = [[_cell(value) for value in row] for row in shown.itertuples(index=False)]
-    return Table(caption, [c.replace("_", " ") for c in frame.columns], rows, path)
-
-
-def _cell(value: Any) -> str:
-    if isinstance(value, float):
-        return "" if pd.isna(value) else f"{value:.4g}"
-    return str(value)
-
-
-def results(run: RunData, summaries: Mapping[str, Mapping[str, float]]) -> pd.DataFrame:
-    """Makes a row per method: test accuracy in percent, AUC of finding wrong labels."""
-    rows = []
-    for method, summary in summaries.items():
-        row: dict[str, Any] = {"run": run.folder.name, "method": method}
-        for key, name in (("last", "last"), ("mean_last_5", "mean of last 5"), ("best", "best epoch")):
-            row[f"{name}, %"] = 100 * summary[key] if key in summary else float("nan")
-        for score, name in SCORES.items():
-            row[f"AUC by {name}"] = summary.get(f"auc_{score}", float("nan"))
-        rows.append(row | {"seconds": summary.get("seconds", float("nan"))})
-    return pd.DataFrame(rows)
-
-
-def changed_settings(config: Mapping[str, Any]) -> list[str]:
-    """Lists ``name=value`` of the fields of a configuration that are not at their defaults."""
-    hidden = (*ABOUT_THE_FOLDER, "data_dir", "cache_dir", "method_options")
-    changed = []
-    for name, value in config.items():
-        if name in ("method", "compare") and value in METHODS:
-            value = spelled(value, config.get("method_options", {}).get(value, {}))
-        default = DEFAULTS.get(name)
-        default = list(default) if isinstance(default, tuple) else default
-        if value != default and name not in hidden:
-            shown = ",".join(map(str, value)) if isinstance(value, list) else without_folders(value)
-            changed.append(f"{name}={shown}")
-    return changed
-
-
-def of_run(
-    folder: pathlib.Path, run: RunData, summaries: Mapping[str, Mapping[str, float]],
-    audit: tuple[list[str], pd.DataFrame, Any] | None,
-) -> Section:  # fmt: skip
-    """Makes the section of a run, and writes its parts below ``folder``.
+def image(
+    folder: pathlib.Path, place: str, kind: str, title: str, figure: Figure, alt: str = "",
+    method: str = "",
+) -> Image:  # fmt: skip
+    """Writes a figure as ``folder/place/name.png`` and returns it for the page.
 
     Args:
         folder: of the page.
-        run: see `run_data.read`.
-        summaries: method -> see `tables.summary`.
-        audit: lines about the labels, the table of them, and a figure of the worst or None; None
-            without an audit.
+        place: folder of the file, in that of the page.
+        kind, title, method, alt: see `Image`; the title stands for a missing ``alt``.
+        figure: the figure.
     """
-    place = run.folder.name
-    frame = results(run, summaries).drop(columns="run").dropna(axis=1, how="all")
-    tables = [table(folder, f"{place}/results.csv", "Results", frame)]
-    for method, rows in run.histories.items():
-        path = folder / place / f"metrics_{method}.csv"
-        content = pd.DataFrame(rows).to_csv(index=False, lineterminator="\n").encode()
-        write_atomically(path, functools.partial(_write, content))
-    images = [image(folder, place, p.name, p.caption, p.figure) for p in pictures.of_run(run)]
-    lines = ["Settings that are not at their defaults: " + ", ".join(changed_settings(run.config))]
-    if audit is not None:
-        about, issues, worst = audit
-        lines += about
-        caption = f"Labels, worst first (the first {min(ISSUES, len(issues))} of {len(issues)})"
-        tables.append(table(folder, f"{place}/label_issues.csv", caption, issues, ISSUES))
-        if worst is not None:
-            images.append(image(folder, place, "worst", "The labels of lowest quality", worst))
-    return Section(place, lines, tables, images)
+    name = f"{kind}_{method}" if method else kind
+    plots.save(figure, folder / place / f"{name}.png")
+    source = "data:image/svg+xml," + urllib.parse.quote(plots.svg(figure), safe=SAFE)
+    width, height = figure.get_size_inches()
+    wide = width > 1.9 * height or max(width, height) > WIDE
+    caption = f"{method}: {title}" if method else title
+    return Image(kind, title, method, source, f"{place}/{name}.png", alt or title, wide, caption)
 
 
-def _write(content: bytes, file: IO[bytes]) -> None:
-    file.write(content)
+def table(
+    folder: pathlib.Path, path: str, caption: str, frame: pd.DataFrame, limit: int = 0,
+    choose: Sequence[str] = (), anchors: Sequence[str] = (),
+) -> Table:  # fmt: skip
+    """Writes a frame as ``folder/path`` and returns its first rows for the page.
+
+    Args:
+        folder: of the page.
+        path: of the file.
+        caption: above the table.
+        frame: the numbers; those of a column are shown with the same digits.
+        limit: rows that are shown; 0 for all.
+        choose: columns whose values rows can be chosen by, where these are few.
+        anchors: see `Table`; the rows are numbered then.
+    """
+    write_frame(folder / path, frame)
+    shown = frame.head(limit) if limit else frame
+    if anchors:
+        shown = shown.copy()
+        shown.insert(0, "rank", range(1, len(shown) + 1))
+    columns = [_cells(shown[name]) for name in shown]
+    values = {i: sorted(set(columns[i])) for i, name in enumerate(shown) if name in choose}
+    values = {i: found for i, found in values.items() if 1 < len(found) <= CHOICES}
+    return Table(
+        caption=caption,
+        header=[str(name).replace("_", " ") for name in shown],
+        rows=list(zip(*columns, strict=True)),
+        path=path,
+        numbers=[_is_number(shown[name]) for name in shown],
+        choices=values,
+        anchors=anchors,
+    )
+
+
+def _is_number(column: pd.Series) -> bool:
+    if pd.api.types.is_object_dtype(column) or pd.api.types.is_string_dtype(column):  # as "90.6 ± 3.1"
+        return all(re.fullmatch(r"[-\d.± ]+", str(value)) for value in column) and len(column) > 0
+    return pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column)
+
+
+def _cells(column: pd.Series) -> list[str]:
+    """Formats the cells of a column: floats with the same decimals, four digits for the largest."""
+    if pd.api.types.is_bool_dtype(column):
+        return ["yes" if value else "no" for value in column]
+    if not pd.api.types.is_float_dtype(column):
+        return ["" if _is_missing(value) else str(value) for value in column]
+    largest = float(np.nanmax(np.abs(column))) if column.notna().any() else 0.0
+    digits = int(np.clip(3 - np.floor(np.log10(max(largest, 1e-9))), 0, 3))
+    digits = 2 if 100 <= largest < 1000 else digits  # percent, up to 100.00
+    return ["" if pd.isna(value) else f"{value:.{digits}f}" for value in column]
+
+
+def _is_missing(value: Any) -> bool:
+    return value is None or (isinstance(value, float) and pd.isna(value))
 
 
 def is_ours(folder: pathlib.Path) -> bool:
@@ -170,9 +203,16 @@ def is_ours(folder: pathlib.Path) -> bool:
 
 def write(folder: pathlib.Path, title: str, sections: Sequence[Section]) -> pathlib.Path:
     """Writes the page, which needs no other file and no network; returns its path."""
-    text = importlib.resources.files("tf_mwnet.reports").joinpath("page.html.j2").read_text("utf-8")
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
-    page = environment.from_string(text).render(title=title, sections=sections, version=__version__)
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    parts = importlib.resources.files("tf_mwnet.reports")
+    texts = {
+        name: parts.joinpath(f"page.{name}").read_text("utf-8") for name in ("html.j2", "css", "js")
+    }
+    page = environment.from_string(texts["html.j2"]).render(
+        title=title, sections=sections, version=__version__, css=texts["css"], script=texts["js"]
+    )
     folder.mkdir(parents=True, exist_ok=True)
     write_atomically(folder / PAGE, lambda file: file.write(page), mode="w")
     return folder / PAGE

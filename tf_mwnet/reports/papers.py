@@ -1,7 +1,8 @@
 """The papers' published numbers, and the command that would reproduce each.
 
 ``paper_results.csv`` has the numbers of MW-Net tables 1-6, RMNW-Net 1-3, GDW 7-8 and
-L2RW 1-2.
+L2RW 1-2; of CMW-Net table 2 and of LDAM table 2 those of the method itself; and those that come with the
+authors' code ("code") of ELR and logit adjustment.
 """
 
 from __future__ import annotations
@@ -15,7 +16,18 @@ from collections.abc import Mapping, Sequence
 from tf_mwnet.methods import with_own_options
 
 NUMBERS = pathlib.Path(__file__).with_name("paper_results.csv")
-PAPERS = {"mwnet": "MW-Net", "rmnw": "RMNW-Net", "gdw": "GDW", "l2rw": "L2RW", "cmwnet": "CMW-Net"}
+PAPERS = {
+    "mwnet": "MW-Net",
+    "rmnw": "RMNW-Net",
+    "gdw": "GDW",
+    "l2rw": "L2RW",
+    "cmwnet": "CMW-Net",
+    "elr": "ELR",
+    "logit_adjustment": "Logit adjustment",
+    "ldam": "LDAM",
+}
+# Whose flagfiles begin with the name of the method that they train; the other ones train mwnet.
+NAMED_AFTER = ("l2rw", "rmnw", "gdw", "cmwnet_sl", "elr", "logit_adjustment", "ldam")
 
 # What the papers call a method, and its name here with its flags.
 NAMES = {
@@ -48,6 +60,10 @@ NAMES = {
     "mlnt": "mlnt",
     "random": "random",
     "weighted": "weighted_oracle",
+    "cmw-net-sl": "cmwnet_sl",
+    "elr": "elr",
+    "logit adjustment": "logit_adjustment",
+    "ldam-drw": "ldam",
 }
 # L2RW's table has MentorNet among the methods without clean data, and 2,000 steps on clean data alone.
 OF_L2RW = {"mentornet": "mentornet", "clean only": "meta_only --epochs=4 --lr_drops="}
@@ -56,6 +72,7 @@ ENDINGS = {
     "CONF": (["--s_model_init=confusion"], ""),
     "ES": (["--epochs=120", "--lr_drops=80,100"], ""),  # early stopping, L2RW
     "FT": (["--then_fine_tune=5000"], "+FT"),
+    "LA": ([], "+LA"),  # which its flagfiles ask for
 }
 NEEDS = {
     "clothing1m": "the images are given out on request",
@@ -87,12 +104,17 @@ class Reading:
 
 
 # GDW's code prints the mean of its last five epochs, RMNW-Net's the best epoch; RMNW-Net's table 3 has
-# the best AUC. L2RW's ± are 95 % confidence intervals. MW-Net's paper does not say.
+# the best AUC. L2RW's ± are 95 % confidence intervals. ELR chooses the epoch on held-out examples,
+# LDAM's code prints the best one. MW-Net's and CMW-Net's papers do not say.
 READINGS = {
     "mwnet": Reading("last"),
     "rmnw": Reading("best"),
     "gdw": Reading("mean_last_5"),
     "l2rw": Reading("last", interval=True),
+    "cmwnet": Reading("last"),
+    "elr": Reading("best"),
+    "logit_adjustment": Reading("last"),
+    "ldam": Reading("best"),
 }
 
 
@@ -175,8 +197,7 @@ def _entry(number: Mapping[str, str]) -> Entry:
 
 def _difference(column: str, method: str, row: str, more: Sequence[str]) -> list[str]:
     """Returns the flags after the flagfile, which by itself trains its own method and plainly."""
-    own = column.partition("_")[0]
-    own = own if own in ("l2rw", "rmnw", "gdw") else "mwnet"
+    own = next((name for name in NAMED_AFTER if column.startswith(f"{name}_")), "mwnet")
     data = [flag for flag in more if flag.startswith("--data_dir")]
     if method in (own, "erm") and list(more) == data:
         return data
@@ -204,10 +225,13 @@ def column_file(number: Mapping[str, str]) -> str:
         rate, factor = level.split("+")
         return f"gdw_{data}_uniform_{round(100 * float(rate))}_longtail_{factor}"
     if bias == "long_tail":
-        return f"{data}_longtail_{level}"
+        after = f"{number['source']}_" if number["source"] in NAMED_AFTER else ""
+        return f"{after}{data}_longtail_{level}"
     rate = f"{round(100 * float(level)):02d}"
-    if number["source"] == "l2rw":
-        return f"l2rw_{data}_{bias}_{rate}"
+    if number["source"] in ("l2rw", "elr"):
+        return f"{number['source']}_{data}_{bias}_{rate}"
+    if number["method"] == "CMW-Net-SL":
+        return f"cmwnet_sl_{data}_{bias}_{rate}"
     own = number["method"] in ("MNW-Net", "RMNW-Net", "MW-Net*") or bias == "flip"
     if own:
         return (

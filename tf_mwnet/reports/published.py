@@ -8,6 +8,7 @@ command or the reason why it has none.
 
 from __future__ import annotations
 
+import itertools
 import pathlib
 import sys
 from collections.abc import Mapping, Sequence
@@ -97,6 +98,7 @@ def _figure(rows: Sequence[Mapping[str, Any]], reading: Reading) -> str:
 # -------------------------------------------------------------------- the command
 
 
+COMMAND = "python -m tf_mwnet.main"  # begins every command
 HEADER = ("table", "data", "bias", "method", "published", "ours", "read as", "command", "note")
 
 
@@ -119,7 +121,7 @@ def run(values: flags.FlagValues) -> str:
         UserError: nothing is published under the source and table asked for.
     """
     if not (values.list or values.csv):
-        return f"{__doc__}\n{values.get_help()}"
+        return f"{__doc__}\n{console.flags_text(values)}"
     outputs.check(values, csv=HEADER)
     listed = [e for e in entries() if values.source in ("", e.source) and values.table in ("", e.table)]
     if not listed:
@@ -143,12 +145,42 @@ def run(values: flags.FlagValues) -> str:
         )
     done = sum(figure != "" for figure in ours)
     end = f"{len(listed)} published numbers, each with a command; {done} with a run of ours"
-    parts = [tables.text(HEADER, lines, numbers=(4, 5)), "", end]
+    parts = [
+        *(_section(list(group)) for _, group in itertools.groupby(lines, lambda line: line[0])),
+        end,
+    ]
     others = [s for s in SHOWN if values.source in ("", s.source)]
     if others and not values.table:
         cells = [[f"{PAPERS[s.source]} {s.name}", s.what, s.command or "-", s.where] for s in others]
         parts += ["", tables.text(FIGURES, cells, numbers=())]
     return "\n".join(parts)
+
+
+def _section(lines: Sequence[Sequence[str]]) -> str:
+    """Formats the numbers of one published table, whose command is said once."""
+    read = {line[6] for line in lines}
+    (one,) = read if len(read) == 1 else ("",)
+    header = [
+        "data",
+        "bias",
+        "method",
+        "published",
+        "ours",
+        *([] if one else ["read as"]),
+        "flags",
+        "note",
+    ]
+    notes = list(dict.fromkeys(line[8] for line in lines if line[8]))
+    cells = [
+        [*line[1:6], *([] if one else [line[6]]), line[7].removeprefix(COMMAND).strip(),
+         f"[{notes.index(line[8]) + 1}]" if line[8] else ""]
+        for line in lines
+    ]  # fmt: skip
+    if not notes:
+        header, cells = header[:-1], [cell[:-1] for cell in cells]
+    title = f"{lines[0][0]}{f' ({one})' if one else ''}: {COMMAND} <flags>"
+    below = "".join(f"[{i}] {note}\n" for i, note in enumerate(notes, 1))
+    return f"{title}\n\n{tables.text(header, cells, numbers=(3, 4))}\n{below}"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

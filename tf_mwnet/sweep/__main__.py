@@ -168,8 +168,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 raise UserError(f"'{flag}' is for a single run; allowed: --out, the folder of all")
         given = expand(line)
         common = console.read_flags(values, given, more=True)
-        if values.help:
-            print(f"{__doc__}\n{values.get_help()}")
+        if values.help or values.helpfull:
+            print(f"{__doc__}\n{console.flags_text(values)}")
             return 0
         table, problems = run(values, common)
     except (UserError, OSError) as error:

@@ -17,8 +17,9 @@ from absl import logging
 from tf_mwnet.cli import console
 from tf_mwnet.cli.flags import parse
 from tf_mwnet.config import Experiment
+from tf_mwnet.data.progress import EVERY
 from tf_mwnet.errors import Interrupted, NotANumber, UserError
-from tf_mwnet.run_folder import RESULT
+from tf_mwnet.run_folder import CONFIG, RESULT, read_metrics, saved_experiment
 
 # TensorFlow keeps some memory after each run, so pools are replaced now and then. A pool whose processes
 # end after a number of tasks can deadlock in Python 3.11 (CPython issue 115634).
@@ -93,15 +94,43 @@ def execute(jobs: Sequence[Job], engine: Engine) -> dict[Job, str]:
     if done := len(jobs) - len(todo):
         logging.info("%d of %d runs are finished already", done, len(jobs))
     problems, start = {}, time.perf_counter()
-    for count, (job, problem, seconds) in enumerate(engine(todo) if todo else (), start=1):
-        if problem:
-            problems[job] = problem
-        left = (time.perf_counter() - start) / count * (len(todo) - count)
-        logging.info(
-            "%d of %d: %s %s (%.0f s); about %.0f min left",
-            count, len(todo), job.folder.name, problem or "done", seconds, left / 60,
-        )  # fmt: skip
+    with _watched(todo):
+        for count, (job, problem, seconds) in enumerate(engine(todo) if todo else (), start=1):
+            if problem:
+                problems[job] = problem
+            left = (time.perf_counter() - start) / count * (len(todo) - count)
+            logging.info(
+                "%d of %d: %s %s (%.0f s); about %.0f min left",
+                count, len(todo), job.folder.name, problem or "done", seconds, left / 60,
+            )  # fmt: skip
     return problems
+
+
+def _watched(jobs: Sequence[Job]) -> contextlib.AbstractContextManager[None]:
+    """Says now and then how far the runs are that go on now, wherever they do."""
+    said = {job: how_far(job.folder) for job in jobs}  # of a run that was interrupted before
+
+    def watch() -> None:
+        for job in jobs:
+            now = how_far(job.folder)
+            if now and now != said[job]:
+                logging.info("%s: %s", job.folder.name, now)
+            said[job] = now
+
+    return console.every(EVERY, watch)
+
+
+def how_far(folder: pathlib.Path) -> str:
+    """Says how far an unfinished run is, "mwnet, epoch 3 of 60"; "" if it is not known."""
+    files = {path: path.stat().st_mtime_ns for path in folder.glob("*/metrics.csv")}
+    if not files or (folder / RESULT).is_file():
+        return ""
+    newest = max(files, key=lambda path: files[path])
+    try:
+        epochs = saved_experiment(folder / CONFIG).epochs
+        return f"{newest.parent.name}, epoch {len(read_metrics(newest))} of {epochs}"
+    except (OSError, ValueError):  # it is being replaced
+        return ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,15 +147,11 @@ class Processes:
         context, size = multiprocessing.get_context("spawn"), RUNS_PER_PROCESS * self.count
         with _environment(max(1, (os.cpu_count() or 1) // self.count)):
             for part in (jobs[i : i + size] for i in range(0, len(jobs), size)):
-                with _ended(ProcessPoolExecutor(self.count, context, _begin, (os.getpid(),))) as pool:
+                with _ended(
+                    ProcessPoolExecutor(self.count, context, console.begin_process, (os.getpid(),))
+                ) as pool:
                     for future in as_completed([pool.submit(work, job) for job in part]):
                         yield future.result()
-
-
-def _begin(parent: int) -> None:
-    """Begins a process of a pool, which ends with the one that started it."""
-    console.end_with(parent)
-    console.start()
 
 
 def environment_of(threads: int) -> dict[str, str]:

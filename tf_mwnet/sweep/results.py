@@ -8,7 +8,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from tf_mwnet.figures import plots
+from tf_mwnet.figures import comparisons
 from tf_mwnet.methods import METHODS
 from tf_mwnet.reports import compare
 from tf_mwnet.run_folder import RESULT
@@ -51,8 +51,8 @@ def markdown(results: Sequence[Mapping[str, Any]], settings: Sequence[str]) -> s
 
 
 def picture(results: Sequence[Mapping[str, Any]], settings: Sequence[str]) -> Figure:
-    """Draws the accuracies of all methods, see `plots.methods`."""
+    """Draws the accuracies of all methods, see `comparisons.methods`."""
     panels: dict[str, dict[str, list[float]]] = {s: {} for s in settings}
     for row in sorted(results, key=lambda r: place_of(r["method"])):
         panels[row["setting"]].setdefault(row["method"], []).append(100 * row["last"])
-    return plots.methods(panels)
+    return comparisons.methods(panels)

@@ -1,0 +1,159 @@
+"""A model of the given labels: which class an example may have, and how often that is mislabelled.
+
+Let v be the shares of the labels of an example's neighbours, and c those of the classes that were
+predicted for them during a training. If the neighbours were all of class k, their labels would be drawn
+from row k of the noise transition matrix T. The classes that the example may truly have are therefore
+
+    p(k) = softmax_k(beta_1 sum_j v_j log T_kj + beta_2 log(c_k + 0.02) + bias_k)
+
+and its label is given as y with probability sum_k p(k) T_ky. The few numbers beta and bias, and T, are
+fitted to the given labels by maximum likelihood. Neither v nor c depends on y, so that it does not
+matter whether the classifier has learned wrong labels by heart; beta is small where neighbours have
+other classes, or are not independent. Where classes overlap, p is uncertain; what differs from the label
+where p is certain goes to T. Unlike at anchor points, what a classifier confuses is not noise.
+
+That neighbours identify T without any correct label is the idea of Zhu et al. ("Clusterability as an
+alternative to anchor points", ICML 2021), who take the two nearest and moments, and no beta. T as a
+layer that is learned: Goldberger and Ben-Reuven, ICLR 2017. By Bayes' rule the label is right with
+probability p(y) T_yy / sum_k p(k) T_ky. The expected number of wrong labels is the sum of the rest;
+docs/results.md has the measurements.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+from scipy.optimize import minimize
+from scipy.special import log_softmax, softmax
+
+FLOOR = 0.02  # of a share of votes
+FITTED, EACH = 10_000, 5  # examples that a fit takes at most, and for each entry of T
+PRIOR_BIAS, PRIOR_T = 1.0, 0.02
+LOWEST = 8.0  # a logit of T is not below its negative
+MIXED = 0.1  # equal shares in the transition matrix that a fit starts from
+STEPS, WORK = 100, 1_500_000  # of the optimiser at most, and times examples; but at least
+FEWEST_STEPS = 30
+
+
+@dataclasses.dataclass(frozen=True)
+class NoiseModel:
+    """A fitted model for K classes.
+
+    Attributes:
+        beta: of labels and of predicted classes, ``[2]``.
+        bias: of each class, ``[K]``.
+        transition: T, ``[K, K]``, row = true class.
+    """
+
+    beta: np.ndarray
+    bias: np.ndarray
+    transition: np.ndarray
+
+    def posterior(
+        self, labels_near: np.ndarray, classes_near: np.ndarray | None, labels: np.ndarray
+    ) -> np.ndarray:
+        """Computes how likely each class is the true one, given all evidence and the label, ``[N, K]``.
+
+        Args: see `fit`.
+        """
+        log_t = np.log(self.transition)
+        logits = self.beta[0] * labels_near @ log_t.T + self.bias
+        if classes_near is not None:
+            logits += self.beta[1] * _logs(classes_near)
+        return softmax(logits + log_t[:, labels].T, axis=1)
+
+
+def _logs(shares: np.ndarray) -> np.ndarray:
+    logs = np.log(shares.astype(np.float64) + FLOOR)
+    return logs - logs.mean(axis=1, keepdims=True)
+
+
+def rows_for(count: int) -> int:
+    """Returns how many examples a fit takes for K classes: fewer fit T, K^2 numbers, too closely."""
+    return max(FITTED, EACH * count**2)
+
+
+def fit(
+    labels_near: np.ndarray,
+    classes_near: np.ndarray | None,
+    labels: np.ndarray,
+    transition: np.ndarray,
+    start: NoiseModel | None = None,
+    steps: int = 0,
+) -> NoiseModel:
+    """Fits the model, to at most `rows_for` random examples.
+
+    Args:
+        labels_near: v, shares of the neighbours' labels, ``[N, K]``.
+        classes_near: c, shares of the classes predicted for the neighbours, ``[N, K]``, or None.
+        labels: given labels, int ``[N]``.
+        transition: a first guess of T, from anchor points; the fit finds the best T near it.
+        start: a model to start from instead.
+        steps: of the optimiser, at most; 0 for as many as are worth their time.
+    """
+    count = len(transition)
+    rows = np.arange(len(labels))
+    if len(rows) > rows_for(count):
+        rows = np.random.default_rng(0).choice(rows, rows_for(count), replace=False)
+    steps = steps or int(np.clip(WORK / len(rows), FEWEST_STEPS, STEPS))
+    votes, y = labels_near[rows].astype(np.float64), labels[rows]
+    logs = None if classes_near is None else _logs(classes_near[rows])
+    if start is None:
+        guess = (1 - MIXED) * transition + MIXED / count
+        start = NoiseModel(np.array([5.0, 0.5]), np.zeros(count), guess)
+    begin = np.concatenate([start.beta, start.bias, np.log(start.transition).ravel()])
+    highest = 0.0 if logs is None else 10.0
+    bounds = [(0.0, 51.0), (0.0, highest)] + [(-5.0, 5.0)] * count + [(-LOWEST, 2.0)] * count**2
+    begin = np.clip(begin, *np.transpose(bounds))
+    found = minimize(
+        _objective,
+        begin,
+        (votes, logs, y, np.equal.outer(y, np.arange(count)).astype(votes.dtype)),
+        "L-BFGS-B",
+        jac=True,
+        bounds=bounds,
+        options={"maxiter": steps},
+    )
+    beta, bias, logits = _parts(found.x, count)
+    return NoiseModel(beta, bias, softmax(logits, axis=1))
+
+
+def _parts(values: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    beta, bias, logits = np.split(values, [2, 2 + count])
+    return beta, bias, logits.reshape(count, count)
+
+
+def _objective(
+    values: np.ndarray, votes: np.ndarray, logs: np.ndarray | None, y: np.ndarray, hot: np.ndarray
+) -> tuple[float, np.ndarray]:
+    """Computes the negative log-likelihood with priors, per example, and its gradient.
+
+    With q the posterior of the true class, the gradient with respect to the logits of p is p - q.
+    """
+    number, count = votes.shape
+    beta, bias, logits = _parts(values, count)
+    log_t = log_softmax(logits, axis=1)
+    t = np.exp(log_t)
+    near = votes @ log_t.T
+    scores = beta[0] * near + bias
+    if logs is not None:
+        scores += beta[1] * logs
+    scores -= scores.max(axis=1, keepdims=True)
+    p = np.exp(scores)
+    p /= p.sum(axis=1, keepdims=True)
+    q = p * t.T[y]
+    total = q.sum(axis=1, keepdims=True)  # above 0, as T is
+    loss = -np.log(total).sum()
+    q /= total
+    rest = p - q
+    slope = beta[0] * rest.T @ votes - q.T @ hot - PRIOR_T  # with respect to log T
+    loss += PRIOR_BIAS * (bias**2).sum() - PRIOR_T * log_t.sum()
+    gradient = np.concatenate(
+        [
+            [(near * rest).sum(), 0.0 if logs is None else (logs * rest).sum()],
+            rest.sum(axis=0) + 2 * PRIOR_BIAS * bias,
+            (slope - t * slope.sum(axis=1, keepdims=True)).ravel(),
+        ]
+    )
+    return float(loss / number), gradient / number
