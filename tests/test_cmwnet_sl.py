@@ -19,7 +19,7 @@ from tf_mwnet import ReweightedModel, main, methods, networks, optimizers, types
 from tf_mwnet.data import orders, shares, streams
 from tf_mwnet.experiment import callbacks
 from tf_mwnet.methods import Method
-from tf_mwnet.model import mixing
+from tf_mwnet.model import inputs, mixing
 from tf_mwnet.model.meta_draws import MetaDraws
 
 K, B, M = 4, 8, 6
@@ -117,6 +117,13 @@ class Authors:
             self.v[i] = self.v[i] - META_LR * first / (np.sqrt(second) + EPSILON)
 
 
+def step(model, x, y, meta_x, meta_y):
+    """Takes one step, on examples that are counted from 0."""
+    train = inputs.batch(x, y)._replace(index=tf.range(B, dtype=tf.int64))
+    model.build_metrics(train.y)
+    model.train_step({"train": train, "meta": inputs.batch(meta_x, meta_y)})
+
+
 @pytest.mark.parametrize("groups", [1, 3])
 def test_steps_are_its_authors(groups, float64, rng):
     net = networks.weight_net((100,), dtype="float64", outputs=groups)
@@ -139,7 +146,7 @@ def test_steps_are_its_authors(groups, float64, rng):
         mix, meta_mix = [(float(m.share), m.partner.numpy()) for m in mixes]
         assert mix[0] != meta_mix[0]
         authors.step(x, y, mix, meta_x, meta_y, meta_mix)
-        model.train_on_batch(x, y, meta_data=(meta_x, meta_y))
+        step(model, x, y, meta_x, meta_y)
     expected = [*authors.w, *authors.v, *authors.average]
     found = [*classifier.trainable_variables, *method.trainable_variables, *model.averages.values]
     for own, theirs in zip(found, expected, strict=True):
