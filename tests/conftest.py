@@ -4,6 +4,7 @@ import gc
 import os
 import pathlib
 import shutil
+import signal
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 gc.disable()  # while TensorFlow and the tests are imported, which takes half the time without
@@ -19,6 +20,10 @@ SHARED = pathlib.Path(__file__).resolve().parents[2] / "shared"
 
 cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # behind nohup; tests are about the other case
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_finish(session):

@@ -1,12 +1,14 @@
 """Sweeps: plans, real runs in processes of their own, going on, and what is left out."""
 
 import csv
+import fcntl
 import json
 import os
 import shlex
+import signal
 
 import pytest
-from runs import ROOT, SHORT, command
+from runs import ROOT, SHORT, command, wait_for
 
 from tf_mwnet import Experiment, UserError
 from tf_mwnet.cli.flagfiles import expand
@@ -63,6 +65,26 @@ def test_a_sweep_writes_no_notes_of_tensorflow(tmp_path):
     assert started.returncode == 0, notes
     assert "erm" in printed
     assert all(line.startswith("tf_mwnet: ") for line in notes.splitlines()), notes
+
+
+@pytest.mark.slow
+def test_a_sweep_in_the_background_of_a_script_ends_on_sigterm(tmp_path):
+    """Its runs do too, though SIGINT is ignored there."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    line = ["--methods=erm,gce", "--seeds=0", "--flags=--epochs=1000", f"--out={tmp_path / 'out'}"]
+    try:
+        process = command(*line, module="tf_mwnet.sweep")
+    finally:
+        signal.signal(signal.SIGINT, before)
+    folder = tmp_path / "out" / "default-erm-0"
+    wait_for(folder / "erm" / "metrics.csv", process)
+    process.terminate()
+    text = process.communicate(timeout=60)[1]
+    assert process.returncode == 128 + signal.SIGTERM, text
+    assert text.endswith("tf_mwnet: stopped by SIGTERM\n")
+    with (folder / ".lock").open() as lock:  # the run has ended
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    assert not (folder / "result.json").exists()
 
 
 @pytest.mark.slow

@@ -197,8 +197,20 @@ def test_random_signals_are_never_lost(tmp_path):
 
 def test_default_handlers_are_back():
     with errors.signals_noted():
-        pass
+        assert signal.getsignal(signal.SIGINT) is not signal.default_int_handler
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     with pytest.raises(UserError), errors.signals_noted():
         raise UserError("x")
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_what_is_ignored_stays_ignored():
+    """As SIGINT is in the background of a script."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with errors.signals_noted():
+            signal.raise_signal(signal.SIGINT)
+            errors.check_signals()
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -57,7 +57,8 @@ def signals_noted() -> Iterator[None]:
     """Notes SIGINT and SIGTERM, which `check_signals`, or the end of this context, raises.
 
     Nothing is raised in a handler, where it could hit any line. A second signal ends the process at
-    once. Outside of the main thread the caller handles signals.
+    once. What is ignored when the process begins, as SIGINT is behind `nohup` or in the background of a
+    script, stays so. Outside of the main thread the caller handles signals.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -70,7 +71,8 @@ def signals_noted() -> Iterator[None]:
         _received.append(number)
 
     _received.clear()
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    heeded = [n for n in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(n) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, note) for number in heeded}
     try:
         yield
     finally:

@@ -249,7 +249,7 @@ def _unread() -> int:
 def command(
     about: str,
     values: flags.FlagValues,
-    run: Callable[..., str | None],
+    run: Callable[..., str | tuple[str, int] | None],
     arguments: Sequence[str] | None = None,
     show_help: Callable[[bool], str] | None = None,
     more: bool = False,
@@ -263,19 +263,20 @@ def command(
     Args:
         about: text above the flags in --help.
         values: the command's flags, see `new_flags`.
-        run: does the work; may return nothing to print.
+        run: does the work; returns what to print, if anything, or that and an exit code.
         arguments: after the program's name; by default those of the process.
         show_help: returns the text of --help, or of --helpfull, instead of ``about`` and the flags.
         more: whether other flags are allowed; ``run`` gets them as a second argument.
     """
     start_logging()
-    before = signal.signal(signal.SIGTERM, _terminated)
+    code, before = 0, signal.signal(signal.SIGTERM, _terminated)
     try:
         line = flagfiles.expand(sys.argv[1:] if arguments is None else arguments)
         left = read_flags(values, line, more)
         if values.help or values.helpfull:
             print(show_help(values.helpfull) if show_help else f"{about}\n{flags_text(values)}")
-        elif text := run(values, left) if more else run(values):
+        elif printed := run(values, left) if more else run(values):
+            text, code = printed if isinstance(printed, tuple) else (printed, 0)
             print(text)
         sys.stdout.flush()
     except WorkerLost as error:
@@ -292,7 +293,7 @@ def command(
         return fail("stopped by SIGINT", 128 + signal.SIGINT)
     finally:
         signal.signal(signal.SIGTERM, before)
-    return 0
+    return code
 
 
 def _terminated(number: int, frame: types.FrameType | None) -> None:

@@ -11,9 +11,9 @@ minority classes), the table leaves it out and the reason is printed.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import pathlib
-import signal
 import sys
 from collections.abc import Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
@@ -117,23 +117,35 @@ def engine_of(values: flags.FlagValues) -> Engine:
     return Processes(values.jobs)
 
 
-def run(values: flags.FlagValues, common: Sequence[str] = ()) -> tuple[str, dict[Job, str]]:
-    """Does what the flags ask for; returns the table, and what has no result and why.
+def run(
+    line: Sequence[str], values: flags.FlagValues, common: Sequence[str] = ()
+) -> tuple[str, int]:
+    """Does what the flags ask for; returns the table, what has no result and why, and the exit code.
 
     Args:
+        line: the command line, without what its flagfiles have.
         values: the sweep's flags.
         common: flags of all runs.
 
     Raises:
-        UserError: a flag is not allowed, of the sweep or of a run; nothing has been run then.
+        UserError: a flag is not allowed, of the sweep or of a run; nothing has been run then. Or a
+            process has been killed.
     """
+    for flag in line:  # one in a flagfile of a run is meant for that run alone
+        if flag.lstrip("-").partition("=")[0] in set(ABOUT_THE_FOLDER) - {"overwrite"}:
+            raise UserError(f"'{flag}' is for a single run; allowed: --out, the folder of all")
     engine = engine_of(values)
     outputs.check(values, csv=("setting", "method"), md=("method",), png=outputs.PNG)
     jobs = jobs_of(values, common)
     settings = list(dict.fromkeys(job.setting for job in jobs))
     out = pathlib.Path(values.out)
     keep_plan(out, jobs)
-    problems = execute(jobs, engine)
+    try:
+        problems = execute(jobs, engine)
+    except BrokenProcessPool as error:
+        raise UserError(
+            "a process has ended (no memory left?); allowed: the same command, which goes on"
+        ) from error
     results = rows(jobs)
     if not results:
         raise UserError(f"no run has ended: {next(iter(problems.values()))}")
@@ -149,41 +161,19 @@ def run(values: flags.FlagValues, common: Sequence[str] = ()) -> tuple[str, dict
     def of_run(row: Mapping[str, Any]) -> str:
         return published.of_run(row, ROOT)
 
-    return compare.table(results, ["setting"], of_run), problems
+    table = compare.table(results, ["setting"], of_run)
+    table += "".join(f"\n{job.folder.name} {problem}" for job, problem in problems.items())
+    return table, int(any(problem.startswith("failed") for problem in problems.values()))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit code.
 
-    0: done. 1: runs have failed, which are listed; the same command tries them again. 2: bad input. 130:
-    interrupted; the same command goes on.
+    0: done. 1: runs have failed, which are listed; the same command tries them again. Others: see
+    `console.command`; the same command goes on.
     """
-    console.start_logging()
-    values = define_flags()
-    before = signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
-    try:
-        line = sys.argv[1:] if arguments is None else list(arguments)
-        for flag in line:  # one in a flagfile of a run is meant for that run alone
-            if flag.lstrip("-").partition("=")[0] in set(ABOUT_THE_FOLDER) - {"overwrite"}:
-                raise UserError(f"'{flag}' is for a single run; allowed: --out, the folder of all")
-        given = expand(line)
-        common = console.read_flags(values, given, more=True)
-        if values.help or values.helpfull:
-            print(f"{__doc__}\n{console.flags_text(values)}")
-            return 0
-        table, problems = run(values, common)
-    except (UserError, OSError) as error:
-        return console.fail(error, 2)
-    except BrokenProcessPool:
-        return console.fail("a process has ended (no memory left?); the same command goes on", 2)
-    except KeyboardInterrupt:
-        return console.fail("stopped; the same command goes on", 130)
-    finally:
-        signal.signal(signal.SIGTERM, before)
-    print(table)
-    for job, problem in problems.items():
-        print(f"{job.folder.name} {problem}")
-    return 1 if any(p.startswith("failed") for p in problems.values()) else 0
+    line = sys.argv[1:] if arguments is None else list(arguments)
+    return console.command(__doc__, define_flags(), functools.partial(run, line), line, more=True)
 
 
 if __name__ == "__main__":

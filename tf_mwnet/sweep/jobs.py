@@ -155,8 +155,12 @@ class Processes:
 
 
 def environment_of(threads: int) -> dict[str, str]:
-    """Returns what a process of a sweep has in its environment: its threads, and no progress bars."""
-    return console.threads(threads) | {"TQDM_DISABLE": "1"}
+    """Returns what a process of a sweep has in its environment: its threads, and no progress bars.
+
+    Nor does Python's helper warn of semaphores where a sweep is stopped.
+    """
+    unheard = "ignore::UserWarning:multiprocessing.resource_tracker"
+    return console.threads(threads) | {"TQDM_DISABLE": "1", "PYTHONWARNINGS": unheard}
 
 
 @contextlib.contextmanager
