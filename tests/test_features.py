@@ -25,6 +25,7 @@ from tf_mwnet.audit.evidence import classify
 from tf_mwnet.audit.examine import examine
 from tf_mwnet.cli.flags import parse
 from tf_mwnet.config import Experiment
+from tf_mwnet.data import cache
 from tf_mwnet.data.streams import Views, training_stream
 from tf_mwnet.errors import UserError
 from tf_mwnet.features import __main__ as command
@@ -330,6 +331,24 @@ def test_features_of_other_data_or_backbones(tmp_path, files):
         features.embed(photos(), backbone, str(tmp_path / "mine"))
     given = features.given(photos(), folder)
     np.testing.assert_array_equal(given.train.x, features.embed(photos(), backbone, folder).train.x)
+
+
+def test_images_that_are_read_from_a_cache_file(tmp_path, files):
+    source, backbone = photos(), features.load(files["keras"])
+    sets = {}
+    for name, part in source.sets.items():
+        cache.write_rows(tmp_path / f"{name}.npy", [part.x], part.x.shape, "uint8", name)
+        sets[name] = dataclasses.replace(part, x=cache.read_rows(tmp_path / f"{name}.npy"))
+    lazy, folder = dataclasses.replace(source, **sets), str(tmp_path / "f")
+    made = features.embed(lazy, backbone, folder)
+    np.testing.assert_array_equal(made.train.x, features.embed(source, backbone, "").train.x)
+    order = np.arange(len(source.train))[::-1]
+    turned = dataclasses.replace(lazy.train, x=lazy.train.x[order])
+    with pytest.raises(UserError, match="have sets"):
+        features.embed(dataclasses.replace(lazy, train=turned), backbone, folder)
+    cache.write_rows(tmp_path / "test.npy", [source.test.x + 1], source.test.x.shape, "uint8", "test")
+    with pytest.raises(UserError, match="have sets"):
+        features.embed(lazy, backbone, folder)
 
 
 def test_features_that_are_no_numbers(files):

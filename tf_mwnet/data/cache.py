@@ -73,7 +73,7 @@ def read_rows(path: pathlib.Path) -> LazyImages:
         raise UserError(f"cache file '{path}' can not be read ({error}); delete it") from error
     shape = mapped.shape[1:]
     reader = RowReader(str(path), shape, mapped.dtype.name, mapped.offset)
-    return LazyImages(np.arange(len(mapped)), reader, shape, mapped.dtype)
+    return LazyImages(np.arange(len(mapped)), reader, shape, mapped.dtype, str(path))
 
 
 def write_rows(

@@ -178,6 +178,7 @@ class LazyImages:
         read_one: reads the image of a key.
         image_shape: ``(H, W, C)`` of every image.
         dtype: dtype of the pixels.
+        file: the file that keys are rows of; "" where they are paths.
     """
 
     def __init__(
@@ -186,8 +187,9 @@ class LazyImages:
         read_one: Callable[[Any], np.ndarray],
         image_shape: tuple[int, ...],
         dtype: Any = np.uint8,
+        file: str = "",
     ):
-        self.keys, self.read_one = np.asarray(keys), read_one
+        self.keys, self.read_one, self.file = np.asarray(keys), read_one, file
         self.image_shape, self.dtype = tuple(image_shape), np.dtype(dtype)
 
     def __len__(self) -> int:
@@ -206,7 +208,7 @@ class LazyImages:
         return math.prod(self.shape) * self.dtype.itemsize
 
     def __getitem__(self, rows: np.ndarray) -> LazyImages:
-        return LazyImages(self.keys[rows], self.read_one, self.image_shape, self.dtype)
+        return self._of(self.keys[rows])
 
     def joined(self, other: np.ndarray | Images) -> LazyImages:
         """Returns these images followed by others.
@@ -219,8 +221,10 @@ class LazyImages:
                 "of training and meta images only one part is read as it is needed, or from another"
                 " file; allowed for a method that trains on both: both in memory"
             )
-        keys = np.concatenate([self.keys, other.keys])
-        return LazyImages(keys, self.read_one, self.image_shape, self.dtype)
+        return self._of(np.concatenate([self.keys, other.keys]))
+
+    def _of(self, keys: np.ndarray) -> LazyImages:
+        return LazyImages(keys, self.read_one, self.image_shape, self.dtype, self.file)
 
     def read(self, rows: np.ndarray) -> np.ndarray:
         """Reads the pixels ``[n, H, W, C]`` of the images at ``rows``, int ``[n]``.
@@ -241,9 +245,10 @@ class LazyImages:
 
     def fingerprint(self) -> str:
         """Returns a text that changes with the files' paths, sizes and times of change."""
-        found = [(str(path), os.stat(path)) for path in self.keys]
+        found = [(str(path), os.stat(path)) for path in ([self.file] if self.file else self.keys)]
         facts = [(path, stat.st_size, stat.st_mtime_ns) for path, stat in found]
-        return repr((self.read_one, self.image_shape, facts))
+        rows = (self.keys.tolist(),) if self.file else ()
+        return repr((self.read_one, self.image_shape, facts, *rows))
 
 
 def checked_shape(image: np.ndarray, shape: tuple[int, ...], path: object) -> np.ndarray:

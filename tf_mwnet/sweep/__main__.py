@@ -117,9 +117,7 @@ def engine_of(values: flags.FlagValues) -> Engine:
     return Processes(values.jobs)
 
 
-def run(
-    line: Sequence[str], values: flags.FlagValues, common: Sequence[str] = ()
-) -> tuple[str, int]:
+def run(line: Sequence[str], values: flags.FlagValues, common: Sequence[str] = ()) -> tuple[str, int]:
     """Does what the flags ask for; returns the table, what has no result and why, and the exit code.
 
     Args:
