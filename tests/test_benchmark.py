@@ -13,8 +13,9 @@ import tensorflow as tf
 from small import model_of
 
 from tf_mwnet.benchmark import __main__ as benchmark
-from tf_mwnet.benchmark import measure, naive
+from tf_mwnet.benchmark import measure, modes, naive
 from tf_mwnet.benchmark.modes import Setting
+from tf_mwnet.methods import METHODS
 from tf_mwnet.types import Batch
 
 
@@ -58,6 +59,28 @@ def test_command(tmp_path, capsys):
         assert float(row["ms"]) > 0
         assert 100 < float(row["peak_mb"]) < 3000
     assert (tmp_path / "times.png").stat().st_size > 5000
+
+
+@pytest.mark.slow
+def test_a_step_of_every_method(tmp_path):
+    small = ["--network=linear", "--features=8", "--batch=8", "--rounds=1", "--steps=1", "--nomemory"]
+    path = tmp_path / "times.csv"
+    assert benchmark.main([*small, "--modes=methods", "--examples=100", f"--csv={path}"]) == 0
+    names = [row["mode"] for row in csv.DictReader(path.open())]
+    assert names == ["plain", *(name for name in METHODS if name != "erm")]
+
+
+@pytest.mark.parametrize("name", ["forward", "co_teaching", "cmwnet_sl"])
+def test_a_method_is_made_as_a_run_makes_it(name):
+    setting = Setting(network="linear", features=8, batch=6, classes=3)
+    method = modes._method(setting, name)
+    if name == "forward":
+        assert method.transition.shape == (3, 3)
+        np.testing.assert_allclose(method.transition.sum(1), 1, atol=1e-6)
+    elif name == "co_teaching":
+        assert (method.forget_rate, method.peer.output_shape) == (0.4, (None, 3))
+    else:
+        assert method.num_examples == 60 - 3  # without the meta set
 
 
 def test_input_alone(capsys):

@@ -33,7 +33,7 @@ from tf_mwnet.benchmark.measure import (  # noqa: E402
     resident_peak,
     threads,
 )
-from tf_mwnet.benchmark.modes import ABOUT, MODES, Setting  # noqa: E402
+from tf_mwnet.benchmark.modes import ABOUT, METHODS, MODES, Setting, mode_of  # noqa: E402
 from tf_mwnet.cli import outputs  # noqa: E402
 from tf_mwnet.errors import UserError, check_range, choose  # noqa: E402
 from tf_mwnet.figures import comparisons, plots  # noqa: E402
@@ -47,7 +47,8 @@ def define_flags() -> flags.FlagValues:
     """Returns the command's flags, separate from absl's global ones."""
     values = console.new_flags()
     about = "; ".join(f"{name}: {mode.about}" for name, mode in MODES.items())
-    flags.DEFINE_list("modes", USUAL, f"modes to time, or all. {about}", flag_values=values)
+    about = f"modes to time, or all: {about}. Or names of methods, or methods: all of them"
+    flags.DEFINE_list("modes", USUAL, about, flag_values=values)
     for name, default in dataclasses.asdict(Setting()).items():
         if isinstance(default, bool):
             flags.DEFINE_boolean(name, default, ABOUT[name], flag_values=values)
@@ -93,13 +94,14 @@ def run(values: flags.FlagValues) -> str:
         UserError: the value of a flag is not allowed.
     """
     setting = _setting(values)
-    names = list(MODES) if values.modes == ["all"] else values.modes
+    several = {"all": list(MODES), "methods": list(METHODS)}
+    names = [n for name in values.modes for n in several.get(name, [name])]
     for name in names:
-        choose("mode", name, MODES)
+        choose("mode", name, METHODS | MODES)
     modes = ["plain", *(name for name in dict.fromkeys(names) if name != "plain")]
     outputs.check(values, csv=("mode", "ratio_to_plain"), png=outputs.PNG)
     if values.memory_of:
-        choose("mode", values.memory_of, MODES)
+        choose("mode", values.memory_of, METHODS | MODES)
         return json.dumps({"peak_mb": own_peak(setting, values.memory_of)})
     if values.input_only:
         return _input(setting, values)
@@ -107,7 +109,7 @@ def run(values: flags.FlagValues) -> str:
     replicas = strategy.num_replicas_in_sync
     if replicas > 1:
         logging.info("several replicas: leaving out memory, and naive, which runs on one replica only")
-        modes = [name for name in modes if not MODES[name].naive]
+        modes = [name for name in modes if not mode_of(name).naive]
     other = _peer(setting, values) if replicas == 1 else None
     try:
         rows = measure(setting, modes, values.rounds, values.steps, strategy, other)
@@ -150,7 +152,7 @@ def _memory(
     if not values.memory or replicas > 1:
         yield from (None for _ in rows)
         return
-    own = [row["mode"] for row in rows if row["mode"] in MODES]
+    own = [row["mode"] for row in rows if row["mode"] not in peer.MODES]
     with futures.ThreadPoolExecutor(2) as pool:
         yield from pool.map(lambda mode: peak_memory(setting, mode), own)
     if other is not None:  # one process for both

@@ -21,7 +21,7 @@ import numpy as np
 import tensorflow as tf
 
 from tf_mwnet.benchmark import peer
-from tf_mwnet.benchmark.modes import MODES, Setting, make_step
+from tf_mwnet.benchmark.modes import Setting, make_step, mode_of
 from tf_mwnet.data import cache as caches
 from tf_mwnet.data.images import LazyImages
 from tf_mwnet.data.progress import progress
@@ -45,7 +45,7 @@ def measure(
 
     Args:
         setting: the setting of all modes.
-        modes: names in `MODES`; ratios are to the first.
+        modes: names, see `modes.mode_of`; ratios are to the first.
         rounds: number of rounds; each times every mode.
         steps: steps of each mode in a round; twice as many of a mode that learns in a part of them.
         strategy: see `make_step`.
@@ -60,8 +60,8 @@ def measure(
     compiling = {}
     with progress(len(modes), "compiling") as advance:
         for name in modes:
-            start, share = time.perf_counter(), MODES[name].learning
-            step = make_step(setting, MODES[name], strategy)
+            start, share = time.perf_counter(), mode_of(name).learning
+            step = make_step(setting, mode_of(name), strategy)
             ready[name] = [(share, functools.partial(step, True))]
             if share < 1:
                 ready[name].append((1 - share, functools.partial(step, False)))
@@ -184,7 +184,7 @@ def peak_memory(setting: Setting, mode: str) -> float:
 
     Args:
         setting: the setting.
-        mode: a name in `MODES`.
+        mode: its name.
 
     Raises:
         UserError: the process ends with an error.
@@ -200,7 +200,7 @@ def peak_memory(setting: Setting, mode: str) -> float:
 
 def own_peak(setting: Setting, mode: str) -> float:
     """Takes two steps in this process; returns its peak memory in MB, see `peak_memory`."""
-    step = make_step(setting, MODES[mode])
+    step = make_step(setting, mode_of(mode))
     for _ in range(2):
         step(True)
     if tf.config.list_physical_devices("GPU"):

@@ -11,13 +11,14 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tf_mwnet import networks, optimizers, strategies
+from tf_mwnet import data, methods, networks, optimizers, strategies
 from tf_mwnet.benchmark import naive
+from tf_mwnet.config import Experiment
 from tf_mwnet.data import shares
 from tf_mwnet.experiment import build
 from tf_mwnet.model import meta_scope, train_step
 from tf_mwnet.model.reweighted import ReweightedModel
-from tf_mwnet.types import Batch, DataSpec
+from tf_mwnet.types import Batch, DataSpec, Outputs
 
 ABOUT = {
     "network": f"one of {', '.join(networks.NETWORKS)}",
@@ -79,6 +80,14 @@ MODES = {
     "l2rw": Mode("l2rw", about="L2RW"),
     "gdw": Mode("gdw", about="GDW"),
 }
+# An exact step of each method, under its name. Those that change in a training are in the middle of it.
+METHODS = {name: Mode(name) for name in methods.METHODS if name != "erm"}  # which is plain
+AMID = 50, 100  # epoch, and epochs in all
+
+
+def mode_of(name: str) -> Mode:
+    """Returns the mode of a name in `MODES` or `METHODS`."""
+    return MODES.get(name) or METHODS[name]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,10 +124,35 @@ class Setting:
         return build.AT_ONCE if self.features else 1
 
 
+def _method(setting: Setting, name: str) -> methods.Method:
+    """Makes a method as a run on random data does, after a first stage with random predictions."""
+    rng, count = np.random.default_rng(0), 10 * max(setting.batch, setting.classes)
+    x, labels = rng.random((count, 2, 2, 1)), np.arange(count) % setting.classes
+    source = data.from_arrays(x, labels, x, labels, name="random")
+    bias = data.BiasConfig(noise="flip", noise_rate=0.4, meta_size=setting.classes, meta_labels="clean")
+    splits = data.make_splits(source, bias)
+    config = Experiment(method=name, noise="flip", noise_rate=0.4)
+    estimated = {}
+    if build.first_stage(config, name) == "erm":
+        assert splits.meta is not None
+        parts = (rng.dirichlet(np.ones(setting.classes), len(p)) for p in (splits.train, splits.meta))
+        outputs = Outputs(next(parts), splits.train.y, next(parts), splits.meta.y)
+        estimated = methods.METHODS[name].estimate(outputs)
+    return build.make_method(config, name, splits, lambda spec: _network(setting), estimated)
+
+
+def _network(setting: Setting) -> keras.Model:
+    return networks.build(setting.network, setting.spec)
+
+
 def _model(setting: Setting, mode: Mode) -> ReweightedModel:
     keras.config.set_dtype_policy(setting.precision)
     try:
-        model = ReweightedModel(networks.build(setting.network, setting.spec), mode.method)
+        method, classifier = _method(setting, mode.method), _network(setting)
+        if method.cosine_scale is not None:
+            classifier = networks.with_cosine_head(classifier, method.cosine_scale)
+        model = ReweightedModel(classifier, method)
+        method.begin_epoch(*AMID)
     finally:
         keras.config.set_dtype_policy("float32")
     model.compile(
@@ -155,12 +189,12 @@ def make_step(
         y = tf.constant(rng.integers(setting.classes, size=size))
         return Batch(x, y, tf.range(size, dtype=tf.int64))
 
-    data = {"train": batch(setting.batch)}
+    batches = {"train": batch(setting.batch)}
     if model.method.takes_meta_batches:
-        data["meta"] = batch(max(1, round(setting.batch * mode.meta_batch)))
+        batches["meta"] = batch(max(1, round(setting.batch * mode.meta_batch)))
     if replicas > 1:
-        data = strategy.experimental_distribute_values_from_function(
-            lambda context: shares.part(data, context.replica_id_in_sync_group, replicas)
+        batches = strategy.experimental_distribute_values_from_function(
+            lambda context: shares.part(batches, context.replica_id_in_sync_group, replicas)
         )
     local = strategy.experimental_local_results
 
@@ -193,7 +227,7 @@ def make_step(
     functions = {learning: function(learning) for learning in (True, False)}
 
     def take_step(learning: bool) -> dict[str, np.ndarray]:
-        results = functions[learning](data)
+        results = functions[learning](batches)
         return tf.nest.map_structure(lambda v: np.asarray(local(v)[0]), results)
 
     return take_step
