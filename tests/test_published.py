@@ -223,7 +223,7 @@ def test_command(tmp_path, capsys, monkeypatch):
     out = capsys.readouterr().out
     assert "70 published" not in out
     assert "72 published numbers, each with a command; 0 with a run of ours" in out
-    assert "--flagfile=configs/cifar100_flip.cfg --method=glc" in out
+    assert "--flagfile=configs/cifar100_flip.cfg --method=glc" in " ".join(out.split())  # it is wrapped
     rows = list(csv.reader((tmp_path / "list.csv").open()))
     assert len(rows) == 73
     assert published.main([nothing]) == 0

@@ -40,15 +40,16 @@ PATHS = (
 AUGMENTATIONS = ("auto", "none", "crop", "flip", "crop_flip")
 
 
-def option(default: Any, text: str, about: str = "") -> Any:
-    """Makes a field with its help text.
+def option(default: Any, text: str, about: str = "", **limits: Any) -> Any:
+    """Makes a field with its help text, and the limits of its values, see `methods.options.Option`.
 
     ``about`` is "" if it changes the result of every method; else "folder" of the run, "machines" that
     it runs on, "afterwards" (what needs no training), "place" of the data, "seed", "method" (which, and
     its options), "learning" (matters to methods that learn weights) or "fine_tuning" (matters only with
     it).
     """
-    return dataclasses.field(default=default, metadata={"help": text, "about": about})
+    metadata = {"help": text, "about": about, "limits": limits}
+    return dataclasses.field(default=default, metadata=metadata)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,18 +77,31 @@ class Experiment:
     label_key: str = option("", "column of a table or of TFDS to train on; 'label' by default")
     clean_label_key: str = option("", "its column of true labels, for sets that have both")
     text_column: str = option(TEXT, "column of texts in a .csv or .tsv table")
-    resize: int = option(0, "pixels that folder images are resized to; 0 for none")
-    resize_sides: str = option("shorter", "which sides resize sets: shorter, keeping the shape, or both")
-    center_crop: int = option(0, "side of the square that is then cut from the centre; 0 for none")
+    resize: int = option(
+        0, "pixels that folder images are resized to; 0 for none", at_least=0, at_most=LARGEST_SIDE
+    )
+    resize_sides: str = option(
+        "shorter", "which sides resize sets: shorter, keeping the shape, or both", choices=RESIZE_SIDES
+    )
+    center_crop: int = option(
+        0,
+        "side of the square that is then cut from the centre; 0 for none",
+        at_least=0,
+        at_most=LARGEST_SIDE,
+    )
     cache: str = option(
         "auto",
         "where decoded images are kept: memory; disk, one file for all runs; none, decoded on the fly"
         " (folders); auto, in memory up to 4 GB",
         about="machines",
+        choices=CACHES,
     )
     cache_dir: str = option("", "folder of cache=disk; ~/.cache/tf_mwnet by default", about="machines")
     blank_images: str = option(
-        "refuse", "images whose pixels are all equal: refuse, or keep, with a warning", about="place"
+        "refuse",
+        "images whose pixels are all equal: refuse, or keep, with a warning",
+        about="place",
+        choices=BLANK,
     )
     backbone: str = option(
         "",
@@ -96,27 +110,34 @@ class Experiment:
     )
     backbone_size: int = option(0, "side in pixels of its images, or tokens of its texts; 0 for its own")
     backbone_scaling: str = option(
-        "auto", f"of its pixels: auto, its own if that is known, else signed; {', '.join(PIXELS)}"
+        "auto",
+        f"of its pixels: auto, its own if that is known, else signed; {', '.join(PIXELS)}",
+        choices=("auto", *PIXELS),
     )
     backbone_pooling: str = option(
-        "auto", "of its maps or tokens: auto; none, mean, max, or first, the first token"
+        "auto",
+        "of its maps or tokens: auto; none, mean, max, or first, the first token",
+        choices=("auto", *POOLINGS),
     )
     backbone_weights: str = option("", "file of the weights of keras_app:<name>", about="place")
     views: int = option(
-        1, "features of each image: of the whole one, and of random parts, one of which a step takes"
+        1,
+        "features of each image: of the whole one, and of random parts, one of which a step takes",
+        at_least=1,
     )
     features: str = option(
         "",
         "folder of features: to be kept in, or computed before; in ~/.cache by default",
         about="place",
     )
-    feature_dtype: str = option("float32", "of the features on disk: float32, float16")
+    feature_dtype: str = option("float32", "of the features on disk: float32, float16", choices=DTYPES)
     classes: tuple[str, ...] = option(
         (), "classes to keep, all by name or all by number: cat,dog; all by default"
     )
     scaling: str = option(
         "standardised",
         "of the inputs: standardised per channel; of 8-bit images also unit, 0 to 1, or signed, -1 to 1",
+        choices=tuple(SCALINGS),
     )
     # Bias
     noise: str = option(
@@ -124,24 +145,30 @@ class Experiment:
         "noise added to the labels: auto (flip2 for the digits, none for other data), none, uniform,"
         " flip, flip2, background, hierarchical, or a .csv/.npy file with the transition matrix",
     )
-    noise_rate: float = option(0.4, "share of labels that are redrawn, 0 to 1")
+    noise_rate: float = option(0.4, "share of labels that are redrawn, 0 to 1", at_least=0, at_most=1)
     background_class: str = option(
         "", "noise=background's class, by name or by number among those kept; drawn at random by default"
     )
-    imbalance_factor: float = option(1.0, "largest over smallest class, at least 1")
+    imbalance_factor: float = option(1.0, "largest over smallest class, at least 1", at_least=1)
     class_counts: tuple[int, ...] = option((), "training examples per class, not with imbalance_factor")
     train_size: int = option(0, "training examples to keep, drawn at random; 0 for all")
     test_fraction: float = option(
-        0.25, "share of the training set held out for testing if the data has no test set"
+        0.25,
+        "share of the training set held out for testing if the data has no test set",
+        above=0,
+        below=1,
     )
     meta_size: int = option(100, "examples in the meta set, held out of training, see meta_balance")
     meta_labels: str = option(
-        "auto", "labels of the meta set: clean, noisy, or auto (what the method is made for)"
+        "auto",
+        "labels of the meta set: clean, noisy, or auto (what the method is made for)",
+        choices=("auto", "clean", "noisy"),
     )
     meta_balance: str = option(
         "given",
         "what a meta set has equally many of: examples of each given label; of each true class, also if"
         " its labels are noisy (true); neither, drawn at random (none)",
+        choices=BALANCES,
     )
     drop_duplicates: bool = option(
         False,
@@ -161,7 +188,10 @@ class Experiment:
         "", "a method that is trained first on the same data and schedule: erm", about="method"
     )
     meta_loss: str = option(
-        "auto", f"meta loss: {', '.join(LOSSES)}, or auto (the method's own)", about="learning"
+        "auto",
+        f"meta loss: {', '.join(LOSSES)}, or auto (the method's own)",
+        about="learning",
+        choices=("auto", *LOSSES),
     )
     hidden: tuple[int, ...] = option((100,), "the weight net's hidden layer sizes", about="learning")
     normalise: bool = option(
@@ -182,9 +212,12 @@ class Experiment:
         0, "steps of plain training on the meta set after the method (5,000 in L2RW); 0 for none"
     )
     fine_tune_unit: str = option(
-        "steps", "what then_fine_tune counts: steps, or epochs of the meta set", about="fine_tuning"
+        "steps",
+        "what then_fine_tune counts: steps, or epochs of the meta set",
+        about="fine_tuning",
+        choices=("steps", "epochs"),
     )
-    fine_tune_lr: float = option(1e-3, "learning rate of these steps", about="fine_tuning")
+    fine_tune_lr: float = option(1e-3, "learning rate of these steps", about="fine_tuning", above=0)
     then_unfreeze: int = option(
         0, "epochs in which backbone and head are trained together afterwards, with the learned weights"
     )
@@ -193,57 +226,81 @@ class Experiment:
         "factor of the log class shares that are taken off the logits afterwards (1 in the paper), also"
         " of a finished run, with --resume; 0 for none",
         about="afterwards",
+        at_least=0,
     )
-    unfreeze_lr: float = option(1e-4, "their learning rate, which falls to 0", about="fine_tuning")
+    unfreeze_lr: float = option(
+        1e-4, "their learning rate, which falls to 0", about="fine_tuning", above=0
+    )
     # Classifier and schedule
     network: str = option("auto", f"classifier: auto, {', '.join(NETWORKS)}")
-    dropout: float = option(0.0, "wrn28_10's dropout rate, 0 to 1")
-    mixup: float = option(0.0, "alpha of mixup of training inputs; 0 for none")
-    meta_mixup: float = option(0.0, "alpha of mixup of meta batches; 0 for none", about="learning")
-    label_smoothing: float = option(0.0, "share of each label that is spread over all classes")
-    grad_clip: float = option(0.0, "largest norm of the classifier's gradient; 0 for any")
+    dropout: float = option(0.0, "wrn28_10's dropout rate, 0 to 1", at_least=0, at_most=1)
+    mixup: float = option(0.0, "alpha of mixup of training inputs; 0 for none", at_least=0)
+    meta_mixup: float = option(
+        0.0, "alpha of mixup of meta batches; 0 for none", about="learning", at_least=0
+    )
+    label_smoothing: float = option(
+        0.0, "share of each label that is spread over all classes", at_least=0, below=1
+    )
+    grad_clip: float = option(0.0, "largest norm of the classifier's gradient; 0 for any", at_least=0)
     ema: float = option(
         0.0,
         "momentum of a moving average of the classifier, which is evaluated and exported; 0 for none",
+        at_least=0,
+        below=1,
     )
-    augment: str = option("auto", "auto (crop_flip for RGB, else none), none, crop, flip, crop_flip")
-    epochs: int = option(60, "passes over the training set, or blocks of steps_per_epoch")
+    augment: str = option(
+        "auto", "auto (crop_flip for RGB, else none), none, crop, flip, crop_flip", choices=AUGMENTATIONS
+    )
+    epochs: int = option(60, "passes over the training set, or blocks of steps_per_epoch", at_least=1)
     steps_per_epoch: int = option(0, "steps per epoch; 0 for one pass over the training set")
-    batch_size: int = option(100, "training examples per step")
-    meta_batch_size: int = option(100, "meta examples per step, at most meta_size", about="learning")
-    lr: float = option(0.1, "learning rate of the classifier (SGD)")
-    schedule: str = option(
-        "step", "step (see lr_drops), cosine, or cosine_epochs (cosine with one value an epoch)"
+    batch_size: int = option(100, "training examples per step", at_least=1)
+    meta_batch_size: int = option(
+        100, "meta examples per step, at most meta_size", about="learning", at_least=1
     )
-    lr_drops: tuple[int, ...] = option((40, 50), "epochs after which lr is divided by 10")
-    optimizer: str = option("sgd", "of the classifier: sgd, adam, or adamw, whose decay is l2")
-    momentum: float = option(0.9, "SGD momentum, 0 to 1")
+    lr: float = option(0.1, "learning rate of the classifier (SGD)", above=0)
+    schedule: str = option(
+        "step",
+        "step (see lr_drops), cosine, or cosine_epochs (cosine with one value an epoch)",
+        choices=SCHEDULES,
+    )
+    lr_drops: tuple[int, ...] = option((40, 50), "epochs after which lr is divided by 10", at_least=1)
+    optimizer: str = option(
+        "sgd", "of the classifier: sgd, adam, or adamw, whose decay is l2", choices=OPTIMIZERS
+    )
+    momentum: float = option(0.9, "SGD momentum, 0 to 1", at_least=0, at_most=1)
     nesterov: bool = option(False, "Nesterov momentum, also of the weight net's SGD")
-    l2: float = option(5e-4, "coupled L2 of the classifier")
+    l2: float = option(5e-4, "coupled L2 of the classifier", at_least=0)
     meta_optimizer: str = option(
-        "adam", "optimizer of the weight net: adam, amsgrad or sgd", about="learning"
+        "adam",
+        "optimizer of the weight net: adam, amsgrad or sgd",
+        about="learning",
+        choices=META_OPTIMIZERS,
     )
     meta_lr: float = option(
         0.0,
         "learning rate of the weight net; 0 for the method's own (1e-3; insw 0.1, mlc 3e-4)",
         about="learning",
+        at_least=0,
     )
-    meta_l2: float = option(0.0, "coupled L2 of the weight net", about="learning")
+    meta_l2: float = option(0.0, "coupled L2 of the weight net", about="learning", at_least=0)
     meta_schedule: str = option(
         "constant",
         "learning rate of the weight net after t epochs: constant; as_lr, on the classifier's schedule;"
         " or inverse, meta_lr / (1 + t), whose sum diverges and whose sum of squares does not",
         about="learning",
+        choices=META_SCHEDULES,
     )
     meta_scope: str = option(
         "all",
         "parameters that the virtual step moves: all, last_stage, head; fewer are faster and less exact",
         about="learning",
+        choices=tuple(SCOPES),
     )
     meta_every: int = option(
         1,
         "learn the weights in every n-th step; the weight net's learning rate is multiplied by n",
         about="learning",
+        at_least=1,
     )
     meta_warmup: int = option(0, "first steps, which all learn the weights", about="learning")
     meta_late: bool = option(
@@ -256,8 +313,13 @@ class Experiment:
         "exact; or fast: meta_batch_size=25, meta_every=25, meta_late, and meta_warmup a twentieth of"
         " all steps, unless these are set",
         about="learning",
+        choices=SPEEDS,
     )
-    precision: str = option("float32", "float32, mixed_bfloat16, or mixed_float16")
+    precision: str = option(
+        "float32",
+        "float32, mixed_bfloat16, or mixed_float16",
+        choices=("float32", "mixed_bfloat16", "mixed_float16"),
+    )
     jit_compile: bool = option(False, "compile the step with XLA")
     sync_batch_norm: bool = option(False, "batch norm over the batch of all replicas, not of each one")
     seed: int = option(0, "seed of initial values, batch order and augmentation", about="seed")
@@ -270,6 +332,7 @@ class Experiment:
         "none",
         "none; mirrored, over the devices of this machine; multiworker, over the machines in TF_CONFIG",
         about="machines",
+        choices=STRATEGIES,
     )
     replicas: int = option(
         0, "mirrored's GPUs, or CPU devices where there are none; 0: all GPUs", about="machines"
@@ -296,37 +359,13 @@ class Experiment:
             for number in value if isinstance(value, tuple) else (value,):
                 if isinstance(number, int):
                     check_range(field.name, number, 0, LARGEST)
+            if limits := field.metadata.get("limits"):
+                options.Option(field.name, field.metadata["help"], **limits).check(value)
         self._split_methods()
         if self.compare and self.compare == self.method:
             raise UserError(f"compare is '{self.compare}', as method is; allowed: another method")
-        for name, allowed in (
-            ("schedule", SCHEDULES),
-            ("meta_optimizer", META_OPTIMIZERS),
-            ("meta_schedule", META_SCHEDULES),
-            ("augment", AUGMENTATIONS),
-            ("cache", CACHES),
-            ("resize_sides", RESIZE_SIDES),
-            ("scaling", SCALINGS),
-            ("blank_images", BLANK),
-            ("meta_labels", ("auto", "clean", "noisy")),
-            ("meta_balance", BALANCES),
-            ("meta_loss", ("auto", *LOSSES)),
-            ("optimizer", OPTIMIZERS),
-            ("precision", ("float32", "mixed_bfloat16", "mixed_float16")),
-            ("fine_tune_unit", ("steps", "epochs")),
-            ("meta_scope", SCOPES),
-            ("speed", SPEEDS),
-            ("backbone_scaling", ("auto", *PIXELS)),
-            ("backbone_pooling", ("auto", *POOLINGS)),
-            ("feature_dtype", DTYPES),
-            ("strategy", STRATEGIES),
-        ):
-            choose(name, getattr(self, name), dict.fromkeys(allowed))
         if self.strategy == "multiworker" and not self.run_dir:
             raise UserError("strategy is multiworker without run_dir; allowed: a folder that all see")
-        for name in ("noise_rate", "momentum", "dropout"):
-            check_range(name, getattr(self, name), 0, 1)
-        check_range("imbalance_factor", self.imbalance_factor, 1)
         if self.class_counts and self.imbalance_factor != 1:
             raise UserError(
                 f"class_counts is set with imbalance_factor {self.imbalance_factor:g}; allowed: one of"
@@ -338,11 +377,6 @@ class Experiment:
                     raise UserError(
                         f"{name} is '{getattr(self, name)}' with dataset 'digits'; allowed: with another"
                     )
-        for name in ("label_smoothing", "ema"):
-            if not 0 <= getattr(self, name) < 1:
-                raise UserError(f"{name} is {getattr(self, name):g}; allowed: 0 to below 1")
-        if not 0 < self.test_fraction < 1:
-            raise UserError(f"test_fraction is {self.test_fraction:g}; allowed: between 0 and 1")
         for name in (
             "backbone_size",
             "backbone_scaling",
@@ -352,25 +386,6 @@ class Experiment:
         ):
             if getattr(self, name) != DEFAULTS[name] and not self.backbone:
                 raise UserError(f"{name} is {getattr(self, name)} without backbone; allowed: with one")
-        for name in ("epochs", "batch_size", "meta_batch_size", "meta_every", "views"):
-            check_range(name, getattr(self, name), 1)
-        for name in (
-            "l2",
-            "post_hoc_logit_adjustment",
-            "mixup",
-            "meta_mixup",
-            "grad_clip",
-            "meta_l2",
-            "meta_lr",
-        ):
-            check_range(name, getattr(self, name), 0)
-        for name in ("resize", "center_crop"):
-            check_range(name, getattr(self, name), 0, LARGEST_SIDE)
-        for name in ("lr", "fine_tune_lr", "unfreeze_lr"):
-            if not getattr(self, name) > 0:
-                raise UserError(f"{name} is {getattr(self, name):g}; allowed: above 0")
-        for drop in self.lr_drops:
-            check_range("an epoch in lr_drops", drop, 1)
         if self.resume and self.overwrite:
             raise UserError("resume and overwrite are both set; allowed: one of them")
         if self.auto_resume and (self.overwrite or not self.run_dir):

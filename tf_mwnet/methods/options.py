@@ -60,7 +60,7 @@ class Option:
         """Raises ``UserError`` where a value is outside the bounds or not a choice."""
         if self.choices:
             choose(self.name, value, dict.fromkeys(self.choices))
-        elif isinstance(value, tuple):
+        elif isinstance(value, (tuple, list)):
             for entry in value:
                 self._check_number(f"a value in {self.name}", entry)
         elif not isinstance(value, bool | str):
