@@ -7,14 +7,17 @@ import os
 import shlex
 import signal
 
+import pandas as pd
 import pytest
 from runs import ROOT, SHORT, command, wait_for
 
 from tf_mwnet import Experiment, UserError
 from tf_mwnet.cli.flagfiles import expand
 from tf_mwnet.methods import METHODS
+from tf_mwnet.reports import matching, published
 from tf_mwnet.sweep import __main__ as sweep
 from tf_mwnet.sweep import jobs, plan
+from tf_mwnet.sweep.page import Page
 
 SETTINGS = {"flip": ["--noise=flip2"], "no meta": ["--noise=none", "--meta_size=0"]}
 
@@ -35,8 +38,14 @@ def test_plan(tmp_path):
     assert config.options_of("s_model") == {"s_model_init": "confusion"}
     (own,) = plan.plan(tmp_path, ["erm"], [3], {"split 7": ["--noise=flip", "--data_seed=7"]})
     assert (own.config().seed, own.config().data_seed) == (3, 7)  # a setting's own seed stays
+    settings = {"a": [], "b": ["--noise=none", "--methods=gdw,mwnet --meta_labels=noisy"]}
+    found = plan.plan(tmp_path, ["erm"], [0], settings)
+    assert [(j.setting, j.label) for j in found] == [("a", "erm"), ("b", "gdw"), ("b", "mwnet (noisy)")]
+    assert [j.config().meta_labels for j in found] == ["auto", "auto", "noisy"]
     with pytest.raises(UserError, match="unknown method 'mwnt'"):
         plan.plan(tmp_path, ["mwnt"], [0], SETTINGS)
+    with pytest.raises(UserError, match="unknown method 'mwnt'"):
+        plan.plan(tmp_path, ["erm"], [0], {"a": ["--methods=mwnt"]})
     with pytest.raises(UserError, match="noise_rate is 2"):
         plan.plan(tmp_path, ["erm"], [0], {"bad": ["--noise_rate=2"]})
 
@@ -95,7 +104,7 @@ def test_a_sweep_from_start_to_end(tmp_path, capsys):
         f"--flags={shlex.join([*SHORT, '--network=mlp'])}",
         *(f"--setting={name}: {shlex.join(own)}" for name, own in SETTINGS.items()),
         f"--csv={tmp_path / 'all.csv'}", f"--md={tmp_path / 'table.md'}",
-        f"--png={tmp_path / 'all.png'}",
+        f"--png={tmp_path / 'all.png'}", f"--page={tmp_path / 'page'}",
     ]  # fmt: skip
     assert sweep.main(line) == 0
     printed = capsys.readouterr().out
@@ -116,6 +125,15 @@ def test_a_sweep_from_start_to_end(tmp_path, capsys):
     assert names == ["| mwnet", "| erm", "| erm+FT"]
     assert table[2].endswith("| - | - | - |")
     assert (tmp_path / "all.png").stat().st_size > 5000
+
+    page = (tmp_path / "page" / "index.html").read_text()
+    assert "8 of 12 runs are done" in page
+    assert 'http-equiv="refresh"' not in page
+    states = list(csv.DictReader((tmp_path / "page" / "runs.csv").open()))
+    assert [s["state"] for s in states if s["method"] == "mwnet" and s["setting"] == "flip"] == [
+        "done"
+    ] * 2
+    assert sum(s["state"].startswith("left out: method 'mwnet' needs") for s in states) == 2
 
     # Again: what is finished is left alone, what was cut off is continued.
     before = (out / "flip-erm-0" / "result.json").stat().st_mtime_ns
@@ -193,6 +211,55 @@ def test_sweep_of_all_methods():
     methods = plan.method_names(values.methods)
     assert set(METHODS) <= set(methods)
     assert len(jobs) == 3 * 3 * len(methods)
+
+
+@pytest.mark.slow
+def test_published_columns(monkeypatch):
+    """Each method of each is what a published number's command asks for."""
+    monkeypatch.chdir(ROOT)
+    _, jobs = planned("published.cfg")
+    facts = {"shape": (32, 32, 3), "train_examples": 49_000}
+    missing = set()
+    for job in jobs:
+        ran = matching.resolved(job.config(), facts, job.method) | facts
+        ran = json.loads(json.dumps(ran))
+        if job.folder.name.endswith("-0") and not published.of_run(ran, ROOT):
+            missing.add((job.setting, job.method))
+    # Not in these papers' tables, but beside them; GDW has curves of one more setting.
+    extra = {(s, m) for s, m in missing if m == "erm" and s.startswith(("RMNW-Net", "GDW"))}
+    extra |= {("GDW CIFAR-10 uniform 40 %", m) for m in ("mwnet", "gdw")}
+    assert missing == extra
+    assert len(jobs) == 5 * len({(job.setting, job.label) for job in jobs})
+
+
+def test_a_page_while_a_sweep_goes_on(tmp_path):
+    done, going, waiting = plan.plan(tmp_path, ["erm"], [0, 1, 2], {"a": ["--epochs=9", "--lr_drops=5"]})
+    for job, name, text in (
+        (
+            done,
+            "result.json",
+            json.dumps({"methods": {"erm": {"last": 0.5, "best": 0.75}}, "noise_rate": 0}),
+        ),
+        (going, "config.json", going.config().to_json()),
+        (going, "erm/metrics.csv", "epoch,test_accuracy\n1,0.1\n2,0.2\n"),
+    ):
+        (job.folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (job.folder / name).write_text(text)
+    told = Page(tmp_path / "page", [done, going, waiting])
+    told({}, "about 3 min left")
+    page = (tmp_path / "page" / "index.html").read_text()
+    assert "1 of 3 runs are done, about 3 min left." in page
+    assert '<meta http-equiv="refresh" content="60">' in page
+    assert "erm, epoch 2 of 9" in page
+    frame = pd.read_csv(tmp_path / "page" / "runs.csv")
+    assert frame.state.tolist() == ["done", "erm, epoch 2 of 9", "waiting"]
+    assert frame["last"].tolist()[0] == 50
+    told({going: "failed: x", waiting: "left out: y"}, "")
+    assert "http-equiv" not in (tmp_path / "page" / "index.html").read_text()
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "notes").write_text("x")
+    with pytest.raises(UserError, match="holds files that are no report"):
+        Page(tmp_path / "mine", [done])
 
 
 def test_sweep_of_a_figure(monkeypatch):

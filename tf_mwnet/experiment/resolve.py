@@ -14,6 +14,7 @@ from tf_mwnet import data, features, methods, networks, strategies
 from tf_mwnet.config import DEFAULTS, Experiment
 from tf_mwnet.data import texts
 from tf_mwnet.errors import UserError
+from tf_mwnet.experiment import choosing
 from tf_mwnet.features import Backbone
 from tf_mwnet.methods import options
 from tf_mwnet.model import meta_scope
@@ -23,30 +24,30 @@ from tf_mwnet.types import Source, Splits
 def resolve_bias(config: Experiment, source: Source) -> Experiment:
     """Resolves "auto" in noise, method and labels of the meta set.
 
-    The digits are clean and get noise; other data is left unchanged. If no label is known to be
-    correct (your own data without a meta set, true labels or added noise), the method is rmnw, which is
-    made for a noisy meta set: see docs/which_method.md.
+    The digits are clean and get noise; other data is left unchanged. The method is that of
+    `choosing.choose_method`.
     """
     config = _take_bias(config, source)
     clean = source.trusted or source.meta is not None
     known = clean or config.noise not in ("none", "auto") or source.name == "digits"
-    if config.method == "auto" and not known and not config.weight_net:
-        logging.info(
-            "no label is known to be right: learning from a class-balanced sample of the training"
-            " data with a loss that is robust to noise (method rmnw)"
-        )
     if config.meta_labels == "clean" and not known:
         logging.warning("meta_labels is clean, but the data has no labels that are known to be right")
-    return with_bias(config, source.name == "digits", clean)
+    ratio = choosing.imbalance(config, source)
+    resolved = with_bias(config, source.name == "digits", clean, ratio)
+    if config.method == "auto" and not config.weight_net:
+        _, why = choosing.choose_method(clean or known, resolved.noise != "none", ratio)
+        logging.info("method %s: %s (docs/which_method.md)", resolved.method, why)
+    return resolved
 
 
-def with_bias(config: Experiment, digits: bool, clean: bool) -> Experiment:
+def with_bias(config: Experiment, digits: bool, clean: bool, ratio: float = 1.0) -> Experiment:
     """Resolves what depends on the kind of data: noise, method and labels of the meta set.
 
     Args:
         config: the settings.
         digits: whether the data are the built-in digits.
         clean: whether the data has labels that are known to be right, before noise is added.
+        ratio: see `choosing.imbalance`.
     """
     noise = config.noise
     if noise == "auto":
@@ -54,7 +55,8 @@ def with_bias(config: Experiment, digits: bool, clean: bool) -> Experiment:
     clean = clean or noise != "none"
     method = config.method
     if method == "auto":
-        method = "mwnet" if clean or config.weight_net else "rmnw"
+        method = choosing.choose_method(clean, noise != "none", ratio)[0]
+        method = "mwnet" if config.weight_net else method
     meta_labels = config.meta_labels
     if meta_labels == "auto":
         meta_labels = methods.METHODS[method].meta_labels if clean else "noisy"

@@ -201,8 +201,17 @@ def is_ours(folder: pathlib.Path) -> bool:
     return path.is_file() and f"Made by {SOFTWARE}".encode() in path.read_bytes()
 
 
-def write(folder: pathlib.Path, title: str, sections: Sequence[Section]) -> pathlib.Path:
-    """Writes the page, which needs no other file and no network; returns its path."""
+def write(
+    folder: pathlib.Path, title: str, sections: Sequence[Section], refresh: int = 0
+) -> pathlib.Path:
+    """Writes the page, which needs no other file and no network; returns its path.
+
+    Args:
+        folder: of the page.
+        title: of the page.
+        sections: its parts.
+        refresh: seconds after which a browser loads it again; 0 for never.
+    """
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
@@ -211,7 +220,12 @@ def write(folder: pathlib.Path, title: str, sections: Sequence[Section]) -> path
         name: parts.joinpath(f"page.{name}").read_text("utf-8") for name in ("html.j2", "css", "js")
     }
     page = environment.from_string(texts["html.j2"]).render(
-        title=title, sections=sections, version=__version__, css=texts["css"], script=texts["js"]
+        title=title,
+        sections=sections,
+        version=__version__,
+        css=texts["css"],
+        script=texts["js"],
+        refresh=refresh,
     )
     folder.mkdir(parents=True, exist_ok=True)
     write_atomically(folder / PAGE, lambda file: file.write(page), mode="w")

@@ -34,6 +34,7 @@ from tf_mwnet.figures import plots  # noqa: E402
 from tf_mwnet.files import ROOT, write_atomically  # noqa: E402
 from tf_mwnet.reports import compare, published  # noqa: E402
 from tf_mwnet.sweep.jobs import Engine, Job, Processes, execute  # noqa: E402
+from tf_mwnet.sweep.page import Page  # noqa: E402
 from tf_mwnet.sweep.plan import grid, keep_plan, method_names, own_methods, plan, settings_of  # noqa: E402
 from tf_mwnet.sweep.ray_tasks import Tasks  # noqa: E402
 from tf_mwnet.sweep.results import markdown, picture, rows  # noqa: E402
@@ -53,7 +54,10 @@ def define_flags() -> flags.FlagValues:
     )
     flags.DEFINE_string("seeds", "0,1,2", "of data and training, between commas", flag_values=values)
     flags.DEFINE_multi_string(
-        "setting", [], "<name>: <flags of tf_mwnet.main>; several times for several", flag_values=values
+        "setting",
+        [],
+        "<name>: <flags of tf_mwnet.main>, and --methods for others here; several times for several",
+        flag_values=values,
     )
     flags.DEFINE_multi_string(
         "set",
@@ -72,6 +76,8 @@ def define_flags() -> flags.FlagValues:
     flags.DEFINE_string("csv", "", "file for the numbers of each run", flag_values=values)
     flags.DEFINE_string("png", "", "file for a picture of the accuracies", flag_values=values)
     flags.DEFINE_string("md", "", "file for the table, as Markdown", flag_values=values)
+    text = "folder for a page that shows how far all runs are, while they go on"
+    flags.DEFINE_string("page", "", text, flag_values=values)
     outputs.define_overwrite(values)
     return values
 
@@ -137,9 +143,10 @@ def run(line: Sequence[str], values: flags.FlagValues, common: Sequence[str] = (
     jobs = jobs_of(values, common)
     settings = list(dict.fromkeys(job.setting for job in jobs))
     out = pathlib.Path(values.out)
+    progress = Page(pathlib.Path(values.page), jobs) if values.page else None
     keep_plan(out, jobs)
     try:
-        problems = execute(jobs, engine)
+        problems = execute(jobs, engine, progress)
     except BrokenProcessPool as error:
         raise UserError(
             "a process has ended (no memory left?); allowed: the same command, which goes on"

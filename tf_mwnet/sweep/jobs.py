@@ -7,9 +7,10 @@ import dataclasses
 import multiprocessing
 import os
 import pathlib
+import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 
 from absl import logging
@@ -83,41 +84,64 @@ def work(job: Job) -> Outcome:
     return job, problem, time.perf_counter() - start
 
 
-def execute(jobs: Sequence[Job], engine: Engine) -> dict[Job, str]:
+# Told what has gone wrong so far, and how long all will take, in words.
+Told = Callable[[Mapping[Job, str], str], object]
+
+
+def execute(jobs: Sequence[Job], engine: Engine, tell: Told | None = None) -> dict[Job, str]:
     """Does the runs that are not finished; returns those without a result, and why.
 
     Args:
         jobs: see `plan.plan`.
         engine: does them, as `Processes` or `ray_tasks.Tasks`.
+        tell: called at the start, now and then, and after each run.
     """
     todo = [job for job in jobs if not (job.folder / RESULT).is_file()]
     if done := len(jobs) - len(todo):
         logging.info("%d of %d runs are finished already", done, len(jobs))
-    problems, start = {}, time.perf_counter()
-    with _watched(todo):
+    watch = _Watch(todo, tell)
+    start = time.perf_counter()
+    with console.every(EVERY, watch.look):
         for count, (job, problem, seconds) in enumerate(engine(todo) if todo else (), start=1):
-            if problem:
-                problems[job] = problem
             left = (time.perf_counter() - start) / count * (len(todo) - count)
+            words = f"about {left / 60:.0f} min left"
             logging.info(
-                "%d of %d: %s %s (%.0f s); about %.0f min left",
-                count, len(todo), job.folder.name, problem or "done", seconds, left / 60,
+                "%d of %d: %s %s (%.0f s); %s",
+                count, len(todo), job.folder.name, problem or "done", seconds, words,
             )  # fmt: skip
-    return problems
+            watch.note(job, problem, words)
+    return watch.problems
 
 
-def _watched(jobs: Sequence[Job]) -> contextlib.AbstractContextManager[None]:
-    """Says now and then how far the runs are that go on now, wherever they do."""
-    said = {job: how_far(job.folder) for job in jobs}  # of a run that was interrupted before
+class _Watch:
+    """Says how far the runs are that go on now, wherever they do."""
 
-    def watch() -> None:
-        for job in jobs:
+    def __init__(self, jobs: Sequence[Job], tell: Told | None) -> None:
+        self.said = {job: how_far(job.folder) for job in jobs}  # of a run that was interrupted before
+        self.problems, self.left = dict[Job, str](), ""
+        self.tell, self.lock = tell, threading.Lock()
+        self._tell()
+
+    def look(self) -> None:
+        """Logs what has changed; a thread does, now and then."""
+        for job, before in self.said.items():
             now = how_far(job.folder)
-            if now and now != said[job]:
+            if now and now != before:
                 logging.info("%s: %s", job.folder.name, now)
-            said[job] = now
+            self.said[job] = now
+        self._tell()
 
-    return console.every(EVERY, watch)
+    def note(self, job: Job, problem: str, left: str) -> None:
+        """Takes note of the end of a run, and of how long all will take."""
+        if problem:
+            self.problems[job] = problem
+        self.left = left
+        self._tell()
+
+    def _tell(self) -> None:
+        if self.tell is not None:
+            with self.lock:
+                self.tell(dict(self.problems), self.left)
 
 
 def how_far(folder: pathlib.Path) -> str:

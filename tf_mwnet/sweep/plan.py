@@ -18,6 +18,7 @@ from tf_mwnet.sweep.jobs import Job
 
 PLAN = "sweep.json"
 SEEDS = ("--seed", "--data_seed")
+OWN = "--methods="
 
 
 def plan(
@@ -34,7 +35,7 @@ def plan(
         methods: names, which options of the method and flags of its runs may follow
             ("s_model --s_model_init=confusion").
         seeds: each is the run's ``seed`` and ``data_seed``, unless its setting has its own.
-        settings: name -> flags.
+        settings: name -> flags; with ``--methods`` among them they have methods of their own.
         common: flags of all runs.
 
     Raises:
@@ -42,8 +43,10 @@ def plan(
     """
     jobs = []
     for seed in seeds:
-        for setting, own in settings.items():
-            for method in methods:
+        for setting, flags in settings.items():
+            named = [f.partition("=")[2] for f in flags if f.startswith(OWN)]
+            own = [f for f in flags if not f.startswith(OWN)]
+            for method in method_names(named[-1]) if named else methods:
                 name, *more = words("a method in methods", method)
                 choose("method", name, METHODS)
                 label = name + f" ({', '.join(f.split('=')[-1].lstrip('-') for f in more)})" * bool(more)
