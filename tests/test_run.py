@@ -16,7 +16,7 @@ from runs import ROOT, SHORT, final_variables, rows
 import tf_mwnet
 from tf_mwnet import Experiment, data, methods
 from tf_mwnet.errors import UserError
-from tf_mwnet.experiment import resolve, scores
+from tf_mwnet.experiment import choosing, resolve, scores
 from tf_mwnet.files import load_arrays
 from tf_mwnet.main import main
 from tf_mwnet.run_folder import saved_experiment
@@ -312,9 +312,40 @@ def test_without_clean_data_the_method_is_one_that_stands_noise(
     rng = np.random.default_rng(0)
     source = data.from_arrays(rng.random((90, 3, 3)), np.arange(90) % 3, name="own", **arrays)
     config = Experiment(noise=noise, meta_size=9, epochs=1, network="mlp", run_dir=str(tmp_path / "run"))
+    caplog.set_level("INFO", "absl")
     found = tf_mwnet.run(config, source).config
     assert (found.method, found.meta_labels, found.noise) == expected
     assert ("no label is known to be right" in caplog.text) == (expected[0] == "rmnw")
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({}, "rmnw"),
+        ({"imbalance_factor": 20.0}, "logit_adjustment"),
+        ({"class_counts": (30, 20, 3)}, "logit_adjustment"),
+        ({"class_counts": (30, 20, 4)}, "rmnw"),
+        ({"classes": ("0", "1")}, "rmnw"),
+        ({"noise": "flip", "imbalance_factor": 20.0}, "mwnet"),
+        ({"weight_net": "digits_flip2", "imbalance_factor": 20.0}, "mwnet"),
+        ({"method": "erm", "imbalance_factor": 20.0}, "erm"),
+    ],
+)
+def test_the_method_for_a_long_tail(fields, expected, caplog):
+    y = np.repeat([0, 1, 2], 30)
+    source = data.from_arrays(np.random.default_rng(0).random((90, 2, 2, 1)), y)
+    caplog.set_level("INFO", "absl")
+    found = resolve.resolve_bias(Experiment(**fields), source)
+    assert found.method == expected
+    assert ("times as many examples" in caplog.text) == (expected == "logit_adjustment")
+
+
+def test_the_sizes_of_given_classes_are_seen():
+    y = np.repeat([0, 1, 2], [60, 6, 24])
+    source = data.from_arrays(np.random.default_rng(0).random((90, 2, 2, 1)), y)
+    assert choosing.imbalance(Experiment(), source) == 10
+    assert choosing.imbalance(Experiment(classes=("0", "2")), source) == 2.5
+    assert resolve.resolve_bias(Experiment(), source).method == "logit_adjustment"
 
 
 def test_report(tmp_path, capsys):
