@@ -296,7 +296,7 @@ def test_other_methods(tmp_path, method):
 @pytest.mark.parametrize(
     ("arrays", "noise", "expected"),
     [
-        ({}, "auto", ("rmnw", "noisy", "none")),
+        ({}, "auto", ("elr", "noisy", "none")),
         ({}, "flip", ("mwnet", "clean", "flip")),
         ({"true_y_train": np.arange(90) % 3}, "auto", ("mwnet", "clean", "none")),
         (
@@ -315,17 +315,17 @@ def test_without_clean_data_the_method_is_one_that_stands_noise(
     caplog.set_level("INFO", "absl")
     found = tf_mwnet.run(config, source).config
     assert (found.method, found.meta_labels, found.noise) == expected
-    assert ("no label is known to be right" in caplog.text) == (expected[0] == "rmnw")
+    assert ("no label is known to be right" in caplog.text) == (expected[0] == "elr")
 
 
 @pytest.mark.parametrize(
     ("fields", "expected"),
     [
-        ({}, "rmnw"),
+        ({}, "elr"),
         ({"imbalance_factor": 20.0}, "logit_adjustment"),
         ({"class_counts": (30, 20, 3)}, "logit_adjustment"),
-        ({"class_counts": (30, 20, 4)}, "rmnw"),
-        ({"classes": ("0", "1")}, "rmnw"),
+        ({"class_counts": (30, 20, 4)}, "elr"),
+        ({"classes": ("0", "1")}, "elr"),
         ({"noise": "flip", "imbalance_factor": 20.0}, "mwnet"),
         ({"weight_net": "digits_flip2", "imbalance_factor": 20.0}, "mwnet"),
         ({"method": "erm", "imbalance_factor": 20.0}, "erm"),

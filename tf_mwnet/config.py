@@ -180,8 +180,9 @@ class Experiment:
     # Method
     method: str = option(
         "auto",
-        f"how examples are weighted: {', '.join(METHODS)}, or auto (mwnet; rmnw if no label is known to"
-        " be right); options of the method follow its name: 'gdw --eta=1000'",
+        f"how examples are weighted: {', '.join(METHODS)}, or auto (mwnet; elr if no label is known to"
+        " be right; logit_adjustment for a long tail); options of the method follow its name:"
+        " 'gdw --eta=1000'",
         about="method",
     )
     compare: str = option(

@@ -42,4 +42,4 @@ def choose_method(clean: bool, noisy: bool, ratio: float) -> tuple[str, str]:
         return "logit_adjustment", why
     if clean:
         return "mwnet", "there are examples whose labels are known to be right"
-    return "rmnw", "no label is known to be right"
+    return "elr", "no label is known to be right"
