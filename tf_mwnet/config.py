@@ -127,7 +127,8 @@ class Experiment:
     )
     backbone_pooling: str = option(
         "auto",
-        "pooling of the backbone's maps or tokens: auto; none, mean, max, or first, the first token",
+        "pooling of the backbone's maps or tokens: auto; none (for vectors), mean, max, or first, the"
+        " first token",
         choices=("auto", *POOLINGS),
     )
     backbone_weights: str = option("", "file of the weights of keras_app:<name>", about="place")
