@@ -48,7 +48,7 @@ def options() -> str:
     rows = ["| method | option | default | allowed | |", "| --- | --- | --- | --- | --- |"]
     for name, kind in METHODS.items():
         for option in kind.options:
-            default = options.text_of(options.default_of(kind, option.name))
+            default = options.default_text(kind, option.name)
             allowed = option.allowed or "any"
             rows.append(f"| `{name}` | `--{option.name}` | {default} | {allowed} | {option.help} |")
     return "\n".join(rows)

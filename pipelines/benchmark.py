@@ -113,7 +113,7 @@ def measure(count: int, size: int, out: pathlib.Path, beam: Sequence[str]) -> li
         done = subprocess.run(line, capture_output=True, text=True)
         if done.returncode:
             last = (done.stderr.strip().splitlines() or ["no message"])[-1]
-            raise UserError(f"{component} can not be measured: {last}")
+            raise UserError(f"{component} cannot be measured: {last}")
         measured = json.loads(done.stdout.strip().splitlines()[-1])
         speed = count / measured["seconds"]
         rows.append({"images": count, "component": component, "images_per_second": speed} | measured)

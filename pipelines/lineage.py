@@ -27,7 +27,8 @@ def define_flags() -> flags.FlagValues:
     """Returns the command's flags, separate from absl's global ones."""
     values = console.new_flags()
     flags.DEFINE_string("home", "runs/pipeline", "home folder of the pipeline", flag_values=values)
-    flags.DEFINE_string("model", "", "folder of the model; also without --model", flag_values=values)
+    text = "folder of the model; may also be the first argument"
+    flags.DEFINE_string("model", "", text, flag_values=values)
     flags.DEFINE_boolean("json", False, "print JSON", flag_values=values)
     return values
 

@@ -79,7 +79,10 @@ def define_flags() -> flags.FlagValues:
     flags.DEFINE_string("push_to", "saved_models", "folder of pushed models", flag_values=values)
     flags.DEFINE_string("baseline", "erm", "method that a pushed model must beat", flag_values=values)
     flags.DEFINE_float(
-        "margin", 0.0, "by how much accuracy it must beat the baseline, 0 to 1", flag_values=values
+        "margin",
+        0.0,
+        "lead in accuracy over the baseline that a pushed model needs, 0 to 1",
+        flag_values=values,
     )
     flags.DEFINE_float("min_recall", 0.0, "least recall of each class, 0 to 1", flag_values=values)
     flags.DEFINE_float("confidence", 0.95, "level of the reported intervals", flag_values=values)
@@ -89,7 +92,9 @@ def define_flags() -> flags.FlagValues:
         "share of the meta and test set that may also be in the training set",
         flag_values=values,
     )
-    flags.DEFINE_float("max_latency_ms", 0.0, "of one answer; 0 for no limit", flag_values=values)
+    flags.DEFINE_float(
+        "max_latency_ms", 0.0, "longest time of one answer; 0 for no limit", flag_values=values
+    )
     flags.DEFINE_multi_string(
         "search", [], "<flag>=<comma-separated values> to tune", flag_values=values
     )
@@ -100,7 +105,7 @@ def define_flags() -> flags.FlagValues:
     flags.DEFINE_string(
         "runner", "DirectRunner", "Apache Beam's runner for reading data", flag_values=values
     )
-    flags.DEFINE_multi_string("beam", [], "an option of that runner, as name=value", flag_values=values)
+    flags.DEFINE_multi_string("beam", [], "an option of the runner, as name=value", flag_values=values)
     return values
 
 

@@ -70,7 +70,7 @@ class Store:
                 connection.executescript(SCHEMA)
         except sqlite3.DatabaseError as error:
             raise UserError(
-                f"'{self.path}' can not be read ({error}); allowed: as it was written, or none"
+                f"'{self.path}' cannot be read ({error}); allowed: as it was written, or none"
             ) from error
 
     @contextlib.contextmanager

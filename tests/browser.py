@@ -61,7 +61,7 @@ window.addEventListener("message", e => {
 def exercise(page, folder, width=1280):
     """Opens a copy of a page in ``folder``, sorts its table of labels, and returns what was seen.
 
-    The window can not be as narrow as a phone; a frame in it can.
+    The window cannot be as narrow as a phone; a frame in it can.
     """
     text = page.read_text()
     text = text.replace("<head>", f"<head>{COLLECT}").replace("</body>", f"{EXERCISE}</body>")

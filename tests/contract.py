@@ -24,7 +24,7 @@ FIXED = those_that(lambda kind: not kind.learns)
 WITH_META_BATCHES = those_that(lambda kind: kind.learns and kind.meta_gradient != "none")
 WITH_FUNCTION = those_that(lambda kind: kind.weight_function is not methods.Method.weight_function)
 WITH_REQUIRED_ARGUMENTS = [name for name in methods.METHODS if required_arguments(name)]
-# Their weights sum to 1 whatever is learned: they can not all be zero.
+# Their weights sum to 1 whatever is learned: they cannot all be zero.
 SUM_TO_ONE = ["insw", "mlc", "fsr"]
 CAN_BE_ZERO = [name for name in WITH_META_BATCHES if name not in SUM_TO_ONE]
 

@@ -147,7 +147,7 @@ def test_a_run_whose_data_is_gone(finished, tmp_path, capsys):
     assert "the data is not there" in capsys.readouterr().err
     assert not (folder / "mwnet" / "audit" / "worst.png").exists()
     assert command.main([f"--run_dir={folder}", f"--write_cleaned={tmp_path / 'clean'}"]) == 2
-    assert "can not be loaded" in capsys.readouterr().err
+    assert "cannot be loaded" in capsys.readouterr().err
 
 
 # -------------------------------------------------------------------- a user's own folder
@@ -292,7 +292,7 @@ def test_bad_runs(finished, tmp_path, capsys):
     assert "has no record of 1252 examples" in capsys.readouterr().err
     (folder / "split.npz").write_bytes(b"no")
     assert command.main([f"--run_dir={folder}"]) == 2
-    assert "can not be read" in capsys.readouterr().err
+    assert "cannot be read" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -321,7 +321,7 @@ def test_bad_folders(shapes, tmp_path, capsys):
     broken = root / "train" / "cross" / "broken.png"
     broken.write_bytes(b"no image")
     assert command.main(line) == 2
-    assert f"image '{broken}' can not be read" in capsys.readouterr().err
+    assert f"image '{broken}' cannot be read" in capsys.readouterr().err
     broken.unlink()
     (root / "train" / "alone").mkdir()
     shutil.copy(next((root / "train" / "cross").iterdir()), root / "train" / "alone")

@@ -151,7 +151,7 @@ def test_overwrite_replaces_a_run(tmp_path):
 def test_damaged_configuration(tmp_path, capfd):
     (tmp_path / "config.json").write_text("{")
     assert main([*SHORT, f"--run_dir={tmp_path}", "--resume"]) == 2
-    assert "can not be read" in capfd.readouterr().err
+    assert "cannot be read" in capfd.readouterr().err
 
 
 def test_nan_loss_stops_the_run_and_keeps_the_last_good_checkpoint(tmp_path, capfd):

@@ -207,7 +207,7 @@ def test_sampling_in_fit(blobs, name, size, of_class_0):
     model.fit(x[rows], y[rows], batch_size=12, epochs=2, steps_per_epoch=3, verbose=0)
     np.testing.assert_array_equal(observed, [size, of_class_0])
     data = tf.data.Dataset.from_tensor_slices((x, y)).batch(10)
-    with pytest.raises(UserError, match="the method can not draw"):
+    with pytest.raises(UserError, match="the method cannot draw"):
         model.fit(data, verbose=0)
 
 

@@ -144,9 +144,29 @@ def test_help_is_grouped_by_theme(capsys):
     short = capsys.readouterr().out
     heads = [short.index(f"\n\n{head}\n\n  --{field}=") for field, head in THEMES.items()]
     assert heads == sorted(heads)
+    data, features = short.index("--dataset="), short.index("--backbone=")
+    assert all(data < short.index(f"--{name}=") < features for name in ("classes", "scaling"))
+    assert short.index("--then_unfreeze=") < short.index("--unfreeze_lr=") < short.index("--network=")
     assert "\n  gdw --eta" not in short
     assert main.main(["--helpfull"]) == 0
-    assert "\n  gdw --eta" in capsys.readouterr().out
+    full = capsys.readouterr().out
+    assert "\n  gdw --eta" in full
+    assert "cmwnet_sl --warm_up=0.03333\n" in full
+    assert "class_balanced --beta=0.9999\n" in full
+
+
+@pytest.mark.parametrize("module", help_pages.MODULES)
+def test_help_does_not_list_itself(module):
+    page = help_pages.page(module, ["--help"])
+    assert "--help=" not in page
+    assert "--helpfull=" not in page
+    assert ("--helpfull" in page) == (help_pages.page(module, ["--helpfull"]) != page)
+
+
+def test_help_of_the_audit_begins_with_what_is_audited():
+    flags = re.findall(r"^  --(\w+)=", help_pages.page("tf_mwnet.audit", ["--help"]), re.M)
+    assert flags[:3] == ["run_dir", "dataset", "data_dir"]
+    assert {"out", "write_cleaned"} <= set(flags[3:])
 
 
 def test_a_sign_of_life_on_a_terminal():

@@ -395,10 +395,10 @@ def test_npz(tmp_path):
     with pytest.raises(UserError, match="'other'"):
         data.load("npz", str(path))
     np.savez(path, x_train=X, y_train=np.array([{}] * 12))
-    with pytest.raises(UserError, match="can not be read"):
+    with pytest.raises(UserError, match="cannot be read"):
         data.load("npz", str(path))
     path.write_bytes(b"PK broken")
-    with pytest.raises(UserError, match="can not be read"):
+    with pytest.raises(UserError, match="cannot be read"):
         data.load("npz", str(path))
     with pytest.raises(UserError, match="not there"):
         data.load("npz", str(tmp_path / "none.npz"))

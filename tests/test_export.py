@@ -92,7 +92,7 @@ def test_bad_weight_nets(tmp_path, weight_net):
         WeightFunction(path)
     path = saved_models.export_weight_net(weight_net, tmp_path / "broken" / "1", CARD)
     (path / "saved_model.pb").write_bytes(b"broken")
-    with pytest.raises(UserError, match="can not be loaded"):
+    with pytest.raises(UserError, match="cannot be loaded"):
         WeightFunction(path)
 
 

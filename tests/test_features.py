@@ -155,7 +155,7 @@ def test_random_views():
         (__file__, "is no network; allowed"),
         ("keras_app:MobileNetV9", "unknown network 'keras_app:MobileNetV9'; allowed: MobileNetV"),
         ("keras_app:MobileNetV2", "backbone_weights is '' for keras_app:MobileNetV2; allowed: a file"),
-        ("nomodule:make", "can not be imported (No module named 'nomodule')"),
+        ("nomodule:make", "cannot be imported (No module named 'nomodule')"),
         ("json:loads", "backbone 'json:loads' fails (TypeError: loads() missing 1 required"),
         ("json:JSONDecoder", "'json:JSONDecoder' returns a JSONDecoder; allowed: a keras.Model"),
         (lambda: keras.Sequential([keras.Input((7,)), keras.layers.Dense(2)]), "takes (None, 7)"),
@@ -172,7 +172,7 @@ def test_damaged_files(tmp_path, files):
     (tmp_path / "a.keras").write_bytes(pathlib.Path(files["keras"]).read_bytes()[:500])
     (tmp_path / "a.tflite").write_bytes(b"no model")
     for name in ("a.keras", "a.tflite"):
-        with pytest.raises(UserError, match=rf"{name}' can not be loaded"):
+        with pytest.raises(UserError, match=rf"{name}' cannot be loaded"):
             features.load(str(tmp_path / name))
     with pytest.raises(UserError, match=r"backbone_weights is set with .*allowed: with keras_app"):
         features.load(files["keras"], weights="x")
@@ -238,7 +238,7 @@ def test_fingerprints_do_not_depend_on_random_states(tmp_path):
             "has no preprocessor of a text classifier .*; allowed: a preset with one, as of BERT",
         ),
         ("{t5}", "is a T5Backbone, which takes neither images nor tokens; allowed: an image or a text"),
-        ("{folder}", "can not be loaded .*; allowed: one that save_to_preset has written"),
+        ("{folder}", "cannot be loaded .*; allowed: one that save_to_preset has written"),
         ("dinov2_smal", "unknown preset 'dinov2_smal'; allowed: dinov2_small"),
     ],
 )
@@ -255,7 +255,7 @@ def test_a_preset_without_a_network(presets, monkeypatch):
 
     monkeypatch.setattr(keras_hub.models.Backbone, "from_preset", fail)
     known = next(iter(keras_hub.models.ViTBackbone.presets))
-    with pytest.raises(UserError, match=rf"'{known}' can not be loaded \(no route to host\); allowed"):
+    with pytest.raises(UserError, match=rf"'{known}' cannot be loaded \(no route to host\); allowed"):
         features.load(f"keras_hub:{known}")
 
 
@@ -392,7 +392,7 @@ def test_a_run_on_features(kind, files, tmp_path):
         path = tmp_path / "run" / method / "saved_models" / "classifier" / "1"
         loaded = tf.saved_model.load(str(path))
         x, images = result.splits.test.x, result.splits.test.raw
-        if kind == "tflite":  # can not be part of a graph
+        if kind == "tflite":  # cannot be part of a graph
             assert set(loaded.signatures) == {"serving_default"}
             answer = loaded.signatures["serving_default"](features=tf.constant(x))
         else:

@@ -58,7 +58,7 @@ def test_bad_folders(tmp_path):
     with pytest.raises(UserError, match=r"large.png' is \(9, 9\), the first \(5, 7\)"):
         data.load("folder", str(tmp_path))
     (tmp_path / "train" / "dog" / "large.png").write_bytes(b"no image")
-    with pytest.raises(UserError, match=r"large.png' can not be read"):
+    with pytest.raises(UserError, match=r"large.png' cannot be read"):
         data.load("folder", str(tmp_path))
 
 
@@ -147,7 +147,7 @@ def test_broken_file_is_named_when_it_is_read(on_disk, tmp_path, capfd, monkeypa
     assert main([*arguments, f"--run_dir={tmp_path / 'run'}"]) == 2
     last = capfd.readouterr().err.splitlines()[-1]
     assert last.startswith("tf_mwnet: image")
-    assert "29.png' can not be read" in last
+    assert "29.png' cannot be read" in last
 
 
 def test_a_cache_on_disk(on_disk, tmp_path):
@@ -174,7 +174,7 @@ def test_a_cache_on_disk(on_disk, tmp_path):
     assert len(list(folder.iterdir())) == 4
     for file in folder.iterdir():
         file.write_bytes(file.read_bytes()[:1000])
-    with pytest.raises(UserError, match=r"cache file '.*npy' can not be read .*; delete it"):
+    with pytest.raises(UserError, match=r"cache file '.*npy' cannot be read .*; delete it"):
         load()
     with pytest.raises(UserError, match="cache is disk with dataset 'digits'; allowed: auto, memory"):
         data.load("digits", cache="disk")

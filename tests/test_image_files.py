@@ -138,7 +138,7 @@ def test_ink_is_converted(tmp_path):
 def test_a_mode_that_is_not_known_is_named(tmp_path):
     folder(tmp_path, colour, "tif")
     Image.new("LAB", (8, 6)).save(tmp_path / "train/dog/lab.tif")
-    with pytest.raises(UserError, match=r"lab.tif' \(Pillow mode LAB\) can not be read"):
+    with pytest.raises(UserError, match=r"lab.tif' \(Pillow mode LAB\) cannot be read"):
         data.load("folder", str(tmp_path))
 
 
@@ -208,7 +208,7 @@ def test_all_broken_files_are_named_at_once(tmp_path):
     folder(tmp_path, colour, "jpg", count=8)
     for i in range(7):
         (tmp_path / "train" / "cat" / f"{i}.jpg").write_bytes(b"<html>")
-    with pytest.raises(UserError, match=r"7 images '.*cat/0.jpg', .*4.jpg' and 2 more can not be read"):
+    with pytest.raises(UserError, match=r"7 images '.*cat/0.jpg', .*4.jpg' and 2 more cannot be read"):
         data.load("folder", str(tmp_path))
 
 
@@ -219,7 +219,7 @@ def test_files_that_end_early(tmp_path, cache):
     for name in ("cat", "dog"):
         path = tmp_path / "train" / name / "1.jpg"
         path.write_bytes(path.read_bytes()[:-300])
-    with pytest.raises(UserError, match=r"^2 images '.*cat/1.jpg', '.*dog/1.jpg' can not be read"):
+    with pytest.raises(UserError, match=r"^2 images '.*cat/1.jpg', '.*dog/1.jpg' cannot be read"):
         data.load("folder", str(tmp_path), cache=cache, cache_dir=str(tmp_path / "cache"))
     assert not list((tmp_path / "cache").glob("*"))
 
@@ -279,7 +279,7 @@ MODES = {
     cut=st.integers(0, 40),
 )
 def test_any_image_is_read_in_its_range_or_named(tmp_path, mode, suffix, size, cut):
-    """A file has all of its values, or one line says that it can not be read."""
+    """A file has all of its values, or one line says that it cannot be read."""
     values = np.random.default_rng(size).integers(0, 256, (*size, 3)).astype(np.uint8)
     if MODES[mode] == "F":
         image = deep().resize((size[1], size[0]))
@@ -301,7 +301,7 @@ def test_any_image_is_read_in_its_range_or_named(tmp_path, mode, suffix, size, c
         refused = str(error)
     if refused:
         assert f"'{path}'" in refused
-        with pytest.raises(Exception):  # noqa: B017, PT011 - Pillow itself can not: of any type
+        with pytest.raises(Exception):  # noqa: B017, PT011 - Pillow itself cannot: of any type
             np.asarray(Image.open(path).convert("RGB"))
         return
     assert pixels.shape == (*size, 3 if kind_there(path) == "RGB" else 1)

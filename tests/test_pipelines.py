@@ -415,7 +415,7 @@ def test_store_finds_what_was_damaged_or_killed(tmp_path):
         {"error": "its process was killed"}
     ]
     (tmp_path / "lineage.sqlite").write_bytes(b"no database" * 100)
-    with pytest.raises(UserError, match="can not be read"):
+    with pytest.raises(UserError, match="cannot be read"):
         Store(tmp_path)
     with pytest.raises(sqlite3.DatabaseError):
         sqlite3.connect(tmp_path / "lineage.sqlite").execute("SELECT 1 FROM tasks")

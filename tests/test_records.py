@@ -99,10 +99,10 @@ def test_damaged_records(tmp_path):
     path = sorted((folder / "Split-train").iterdir())[1]
     content = path.read_bytes()
     path.write_bytes(content[: len(content) // 2])
-    with pytest.raises(UserError, match=r"can not be read|allowed: 30, as it was written"):
+    with pytest.raises(UserError, match=r"cannot be read|allowed: 30, as it was written"):
         data.load("records", str(folder))
     path.write_bytes(b"no records at all")
-    with pytest.raises(UserError, match=r"records of .*Split-train' can not be read"):
+    with pytest.raises(UserError, match=r"records of .*Split-train' cannot be read"):
         data.load("records", str(folder))
     path.unlink()
     with pytest.raises(UserError, match=rf"record file '{path}' is not there"):
@@ -113,7 +113,7 @@ def test_damaged_records(tmp_path):
     with pytest.raises(UserError, match="lacks 'classes'"):
         data.load("records", str(folder))
     (folder / "dataset.json").write_text("no")
-    with pytest.raises(UserError, match="can not be read"):
+    with pytest.raises(UserError, match="cannot be read"):
         data.load("records", str(folder))
     with pytest.raises(UserError, match="holds no records"):
         data.load("records", str(tmp_path))

@@ -125,7 +125,7 @@ def test_a_run_is_not_resumed_on_other_data(tmp_path, capfd):
     assert "the data is not what" in capfd.readouterr().err
     (folder / "split.npz").write_bytes(b"broken")
     assert main(["--resume", f"--run_dir={folder}"]) == 2
-    assert "split.npz' can not be read" in capfd.readouterr().err
+    assert "split.npz' cannot be read" in capfd.readouterr().err
 
 
 def test_a_folder_that_can_not_be_written(capfd):
@@ -144,4 +144,4 @@ def test_examples_of_earlier_epochs_are_needed(tmp_path, capfd):
     path = folder / "mwnet" / "examples" / "epoch_0001.npz"
     path.write_bytes(path.read_bytes()[:100])
     assert main([*ARGUMENTS, f"--run_dir={folder}", "--resume"]) == 2
-    assert "epoch_0001.npz' can not be read" in capfd.readouterr().err.splitlines()[-1]
+    assert "epoch_0001.npz' cannot be read" in capfd.readouterr().err.splitlines()[-1]

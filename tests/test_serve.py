@@ -289,11 +289,11 @@ def test_a_damaged_version_is_left_out(server):
         shutil.copytree(ROOT / "saved_models" / NAME / "2", temporary, dirs_exist_ok=True)
         (path,) = temporary.glob("variables/*.data*")
         path.write_bytes(path.read_bytes()[:100])
-    server.wait(lambda: "damaged/2' can not be loaded" in server.log.read_text())
+    server.wait(lambda: "damaged/2' cannot be loaded" in server.log.read_text())
     status, answer = server.infer({"inputs": [tensor(LOSSES)]}, "damaged")
     assert (status, answer["model_version"]) == (200, "1")
     time.sleep(1)  # several looks
-    assert server.log.read_text().count("damaged/2' can not be loaded") == 1
+    assert server.log.read_text().count("damaged/2' cannot be loaded") == 1
     shutil.rmtree(folder)
     server.wait(lambda: server.ask("/v1/models/damaged")[0] == 404)
 

@@ -105,7 +105,7 @@ def test_class_numbers_are_sorted_as_numbers(tmp_path):
         ("words,label\na,b\n", {}, "no column 'text'; allowed: --text_column=<one of words, label>"),
         ("text,class\na,b\n", {}, "no column 'label'; allowed: --label_key=<one of text, class>"),
         ("text,label\n", {}, "has no rows"),
-        ("", {}, "can not be read .*; allowed: a table in UTF-8 with a header"),
+        ("", {}, "cannot be read .*; allowed: a table in UTF-8 with a header"),
         ("text,label\na,b\n", {}, "1 class; allowed: two or more"),
         (
             "text,label,split\na,b,train\nc,d,dev\n",
@@ -118,7 +118,7 @@ def test_class_numbers_are_sorted_as_numbers(tmp_path):
             "test has the class 'e'; allowed: b, d",
         ),
         ("text,label,id\na,b,1\nc,d,1\n", {}, "the id '1' is there 2 times"),
-        (b"text,label\n\xff\xfe,b\n", {}, "can not be read"),
+        (b"text,label\n\xff\xfe,b\n", {}, "cannot be read"),
         ("text,label\na,b\nc,d\n", {"text_column": "x"}, "has no column 'x'"),
     ],
 )
@@ -150,7 +150,7 @@ def test_a_folder(tmp_path, caplog):
     with pytest.raises(UserError, match=r"empty.txt' is empty"):
         data.load("folder", str(tmp_path))
     (tmp_path / "train" / "food" / "empty.txt").write_bytes(b"\xff")
-    with pytest.raises(UserError, match=r"empty.txt' can not be read .*allowed: UTF-8"):
+    with pytest.raises(UserError, match=r"empty.txt' cannot be read .*allowed: UTF-8"):
         data.load("folder", str(tmp_path))
 
 

@@ -8,7 +8,7 @@
 * `audit` finds the labels of a run's data that look wrong.
 * `WeightFunction` loads an exported weight net.
 
-Data flows one way, and imports follow it: a room imports only rooms to its left
+Data flows one way, and imports follow it: a package imports only packages to its left
 (``tests/test_architecture.py``).
 
     types errors replicas -> files strategies losses optimizers meta -> data networks -> features

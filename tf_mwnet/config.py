@@ -75,7 +75,7 @@ class Experiment:
         about="place",
     )
     label_key: str = option("", "column of a table or of TFDS to train on; 'label' by default")
-    clean_label_key: str = option("", "its column of true labels, for sets that have both")
+    clean_label_key: str = option("", "column of true labels, for data that has both")
     text_column: str = option(TEXT, "column of texts in a .csv or .tsv table")
     resize: int = option(
         0, "pixels that folder images are resized to; 0 for none", at_least=0, at_most=LARGEST_SIDE
@@ -103,20 +103,32 @@ class Experiment:
         about="place",
         choices=BLANK,
     )
+    classes: tuple[str, ...] = option(
+        (), "classes to keep, all by name or all by number: cat,dog; all by default"
+    )
+    scaling: str = option(
+        "standardised",
+        "of the inputs: standardised per channel; of 8-bit images also unit, 0 to 1, or signed, -1 to 1",
+        choices=tuple(SCALINGS),
+    )
     backbone: str = option(
         "",
         "train on the features of a pretrained network: keras_hub:<preset>, keras_app:<name>, a .keras"
         " or .tflite file, a SavedModel folder, or module:function",
     )
-    backbone_size: int = option(0, "side in pixels of its images, or tokens of its texts; 0 for its own")
+    backbone_size: int = option(
+        0, "side in pixels of the backbone's images, or tokens of its texts; 0 for its own"
+    )
     backbone_scaling: str = option(
         "auto",
-        f"of its pixels: auto, its own if that is known, else signed; {', '.join(PIXELS)}",
+        f"scaling of the backbone's pixels: auto, its own if that is known, else signed;"
+        f" {', '.join(PIXELS)}",
         choices=("auto", *PIXELS),
     )
     backbone_pooling: str = option(
         "auto",
-        "of its maps or tokens: auto; none, mean, max, or first, the first token",
+        "pooling of the backbone's maps or tokens: auto; none (for vectors), mean, max, or first, the"
+        " first token",
         choices=("auto", *POOLINGS),
     )
     backbone_weights: str = option("", "file of the weights of keras_app:<name>", about="place")
@@ -131,21 +143,18 @@ class Experiment:
         about="place",
     )
     feature_dtype: str = option("float32", "of the features on disk: float32, float16", choices=DTYPES)
-    classes: tuple[str, ...] = option(
-        (), "classes to keep, all by name or all by number: cat,dog; all by default"
-    )
-    scaling: str = option(
-        "standardised",
-        "of the inputs: standardised per channel; of 8-bit images also unit, 0 to 1, or signed, -1 to 1",
-        choices=tuple(SCALINGS),
-    )
     # Bias
     noise: str = option(
         "auto",
         "noise added to the labels: auto (flip2 for the digits, none for other data), none, uniform,"
         " flip, flip2, background, hierarchical, or a .csv/.npy file with the transition matrix",
     )
-    noise_rate: float = option(0.4, "share of labels that are redrawn, 0 to 1", at_least=0, at_most=1)
+    noise_rate: float = option(
+        0.4,
+        "share of labels that are changed (uniform: redrawn from all classes), 0 to 1",
+        at_least=0,
+        at_most=1,
+    )
     background_class: str = option(
         "", "noise=background's class, by name or by number among those kept; drawn at random by default"
     )
@@ -218,9 +227,12 @@ class Experiment:
         about="fine_tuning",
         choices=("steps", "epochs"),
     )
-    fine_tune_lr: float = option(1e-3, "learning rate of these steps", about="fine_tuning", above=0)
+    fine_tune_lr: float = option(1e-3, "learning rate of then_fine_tune", about="fine_tuning", above=0)
     then_unfreeze: int = option(
         0, "epochs in which backbone and head are trained together afterwards, with the learned weights"
+    )
+    unfreeze_lr: float = option(
+        1e-4, "learning rate of then_unfreeze, which falls to 0", about="fine_tuning", above=0
     )
     post_hoc_logit_adjustment: float = option(
         0.0,
@@ -228,9 +240,6 @@ class Experiment:
         " of a finished run, with --resume; 0 for none",
         about="afterwards",
         at_least=0,
-    )
-    unfreeze_lr: float = option(
-        1e-4, "their learning rate, which falls to 0", about="fine_tuning", above=0
     )
     # Classifier and schedule
     network: str = option("auto", f"classifier: auto, {', '.join(NETWORKS)}")

@@ -166,7 +166,7 @@ def reading(what: str | pathlib.Path) -> Iterator[None]:
         raise
     except (LookupError, TypeError, ValueError, AttributeError) as error:
         text = f"{type(error).__name__}: {' '.join(str(error).split())[:100]}"
-        raise UserError(f"'{what}' can not be used ({text}); allowed: as it was written") from error
+        raise UserError(f"'{what}' cannot be used ({text}); allowed: as it was written") from error
 
 
 def load_arrays(path: pathlib.Path, names: Sequence[str] | None = None) -> dict[str, np.ndarray]:
@@ -183,7 +183,7 @@ def load_arrays(path: pathlib.Path, names: Sequence[str] | None = None) -> dict[
         with np.load(path) as arrays:
             return {k: arrays[k] for k in arrays.files if names is None or k in names}
     except Exception as error:  # zip and header errors of a damaged file
-        raise UserError(f"'{path}' can not be read; allowed: as the run wrote it") from error
+        raise UserError(f"'{path}' cannot be read; allowed: as the run wrote it") from error
 
 
 def read_json(path: pathlib.Path, kind: type = dict) -> Any:
@@ -198,7 +198,7 @@ def read_json(path: pathlib.Path, kind: type = dict) -> Any:
             raise ValueError(f"a {type(content).__name__} in place of a {kind.__name__}")
         return content
     except (OSError, ValueError) as error:
-        raise UserError(f"'{path}' can not be read: {error}; allowed: the file a run wrote") from error
+        raise UserError(f"'{path}' cannot be read: {error}; allowed: the file a run wrote") from error
 
 
 # -------------------------------------------------------------------- what comes with the project

@@ -1,6 +1,6 @@
-"""``python -m tf_mwnet.main``: flags to an `Experiment`, and its result as a table.
+"""``python -m tf_mwnet.main``: trains a classifier on data with wrong labels.
 
-Without flags: the handwritten digits with 40 % of the labels redrawn, plain training and MW-Net.
+Without flags: handwritten digits with 40 % of the labels wrong, plain training and MW-Net.
 """
 
 from __future__ import annotations

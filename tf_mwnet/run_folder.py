@@ -322,7 +322,7 @@ def read_metrics(path: pathlib.Path) -> list[dict[str, float]]:
                 for row in csv.DictReader(file)
             ]
     except (ValueError, TypeError) as error:
-        raise UserError(f"'{path}' can not be read: {error}; allowed: as the run wrote it") from error
+        raise UserError(f"'{path}' cannot be read: {error}; allowed: as the run wrote it") from error
 
 
 def weight_course(folder: pathlib.Path) -> Course | None:

@@ -219,7 +219,7 @@ class Source:
             with bias is split as it is.
         transition: ``[K, K]``, row = true class, the noise that ``bias`` asked for; None without.
         encoder: the `features.Backbone` that the inputs are features of; None for other inputs.
-        in_memory: whether the user made it of arrays: a command line can not load it again.
+        in_memory: whether the user made it of arrays: a command line cannot load it again.
     """
 
     name: str

@@ -102,7 +102,7 @@ def example_validator(
     for info in problems.anomaly_info.values():
         logging.warning("%s", info.description)
     if reasons := validation.blocking(problems):
-        raise UserError(f"the data can not be trained on: {'; '.join(reasons)}")
+        raise UserError(f"the data cannot be trained on: {'; '.join(reasons)}")
     with new_folder(pathlib.Path(anomalies.path)) as out:
         validation.write_anomalies(problems, out)
     return {"anomalies": {name: info.description for name, info in problems.anomaly_info.items()}}

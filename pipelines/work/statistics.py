@@ -244,5 +244,5 @@ def read(
         for row in rows:
             groups[row["group"]].append((row["split"], row["id"]))
     except Exception as error:  # protobuf's own errors, and those of a damaged table
-        raise UserError(f"statistics in '{folder}' can not be read; allowed: as written") from error
+        raise UserError(f"statistics in '{folder}' cannot be read; allowed: as written") from error
     return numbers, list(groups.values())

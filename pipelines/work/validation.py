@@ -60,7 +60,7 @@ def read_schema(folder: pathlib.Path) -> schema_pb2.Schema:
     try:
         return text_format.Parse((folder / SCHEMA).read_text("utf-8"), schema_pb2.Schema())
     except (OSError, ValueError, text_format.ParseError) as error:
-        raise UserError(f"schema in '{folder}' can not be read; allowed: as written") from error
+        raise UserError(f"schema in '{folder}' cannot be read; allowed: as written") from error
 
 
 def anomalies(

@@ -30,6 +30,12 @@ from tf_mwnet.experiment import runner  # noqa: E402
 from tf_mwnet.files import holds_files  # noqa: E402
 
 OWN = ("out", "write_cleaned", "cleaned", "worst")
+# Flags of a run that say what is audited, and what they are here; {} is their help text.
+INPUTS = {
+    "run_dir": "folder of the finished run to audit; with dataset, of the run that is trained",
+    "dataset": "data to train on and audit: {}",
+    "data_dir": "{}",
+}
 
 
 def define_flags() -> flags.FlagValues:
@@ -51,9 +57,12 @@ def define_flags() -> flags.FlagValues:
 
 
 def help_text(full: bool = False) -> str:
-    """Lists the command's own flags; ``python -m tf_mwnet.main --help`` shows those of a run."""
+    """Lists what is audited and the command's own flags; those of a run are in the help of `main`."""
     values = define_flags()
-    lines = [__doc__, "Flags, in addition to those of python -m tf_mwnet.main:", ""]
+    lines = [__doc__, "What is audited:", ""]
+    for name, text in INPUTS.items():
+        lines += console.flag_lines(name, "", text.format(values[name].help))
+    lines += ["", "Flags of the audit, in addition to those of python -m tf_mwnet.main:", ""]
     for name in OWN:
         lines += console.flag_lines(name, str(values[name].default), values[name].help or "")
     return "\n".join(lines)

@@ -73,7 +73,7 @@ def write(audit: Audit, path: pathlib.Path, mode: str = "drop") -> int:
     """
     path = pathlib.Path(path)
     if audit.source is None or audit.examples is None:
-        raise UserError("write_cleaned is set, and the run's data can not be loaded; allowed: with data")
+        raise UserError("write_cleaned is set, and the run's data cannot be loaded; allowed: with data")
     source = select_classes(audit.source, tuple(audit.config.classes))
     root = pathlib.Path(audit.config.data_dir or "") if audit.config.dataset == "folder" else None
     check(path, mode, audit.config)

@@ -162,7 +162,7 @@ def _outputs(
         (name,) = serve.structured_input_signature[1]
         (output,) = serve.structured_outputs
     except Exception as error:  # a damaged SavedModel raises many types
-        raise UserError(f"'{folder}' can not be loaded; allowed: as the run exported it") from error
+        raise UserError(f"'{folder}' cannot be loaded; allowed: as the run exported it") from error
     out = []
     for start in range(0, len(x), batch):
         part = np.arange(start, min(start + batch, len(x)))

@@ -118,9 +118,7 @@ def read_label_issues(path: str | pathlib.Path) -> pd.DataFrame:
         names += [name for name in further if name in table]
         table[names] = table[names].fillna("").map(as_written)
     except (OSError, ValueError, KeyError) as error:
-        raise UserError(
-            f"'{path}' can not be read ({error}); allowed: a {ISSUES} of an audit"
-        ) from error
+        raise UserError(f"'{path}' cannot be read ({error}); allowed: a {ISSUES} of an audit") from error
     return table
 
 

@@ -194,7 +194,7 @@ def peak_memory(setting: Setting, mode: str) -> float:
     done = subprocess.run(line, capture_output=True, text=True)
     if done.returncode:
         last = (done.stderr.strip().splitlines() or ["no message"])[-1]
-        raise UserError(f"mode '{mode}' can not be measured: {last}")
+        raise UserError(f"mode '{mode}' cannot be measured: {last}")
     return json.loads(done.stdout.strip().splitlines()[-1])["peak_mb"]
 
 

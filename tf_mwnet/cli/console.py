@@ -26,6 +26,9 @@ from tf_mwnet.errors import Interrupted, NotANumber, UserError, WorkerLost
 # The exit code that launchers read as "try again" (128 + SIGUSR1, as in Kubeflow's TFJob).
 RETRY = 138
 
+# Flags of every command, which --help does not list.
+HELP = {"help", "helpfull"}
+
 # Notes that TensorFlow's C++ code writes at any level.
 NOTES = re.compile(
     rb"[IWE]\d{4} \d\d:\d\d:|\d{4}-\d\d-\d\d .*: [IWE] |To enable the following instructions"
@@ -211,7 +214,8 @@ def new_flags() -> flags.FlagValues:
 def flags_text(values: flags.FlagValues) -> str:
     """Lists flags with their defaults and help, as --help shows them."""
     lines = ["Flags (--flagfile=<file> reads them from a file, one per line; later ones win):", ""]
-    for flag in sorted({id(values[name]): values[name] for name in values}.values(), key=_by_name):
+    for name in sorted({values[name].name for name in values} - HELP):
+        flag = values[name]
         default = str(flag.default_as_str).strip("'") if flag.default not in (None, []) else ""
         lines += flag_lines(flag.name, default, flag.help or "")
     return "\n".join(lines)
@@ -224,10 +228,6 @@ def flag_lines(name: str, default: str, text: str) -> list[str]:
         f"  --{name}={default}",
         *textwrap.wrap(" ".join(text.split()), 90, initial_indent=indent, subsequent_indent=indent),
     ]
-
-
-def _by_name(flag: flags.Flag) -> tuple[bool, str]:
-    return flag.name in ("help", "helpfull"), flag.name
 
 
 def show(text: str) -> int:
@@ -301,7 +301,7 @@ def _terminated(number: int, frame: types.FrameType | None) -> None:
 
 
 def unforeseen(error: Exception) -> int:
-    """Writes one line about an error that nothing has foreseen, and its traceback to a file; returns 70.
+    """Writes one line about an unforeseen error, and its traceback to a file; returns 70.
 
     A full disk or a missing permission that TensorFlow reports is none: the exit code is 2. With
     ``TF_MWNET_DEBUG=1`` the traceback goes to the terminal.

@@ -26,7 +26,7 @@ THEMES = {
     "noise": "Bias, meta set and test set",
     "method": "Methods, weights and the meta step",
     "network": "Classifier and schedule",
-    "run_dir": "The run and its folder",
+    "strategy": "The run, its machines and its folder",
 }
 # Settings of a command line without any flag.
 BARE = {"compare": "erm"}

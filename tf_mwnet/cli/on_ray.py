@@ -154,7 +154,7 @@ def _work(
     """Trains in one worker; leaves the report, or the user's error, in a file."""
     console.start_logging()
     os.chdir(here)
-    if (ours / ERROR).is_file():  # started again, which can not help
+    if (ours / ERROR).is_file():  # started again, which cannot help
         raise RuntimeError((ours / ERROR).read_text("utf-8"))
     # The chief writes the folder when all workers are there: all see the same.
     resume = (pathlib.Path(config.run_dir) / run_folder.CONFIG).is_file()

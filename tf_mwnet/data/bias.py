@@ -170,7 +170,7 @@ def _read_matrix(path: pathlib.Path, num_classes: int) -> np.ndarray:
             matrix = np.loadtxt(path, delimiter=",", ndmin=2)
         matrix = np.asarray(matrix, np.float64)
     except ValueError as error:
-        raise UserError(f"noise matrix '{path}' can not be read: {error}") from error
+        raise UserError(f"noise matrix '{path}' cannot be read: {error}") from error
     if matrix.shape != (num_classes, num_classes):
         raise UserError(
             f"noise matrix '{path}' is {matrix.shape}; allowed: ({num_classes}, {num_classes})"

@@ -55,7 +55,7 @@ class RowReader:
         size = dtype.itemsize * int(np.prod(self.shape))
         content = os.pread(_opened(self.path), size, self.start + int(row) * size)
         if len(content) < size:
-            raise UserError(f"image {row} of '{self.path}' can not be read; allowed: a whole cache file")
+            raise UserError(f"image {row} of '{self.path}' cannot be read; allowed: a whole cache file")
         return np.frombuffer(content, dtype).reshape(self.shape)
 
 
@@ -70,7 +70,7 @@ def read_rows(path: pathlib.Path) -> LazyImages:
         if mapped.ndim < 2 or not mapped.flags.c_contiguous:
             raise ValueError(f"an array of shape {mapped.shape}")
     except Exception as error:  # header and length errors of a damaged file
-        raise UserError(f"cache file '{path}' can not be read ({error}); delete it") from error
+        raise UserError(f"cache file '{path}' cannot be read ({error}); delete it") from error
     shape = mapped.shape[1:]
     reader = RowReader(str(path), shape, mapped.dtype.name, mapped.offset)
     return LazyImages(np.arange(len(mapped)), reader, shape, mapped.dtype, str(path))

@@ -41,7 +41,7 @@ class Unreadable(UserError):
         more = len(self.reasons) - len(shown)
         text = f"{quoted(shown)} and {more} more" if more else quoted(shown)
         what = f"{len(self.reasons)} images" if len(self.reasons) > 1 else "image"
-        super().__init__(f"{what} {text} can not be read; allowed: whole image files")
+        super().__init__(f"{what} {text} cannot be read; allowed: whole image files")
 
 
 def kind_of(path: str | pathlib.Path) -> tuple[str, bool]:
@@ -97,7 +97,7 @@ class Reading:
         """Reads a file; returns ``[H, W, C]``, uint8, or float32 for "F".
 
         Raises:
-            UserError: the file is damaged or not an image, is smaller than ``center_crop``, or can not
+            UserError: the file is damaged or not an image, is smaller than ``center_crop``, or cannot
                 be read as ``mode`` without a loss.
         """
         from PIL import Image, ImageOps

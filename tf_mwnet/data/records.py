@@ -175,7 +175,7 @@ def read_facts(folder: pathlib.Path) -> Facts:
         facts = json.loads(path.read_text("utf-8"))
         missing = {"name", "shape", "dtype", "classes", "true_labels", "splits"} - set(facts)
     except (OSError, ValueError, TypeError) as error:
-        raise UserError(f"'{path}' can not be read: {error}; allowed: as it was written") from error
+        raise UserError(f"'{path}' cannot be read: {error}; allowed: as it was written") from error
     if missing:
         raise UserError(f"'{path}' lacks '{min(missing)}'; allowed: as it was written")
     return facts
@@ -228,7 +228,7 @@ def batches(facts: Facts, paths: list[pathlib.Path], pixels: bool) -> Iterator[d
     except tf.errors.OpError as error:  # a damaged file, or another kind of example
         reason = " ".join(str(error.message).split())[:150]
         raise UserError(
-            f"records of '{paths[0].parent}' can not be read ({reason}); allowed: as they were written"
+            f"records of '{paths[0].parent}' cannot be read ({reason}); allowed: as they were written"
         ) from None
 
 

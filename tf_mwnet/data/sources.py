@@ -199,7 +199,7 @@ def load_npz(path: str, blank_images: str = "refuse") -> Source:
         with np.load(file, allow_pickle=False) as arrays:
             data = {key: arrays[key] for key in arrays.files}
     except Exception as error:  # zip, header and pickle errors all mean: not such a file
-        raise UserError(f"data file '{path}' can not be read as .npz: {error}") from error
+        raise UserError(f"data file '{path}' cannot be read as .npz: {error}") from error
     own = {name: data.pop(f"{FEATURES}{name}", None) for name in ("train", "test", "meta")}
     own = {name: x for name, x in own.items() if x is not None}
     for name, x in own.items():  # without images the features are what there is

@@ -143,7 +143,7 @@ def _table(path: pathlib.Path) -> pd.DataFrame:
     except (ValueError, OSError) as error:  # encoding, quotes, rows of other lengths, nothing at all
         reason = " ".join(str(error).split())[:150]
         raise UserError(
-            f"data file '{path}' can not be read ({reason}); allowed: a table in UTF-8 with a header"
+            f"data file '{path}' cannot be read ({reason}); allowed: a table in UTF-8 with a header"
         ) from error
     if not len(table):
         raise UserError(f"data file '{path}' has no rows; allowed: one for each example")
@@ -180,7 +180,7 @@ def load_folder(path: str) -> Source:
         path: a folder as in `folders.load_folder`, with text files in place of images.
 
     Raises:
-        UserError: a file can not be read or is empty, or a set has a class that ``train`` has not.
+        UserError: a file cannot be read or is empty, or a set has a class that ``train`` has not.
     """
     root = pathlib.Path(path).expanduser()
     classes = class_folders(root / "train")
@@ -215,7 +215,7 @@ def _text(path: pathlib.Path) -> str:
     try:
         text = path.read_text("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"text '{path}' can not be read ({error}); allowed: UTF-8") from error
+        raise UserError(f"text '{path}' cannot be read ({error}); allowed: UTF-8") from error
     if not text.strip():
         raise UserError(f"text '{path}' is empty; allowed: files with a text")
     return text

@@ -40,7 +40,7 @@ def _builder(name: str, data_dir: str | None) -> tfds.core.DatasetBuilder:
         ) from error
     except Exception as error:  # unknown versions, configurations and damaged files: many types
         raise UserError(
-            f"data set '{name}' can not be opened ({_reason(error)}); allowed: a name, and a version"
+            f"data set '{name}' cannot be opened ({_reason(error)}); allowed: a name, and a version"
             " and configuration, that TensorFlow Datasets has"
         ) from error
     try:
@@ -49,7 +49,7 @@ def _builder(name: str, data_dir: str | None) -> tfds.core.DatasetBuilder:
     except Exception as error:  # no network, no space, a broken archive: many types, one meaning
         where = data_dir or "TFDS's default folder"
         raise UserError(
-            f"data set '{name}' is not in {where} and can not be downloaded ({_reason(error)}); allowed:"
+            f"data set '{name}' is not in {where} and cannot be downloaded ({_reason(error)}); allowed:"
             " --data_dir with the prepared set, or a network"
         ) from error
     return builder

@@ -106,7 +106,7 @@ def export_classifier(
     data, or ``text`` ``[batch]`` to ``probabilities`` float32 ``[batch, K]``; ``hidden`` maps it to
     ``hidden`` float32 ``[batch, D]``, the inputs of the last dense layer, if there is one. Of a
     classifier on features, the backbone is part of it, and ``from_features`` maps ``features``
-    float32 ``[batch, D]`` to the same. Without a backbone, or with one that can not be part of a graph
+    float32 ``[batch, D]`` to the same. Without a backbone, or with one that cannot be part of a graph
     (TensorFlow Lite), this is the only signature, ``serving_default``.
 
     Args:

@@ -68,7 +68,7 @@ def ask(model: pathlib.Path, request: np.ndarray, repeats: int = 20) -> dict[str
         answer, and "latency_ms": batch size -> "median", "p99".
 
     Raises:
-        UserError: the model can not be loaded, or does not answer.
+        UserError: the model cannot be loaded, or does not answer.
     """
     with tempfile.TemporaryDirectory() as folder:
         path = pathlib.Path(folder) / "request.npz"

@@ -44,12 +44,12 @@ def _from_preset(hub: Any, preset: str) -> Any:
         reason = " ".join(str(error).split())[:160]
         if preset in known:
             raise UserError(
-                f"preset '{preset}' can not be loaded ({reason}); allowed: with a network, or the folder"
+                f"preset '{preset}' cannot be loaded ({reason}); allowed: with a network, or the folder"
                 " of its files as keras_hub:<folder>, which save_to_preset(<folder>) writes"
             ) from error
         if pathlib.Path(preset).is_dir():
             raise UserError(
-                f"preset folder '{preset}' can not be loaded ({reason}); allowed: one that"
+                f"preset folder '{preset}' cannot be loaded ({reason}); allowed: one that"
                 " save_to_preset has written"
             ) from error
         close = difflib.get_close_matches(preset, known, n=3, cutoff=0.4)
@@ -66,7 +66,7 @@ def network(preset: str, size: int) -> Network:
         size: side in pixels, or number of tokens; 0 for the preset's own.
 
     Raises:
-        UserError: there is no such preset, it can not be downloaded, or its backbone takes neither
+        UserError: there is no such preset, it cannot be downloaded, or its backbone takes neither
             images nor texts.
     """
     hub = _library()

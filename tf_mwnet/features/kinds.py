@@ -37,7 +37,7 @@ class Network:
         size: height and width, in pixels; of texts the number of tokens.
         fingerprint: of the weights.
         scaling, pooling: what "auto" stands for.
-        module: what holds the variables, for an export; None where it can not be part of a graph.
+        module: what holds the variables, for an export; None where it cannot be part of a graph.
         own: the network's own preprocessing, from raw images or texts; None where it is a scaling.
         of_texts: whether it takes texts, ``[b]``, in place of images.
     """
@@ -129,7 +129,7 @@ def _loaded(path: pathlib.Path) -> keras.Model:
     except Exception as error:  # damaged files and unknown layers raise many types
         reason = " ".join(str(error).split())[:150]
         raise UserError(
-            f"backbone '{path}' can not be loaded ({reason}); allowed: a model that Keras saved"
+            f"backbone '{path}' cannot be loaded ({reason}); allowed: a model that Keras saved"
         ) from error
 
 
@@ -139,7 +139,7 @@ def _from_function(module: str, name: str) -> Any:
         function = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError) as error:
         raise UserError(
-            f"backbone '{module}:{name}' can not be imported ({error}); allowed: {KINDS}"
+            f"backbone '{module}:{name}' cannot be imported ({error}); allowed: {KINDS}"
         ) from error
     finally:
         sys.path.remove("")
@@ -220,7 +220,7 @@ def _resized_model(name: str, model: keras.Model, size: int) -> keras.Model:
         other.set_weights(model.get_weights())
     except Exception as error:  # of layers that want the first size
         raise UserError(
-            f"backbone '{name}' is for images of {model.input_shape[1:3]}, and can not be built for"
+            f"backbone '{name}' is for images of {model.input_shape[1:3]}, and cannot be built for"
             f" {size}x{size} ({' '.join(str(error).split())[:100]}); allowed: without --backbone_size"
         ) from error
     return other
@@ -255,7 +255,7 @@ def _saved_model(path: pathlib.Path, size: int) -> Network:
         serve = loaded.signatures["serving_default"]
     except Exception as error:  # damaged files raise many types
         raise UserError(
-            f"backbone '{path}' can not be loaded; allowed: a SavedModel with serving_default"
+            f"backbone '{path}' cannot be loaded; allowed: a SavedModel with serving_default"
         ) from error
     inputs = serve.structured_input_signature[1]
     (name, spec), *more = inputs.items()
@@ -286,7 +286,7 @@ def _tflite(path: pathlib.Path, size: int) -> Network:
         (takes,), gives = interpreter.get_input_details(), interpreter.get_output_details()
     except Exception as error:
         raise UserError(
-            f"backbone '{path}' can not be loaded ({error}); allowed: a .tflite file"
+            f"backbone '{path}' cannot be loaded ({error}); allowed: a .tflite file"
         ) from error
     shape = tuple(int(n) for n in takes["shape"])
     if len(shape) != 4 or shape[-1] != 3 or takes["dtype"] is not np.float32:

@@ -57,7 +57,11 @@ class INSW(Method):
     from_run = ("num_examples",)
     meta_lr = 0.1  # an entry takes one step per epoch: with 1e-3 the weights would hardly move
     options = (
-        Option("form", "of the weights, see the class", choices=("softmax", "linear")),
+        Option(
+            "form",
+            "weights are a softmax of learned parameters, or these over their sum (linear)",
+            choices=("softmax", "linear"),
+        ),
         Option("decay", "divisor of a weight in each step of the linear form", at_least=1),
     )
     LEAST = 1e-5  # of phi in the linear form

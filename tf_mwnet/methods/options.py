@@ -244,12 +244,18 @@ def text_of(value: Any) -> str:
     return str(value)
 
 
+def default_text(kind: type[Method], name: str) -> str:
+    """Writes an option's default for people: 1 / 30 as 0.03333."""
+    value = default_of(kind, name)
+    return f"{value:.4g}" if isinstance(value, float) else text_of(value)
+
+
 def help_lines(table: Mapping[str, type[Method]]) -> Sequence[str]:
     """Lists the options of all methods for ``--help``."""
     lines = []
     for name, kind in table.items():
         for option in kind.options:
             allowed = f" ({option.allowed})" if option.allowed else ""
-            lines.append(f"  {name} --{option.name}={text_of(default_of(kind, option.name))}")
+            lines.append(f"  {name} --{option.name}={default_text(kind, option.name)}")
             lines.append(f"      {option.help}{allowed}")
     return lines

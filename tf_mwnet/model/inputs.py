@@ -98,7 +98,7 @@ def _dataset(method: Method, x: tf.data.Dataset, y: Any, num_classes: int | None
     if y is not None:
         raise UserError("y was given beside a dataset; allowed: batches (x, y) in it")
     if method.sampling != EACH_ONCE:
-        raise UserError("x is a tf.data.Dataset, which the method can not draw from; allowed: arrays")
+        raise UserError("x is a tf.data.Dataset, which the method cannot draw from; allowed: arrays")
     method.check_rows(None)
     return examples.batches("x", x, num_classes)
 

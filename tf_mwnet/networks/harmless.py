@@ -62,7 +62,7 @@ def check(folder: pathlib.Path) -> None:
     try:
         model.ParseFromString((folder / "saved_model.pb").read_bytes())
     except DecodeError as error:
-        raise UserError(f"weight net '{folder}' can not be loaded: {error}") from error
+        raise UserError(f"weight net '{folder}' cannot be loaded: {error}") from error
     for graph in model.meta_graphs:
         if not graph.object_graph_def.nodes:
             raise UserError(f"weight net '{folder}' is of TensorFlow 1; allowed: one of TensorFlow 2")

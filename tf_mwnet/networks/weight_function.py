@@ -72,7 +72,7 @@ class WeightFunction:
             self.card = dict(json.loads(card.read_text("utf-8"))) if card.is_file() else {}
         except Exception as error:  # damaged files raise many types
             reason = str(error).splitlines()[0]
-            raise UserError(f"weight net '{self.path}' can not be loaded: {reason}") from error
+            raise UserError(f"weight net '{self.path}' cannot be loaded: {reason}") from error
         self._keep = loaded
         self._function = loaded.signatures.get("serving_default")
         self._check_signature()

@@ -105,7 +105,7 @@ class Version:
             self.card: dict[str, Any] = json.loads(path.read_text("utf-8")) if path.is_file() else {}
         except Exception as error:  # TensorFlow raises errors of many classes
             reason = " ".join(str(error).split())[:150]
-            raise UserError(f"'{folder}' can not be loaded ({reason}); allowed: a SavedModel") from error
+            raise UserError(f"'{folder}' cannot be loaded ({reason}); allowed: a SavedModel") from error
         if DEFAULT not in self.signatures:
             found = quoted(self.signatures)
             raise UserError(f"'{folder}' has the signatures {found}; allowed: with {DEFAULT}")
@@ -139,7 +139,7 @@ class Folder:
     """The models below a folder, ``<name>/<version>``, as they come and go.
 
     A new version is loaded beside the old ones and then takes their place, so that no request finds
-    none. A version that can not be loaded is left out, with one warning, and the others stay.
+    none. A version that cannot be loaded is left out, with one warning, and the others stay.
 
     Args:
         root: folder of models, or of the versions of one model.

@@ -85,7 +85,7 @@ def settings_of(lines: Sequence[str]) -> dict[str, list[str]]:
     """Returns setting -> flags; the methods that a setting's flagfile names are left out.
 
     Raises:
-        UserError: a line is not ``<name>: <flags>``, or a flagfile can not be read.
+        UserError: a line is not ``<name>: <flags>``, or a flagfile cannot be read.
     """
     settings = {}
     for line in lines or ["default:"]:
