@@ -74,7 +74,7 @@ def test_coarse_classes_give_hierarchical_noise(tfds_folder):
 
 
 def test_bad_columns(tfds_folder):
-    with pytest.raises(UserError, match=r"no column 'worst'; it has: .*worse_label"):
+    with pytest.raises(UserError, match=r"no column 'worst'; allowed: .*worse_label"):
         data.load("human_set", tfds_folder, label_key="worst")
     with pytest.raises(UserError, match="column 'image' of 'human_set' is no class label"):
         data.load("human_set", tfds_folder, label_key="image")

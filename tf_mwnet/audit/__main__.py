@@ -27,7 +27,7 @@ from tf_mwnet.cli.flags import fields_of  # noqa: E402
 from tf_mwnet.config import Experiment  # noqa: E402
 from tf_mwnet.errors import UserError, check_range, choose  # noqa: E402
 from tf_mwnet.experiment import runner  # noqa: E402
-from tf_mwnet.files import holds_files  # noqa: E402
+from tf_mwnet.files import check_folder, holds_files  # noqa: E402
 from tf_mwnet.run_folder import RESULT  # noqa: E402
 
 OF_A_RUN = {"run_dir", "method", "data_dir"}  # settings with which a finished run is audited
@@ -71,6 +71,8 @@ def run(values: flags.FlagValues) -> str:
     check_range("worst", values.worst, 1)
     target = pathlib.Path(values.write_cleaned) if values.write_cleaned else None
     out = pathlib.Path(values.out) if values.out else None
+    if out:
+        check_folder("out", out)
     if out and holds_files(out) and not (out / outputs.ISSUES).is_file():
         raise UserError(f"out '{out}' holds files that are no audit; allowed: a new folder")
     choose("cleaned", values.cleaned, dict.fromkeys(cleaned.MODES))
