@@ -11,6 +11,7 @@ from tf_mwnet.audit import __main__ as audit
 from tf_mwnet.main import main
 from tf_mwnet.methods import METHODS
 from tf_mwnet.reports import __main__ as reports
+from tf_mwnet.serve import __main__ as serve
 from tf_mwnet.sweep import __main__ as sweep
 
 
@@ -158,6 +159,11 @@ def test_folders_that_are_files(command, finished, tmp_path, capfd):
     assert command([*line, f"--out={file}"]) == 2
     assert capfd.readouterr().err == f"tf_mwnet: out '{file}' is a file; allowed: a new folder\n"
     assert file.read_text() == "mine"
+
+
+def test_models_that_are_not_there_before_what_is_not_installed(tmp_path, capfd):
+    assert serve.main([f"--models={tmp_path / 'none'}"]) == 2
+    assert f"models is '{tmp_path / 'none'}'; allowed: a folder of" in capfd.readouterr().err
 
 
 def test_a_bad_flag_in_a_flagfile(tmp_path, capfd):

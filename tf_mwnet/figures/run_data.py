@@ -133,8 +133,8 @@ def each(folders: Iterable[pathlib.Path], take: Callable[[pathlib.Path], T]) -> 
             damaged.append(error)
     if damaged and not taken:
         raise damaged[0]
-    for error in damaged:
-        logging.warning("left out: %s", error)
+    for reason in damaged:
+        logging.warning("left out: %s", reason)
     return taken
 
 
