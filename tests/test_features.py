@@ -239,7 +239,7 @@ def test_fingerprints_do_not_depend_on_random_states(tmp_path):
         ),
         ("{t5}", "is a T5Backbone, which takes neither images nor tokens; allowed: an image or a text"),
         ("{folder}", "can not be loaded .*; allowed: one that save_to_preset has written"),
-        ("dinov2_smal", "unknown preset 'dinov2_smal' (did you mean dinov2_small"),
+        ("dinov2_smal", r"unknown preset 'dinov2_smal' \(did you mean dinov2_small"),
     ],
 )
 def test_presets_that_are_none(preset, message, presets):
