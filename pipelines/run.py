@@ -31,7 +31,7 @@ from pipelines import settings as options  # noqa: E402
 from pipelines.store import Store  # noqa: E402
 from pipelines.tasks import FAILED, LAUNCHER, interruptible  # noqa: E402
 from tf_mwnet.errors import UserError  # noqa: E402
-from tf_mwnet.files import locked  # noqa: E402
+from tf_mwnet.files import check_folder, locked  # noqa: E402
 
 ARTIFACTS = "artifacts"
 COLOUR = re.compile(r"\x1b\[\d+m")
@@ -171,6 +171,8 @@ def run(settings: options.Settings) -> str:
     from pipelines import graph
 
     home, start = pathlib.Path(settings.home), time.time()
+    check_folder("home", home)
+    check_folder("push_to", pathlib.Path(settings.push_to))
     pipeline = graph.build(settings)  # finds what is not there, before anything is made or removed
     with _alone(home):
         store = Store(home)

@@ -1,5 +1,6 @@
 """Audits: scores by hand, files of a run, a user's folder in one command, cleaned data, bad input."""
 
+import dataclasses
 import json
 import shutil
 
@@ -12,8 +13,9 @@ from runs import SHORT
 import tf_mwnet
 from tf_mwnet import Experiment, UserError, data, run
 from tf_mwnet.audit import __main__ as command
-from tf_mwnet.audit import cleaned, defaults, evidence, scoring
+from tf_mwnet.audit import cleaned, defaults, evidence, judging, outputs, scoring
 from tf_mwnet.audit.examine import examine
+from tf_mwnet.types import LabelledSet
 
 COLUMNS = ["id", "set", "given_label", "predicted_label", "label_quality", "is_label_issue", "weight",
            "loss", "probability", "is_correct"]  # fmt: skip
@@ -255,11 +257,34 @@ def test_own_arrays(tmp_path):
         method="erm", epochs=10, meta_size=0, run_dir=str(tmp_path / "run"), augment="none"
     )
     result = run(config, source, network)
-    table = tf_mwnet.audit(result)
+    found = examine(result)
+    table, shown = found.table, dict(outputs.lines(found))
+    assert shown["label issues"].endswith(f"of {len(table)} examples")
+    untrusted = dataclasses.replace(found, table=table.assign(set=["train", "meta", "test"] * 75))
+    shown = dict(outputs.lines(untrusted))
+    assert shown["label issues"].endswith("of 225 examples (training, meta and test set)")
     wrong = int((~table.is_correct).sum())
     assert (~table.is_correct[:wrong]).mean() > 0.8
     again = tf_mwnet.audit(tmp_path / "run", source=source)
     pd.testing.assert_frame_equal(table, again)
+
+
+def test_what_is_not_judged_is_said(rng):
+    y = np.arange(300) % 3
+    votes = np.eye(3, dtype=np.float32)[y]
+    found = evidence.Evidence(y, np.ones(300), votes, np.ones(300), np.ones(300))
+    ids = np.arange(300).astype(str)
+
+    def without(x, **more):
+        sets = {"train": LabelledSet(x.astype(np.float32), y, y, ids)}
+        return judging.judge(found, 300, sets, **more).without
+
+    assert without(votes + 0.1 * rng.normal(size=(300, 3))) == ""
+    noise = rng.normal(size=(300, 4, 4, 1))
+    reason = "neighbours do not agree with the labels"
+    assert without(noise) == without(noise, hidden=lambda x: votes) == reason
+    assert without(np.zeros((300, 65, 64, 1))).startswith("large images are compared on features alone")
+    assert judging.judge(found, 300, None).without == "the data is not there"
 
 
 def test_defaults_fit_the_method(shapes):
@@ -301,6 +326,7 @@ def test_bad_runs(finished, tmp_path, capsys):
         ([], "neither run_dir nor dataset is set"),
         (["--worst=0", "--dataset=digits"], "worst is 0; allowed: at least 1"),
         (["--dataset=digits", "--write_cleaned={tmp}/x", "--cleaned=mend"], "unknown cleaned 'mend'"),
+        (["--run_dir={tmp}/none", "--cleaned=foo"], "unknown cleaned 'foo'; allowed: drop, relabel"),
         (["--dataset=digits", "--write_cleaned={tmp}/x", *SHORT], "a path that ends in .npz"),
         (["--dataset=folder", "--data_dir={tmp}/none"], "is not there"),
         (["--dataset=digits", "--nonsense=1"], "nonsense"),
@@ -312,6 +338,17 @@ def test_bad_input(tmp_path, capsys, line, message):
     err = capsys.readouterr().err
     assert message in err
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("more", ["--epochs=7", "--dataset=digits", "--overwrite"])
+def test_a_finished_run_is_not_trained_anew(finished, more, capsys):
+    assert command.main([f"--run_dir={finished}", more]) == 2
+    name = more.lstrip("-").partition("=")[0]
+    expected = (
+        f"tf_mwnet: {name} is set with run_dir '{finished}', a finished run; allowed: --run_dir alone to"
+        " audit it, or a new --run_dir to train\n"
+    )
+    assert capsys.readouterr().err == expected
 
 
 def test_bad_folders(shapes, tmp_path, capsys):

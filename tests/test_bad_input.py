@@ -7,8 +7,12 @@ import pytest
 from runs import ROOT, SHORT, command, final_variables
 
 from tf_mwnet import Experiment, UserError, run_folder
+from tf_mwnet.audit import __main__ as audit
 from tf_mwnet.main import main
 from tf_mwnet.methods import METHODS
+from tf_mwnet.reports import __main__ as reports
+from tf_mwnet.serve import __main__ as serve
+from tf_mwnet.sweep import __main__ as sweep
 
 
 def snapshot(folder):
@@ -32,11 +36,26 @@ def snapshot(folder):
         (["--meta_size=5000"], "allowed: at most 1300"),
         (["--meta_size=0"], "method 'mwnet' needs a meta set and meta_size is 0"),
         (["--epochs=0"], "epochs is 0; allowed: at least 1"),
-        (["--epochs=many"], "many"),
+        (["--epochs=many"], "epochs is 'many'; allowed: an integer"),
+        (["--lr=a: b"], "lr is 'a: b'; allowed: a number"),
+        (["--overwrite=maybe"], "overwrite is 'maybe'; allowed: true or false"),
         (["--lr=0"], "lr is 0; allowed: above 0"),
         (["--lr_drops=a,b"], "lr_drops is 'a,b'; allowed: integers"),
         (["--schedule=linear"], "unknown schedule 'linear'; allowed: step, cosine"),
-        (["--unknown=1"], "unknown"),
+        (["--unknown=1"], "unknown flag '--unknown'; allowed: those that --help lists"),
+        (["--epoch=1"], "unknown flag '--epoch' (did you mean '--epochs'?); allowed: those"),
+        (["--weight_net=/tmp"], "weight net '/tmp' holds no SavedModel; allowed: a SavedModel folder"),
+        (["--dataset=folder", "--data_dir=none", "--network=none"], "unknown network 'none'"),
+        (["--dataset=folder", "--data_dir=none", "--noise=loud"], "unknown noise 'loud'"),
+        (["--dataset=folder", "--data_dir=none", "--weight_net=a"], "weight net 'a' is not there"),
+        (
+            ["--method=erm", "--run_dir=/proc/a"],
+            "'/proc/a': no such file or directory; allowed: a place",
+        ),
+        (
+            ["--method=rmnw", "--noise=none", "--imbalance_factor=60"],
+            "which has 2 examples; allowed: at most 10, or --meta_balance=none",
+        ),
         (["stray"], "'stray'"),
         (["--flagfile=none.cfg"], "flagfile 'none.cfg' is not there"),
         (["--weight_net=none"], "weight net 'none' is not there"),
@@ -61,8 +80,8 @@ def snapshot(folder):
         (["--method=cmwnet --groups=0"], "groups is 0; allowed: at least 1"),
         (["--method=gdw --eta=0"], "eta is 0; allowed: above 0"),
         (["--method=gdw --eta=nan"], "eta is nan; allowed: above 0"),
-        (["--method=gdw --eta=much"], "method gdw: flag --eta=much:"),
-        (["--method=gdw --lr=1"], "method gdw: Unknown command line flag 'lr'"),
+        (["--method=gdw --eta=much"], "eta is 'much'; allowed: a number"),
+        (["--method=gdw --lr=1"], "method gdw has no option 'lr'; allowed: --eta"),
         (["--method=gdw --eta=1 more"], "method is 'gdw --eta=1 more'; allowed: gdw, and its options"),
         (["--method=gdw --eta='1"], "method is 'gdw --eta='1'; allowed: a name, and its options"),
         (["--method="], "unknown method ''; allowed: mwnet"),
@@ -124,6 +143,43 @@ def test_run_folders_are_safe(finished, tmp_path, capfd):
     assert (tmp_path / "notes.txt").read_text() == "mine"
     assert main([*SHORT, f"--run_dir={tmp_path / 'notes.txt'}"]) == 2
     assert "is a file" in capfd.readouterr().err
+    assert main([*SHORT, f"--run_dir={tmp_path / 'notes.txt' / 'x'}"]) == 2
+    assert f"is below '{tmp_path / 'notes.txt'}', a file; allowed: a new" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("command", [reports.main, sweep.main, audit.main])
+def test_folders_that_are_files(command, finished, tmp_path, capfd):
+    file = tmp_path / "file"
+    file.write_text("mine")
+    line = {
+        reports.main: [f"--runs={finished}"],
+        sweep.main: ["--methods=erm", *SHORT],
+        audit.main: [f"--run_dir={finished}"],
+    }[command]
+    assert command([*line, f"--out={file}"]) == 2
+    assert capfd.readouterr().err == f"tf_mwnet: out '{file}' is a file; allowed: a new folder\n"
+    assert file.read_text() == "mine"
+
+
+def test_models_that_are_not_there_before_what_is_not_installed(tmp_path, capfd):
+    assert serve.main([f"--models={tmp_path / 'none'}"]) == 2
+    assert f"models is '{tmp_path / 'none'}'; allowed: a folder of" in capfd.readouterr().err
+
+
+def test_a_bad_flag_in_a_flagfile(tmp_path, capfd):
+    path = tmp_path / "a.cfg"
+    path.write_text("--epochs=3\n--foo=1\n")
+    assert main([f"--flagfile={path}"]) == 2
+    expected = f"unknown flag '--foo' in flagfile '{path}'; allowed: those that --help lists\n"
+    assert capfd.readouterr().err == f"tf_mwnet: {expected}"
+    path.write_text("--epochs=3.5\n")
+    assert main([f"--flagfile={path}"]) == 2
+    assert (
+        capfd.readouterr().err
+        == f"tf_mwnet: epochs is '3.5' in flagfile '{path}'; allowed: an integer\n"
+    )
+    assert sweep.main(["--methods=erm", "--set=foo=1", f"--out={tmp_path / 'out'}"]) == 2
+    assert "unknown flag '--foo'; allowed: those that --help lists" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize(("name", "refused"), [
@@ -150,6 +206,8 @@ def test_overwrite_replaces_a_run(tmp_path):
 
 def test_damaged_configuration(tmp_path, capfd):
     (tmp_path / "config.json").write_text("{")
+    assert main([*SHORT, f"--run_dir={tmp_path}", "--overwrite"]) == 2
+    assert "holds a damaged config.json; allowed: a new folder" in capfd.readouterr().err
     assert main([*SHORT, f"--run_dir={tmp_path}", "--resume"]) == 2
     assert "cannot be read" in capfd.readouterr().err
 
@@ -167,6 +225,15 @@ def test_nan_loss_stops_the_run_and_keeps_the_last_good_checkpoint(tmp_path, cap
     assert not (folder / "result.json").exists()
 
 
+def test_nan_in_the_first_epoch(tmp_path, capfd):
+    line = ["--epochs=2", "--lr=1e18", "--network=mlp", "--steps_per_epoch=9", "--method=erm"]
+    assert main([*line, f"--run_dir={tmp_path / 'run'}", "--meta_size=1300"]) == 2
+    err = capfd.readouterr().err.splitlines()
+    assert err[-1].endswith("try a lower --lr; no epoch was finished")
+    assert "tf_mwnet: no drop of lr after epoch 40, 50: there are 2 epochs" in err
+    assert "tf_mwnet: the meta set has 1300 examples, more than the 52 to train on" in err
+
+
 def test_unusable_labels_and_images_from_files(tmp_path, capfd):
     rng = np.random.default_rng(0)
     x, y = rng.random((60, 6, 6, 1)), np.arange(60) % 3
@@ -175,13 +242,20 @@ def test_unusable_labels_and_images_from_files(tmp_path, capfd):
         "negative": ((x, y - 1), "out of range"),
         "nan": ((np.where(np.arange(60)[:, None, None, None] == 3, np.nan, x), y), "image 3 has NaN"),
         "constant": ((x * 0, y), "all pixels are 0"),
+        "nan in a table": (
+            (np.where(np.arange(60)[:, None] == 3, np.nan, x[:, 0, :, 0]), y),
+            "row 3 has",
+        ),
+        "constant table": ((x[:, 0, :, 0] * 0, y), "all values are 0.0; allowed: rows that differ"),
         "empty class": ((x, y * 2), "no example of class 1"),
     }
     for name, ((images, labels), message) in bad.items():
         path = tmp_path / f"{name}.npz"
         np.savez(path, x_train=images, y_train=labels)
         assert main([f"--dataset={path}", f"--run_dir={tmp_path / 'run'}"]) == 2
-        assert message in capfd.readouterr().err
+        err = capfd.readouterr().err
+        assert message in err
+        assert f"data file '{path}', {name} train: " in err
         assert not (tmp_path / "run").exists()
 
 

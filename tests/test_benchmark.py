@@ -187,3 +187,8 @@ def test_several_steps_at_once_are_as_many_single_ones():
     weighted = [float(taken(True)["loss"]) for _ in range(2)]  # a mean over all steps so far
     assert setting.at_once == 32
     assert weighted[1] < weighted[0]
+
+
+def test_methods_are_made_without_a_warning(caplog):
+    modes._method(modes.Setting(network="mlp", batch=20, features=6), "mwnet")
+    assert "also in the test set" not in caplog.text

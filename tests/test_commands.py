@@ -61,7 +61,7 @@ def test_unknown_command(capsys):
 def test_a_command_as_a_process():
     done = python("-m", "tf_mwnet", "train", "--epochs=zero")
     assert done.returncode == 2
-    assert done.stderr.startswith("tf_mwnet: flag --epochs=zero")
+    assert done.stderr.startswith("tf_mwnet: epochs is 'zero'; allowed: an integer")
     assert len(done.stderr.splitlines()) == 1
 
 
@@ -188,6 +188,6 @@ def test_a_sign_of_life_on_a_terminal():
     assert process.wait() == 2
     assert first.startswith(b"tf_mwnet: importing TensorFlow ...")
     assert said < 0.5 * total
-    assert text.rpartition(b"\r ")[2].strip().startswith(b"tf_mwnet: flag --epochs=none") or (
-        text.splitlines()[-1].strip().startswith(b"tf_mwnet: flag --epochs=none")
+    assert text.rpartition(b"\r ")[2].strip().startswith(b"tf_mwnet: epochs is 'none'") or (
+        text.splitlines()[-1].strip().startswith(b"tf_mwnet: epochs is 'none'")
     )

@@ -215,9 +215,13 @@ def test_flagfiles_and_weight_nets_by_name(tmp_path, monkeypatch):
         path = ROOT / "configs" / f"{name}.cfg"
         assert flagfiles.expand([f"--flagfile=@{name}"]) == flagfiles.expand([f"--flagfile={path}"])
     assert WeightFunction("@mnist_uniform").path == ROOT / "saved_models" / "mnist_uniform" / "1"
-    with pytest.raises(UserError, match=r"no flagfile '@cifar10_flap' .*; allowed: '@cifar10_flip'"):
+    with pytest.raises(
+        UserError, match=r"no flagfile '@cifar10_flap' .*\(did you mean '@cifar10_flip', "
+    ):
         flagfiles.expand(["--flagfile=@cifar10_flap"])
-    with pytest.raises(UserError, match=r"no weight net '@mnist' .*; allowed: '@mnist_"):
+    with pytest.raises(
+        UserError, match=r"no weight net '@mnist' .*\(did you mean .*\?\); allowed: those"
+    ):
         WeightFunction("@mnist")
     assert {p.name for p in (ROOT / "saved_models").glob("*/1")} == {"1"}
     assert files.shipped_path(files.WEIGHT_NETS, "digits_flip2").is_dir()
@@ -416,6 +420,7 @@ def test_a_refusal_is_the_only_line(command, monkeypatch):
     ("shell", "code"),
     [
         ("{command} published --list | head -1 > /dev/null; exit ${{PIPESTATUS[0]}}", 141),
+        ("{command} --help | :; exit ${{PIPESTATUS[0]}}", 141),
         ("{command} compare --runs=nowhere 2>&-", 2),
         ("{command} published --list --source=gdw >&-", 0),
         ("{command} published --list --source=gdw 2>&- >&-", 0),

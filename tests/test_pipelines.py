@@ -534,7 +534,7 @@ def test_compiled_pipeline_runs_the_commands_that_run_here(tmp_path, capsys):
         ("--beam=workers=2", "beam has the option 'workers'"),
         ("--beam=direct_num_workers=x", "invalid int value: 'x'; allowed: as Beam's options have it"),
         ("--runner=Fink", "unknown runner 'Fink'"),
-        ("--lrr=1", "Unknown command line flag 'lrr'"),
+        ("--lrr=1", "unknown flag '--lrr' (did you mean '--lr'?); allowed: those"),
         ("--data_dir=nowhere", "data_dir is 'nowhere' with dataset 'digits'; allowed: with another"),
     ],
 )

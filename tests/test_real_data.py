@@ -63,7 +63,7 @@ def test_cifar10_splits(tfds_dir):
 
 
 def test_columns_that_are_not_there(tfds_dir):
-    with pytest.raises(UserError, match=r"no column 'worse_label'; it has: id, image, label"):
+    with pytest.raises(UserError, match=r"no column 'worse_label'; allowed: id, image, label"):
         data.load("cifar10", tfds_dir, label_key="worse_label", clean_label_key="label")
     with pytest.raises(UserError, match="column 'id' of 'cifar10' is no class label"):
         data.load("cifar10", tfds_dir, label_key="id")

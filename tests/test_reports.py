@@ -268,6 +268,45 @@ def test_bad_input(finished, tmp_path, capsys, line, message):
     assert message in err
 
 
+def damaged(finished, folder, name, content):
+    shutil.copytree(finished, folder)
+    (folder / name).write_bytes(content)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [
+        ("mwnet/examples/epoch_0003.npz", b"PK", "cannot be read"),
+        ("erm/metrics.csv", b"garbage\n", "no columns 'epoch' and 'test_accuracy'"),
+        ("erm/metrics.csv", b"epoch,test_accuracy\n1,0.5\n2\n", "cannot be read"),
+        ("erm/metrics.csv", b"epoch,test_accuracy\n1,7\n", "a test accuracy that is not 0 to 1"),
+        ("erm/metrics.csv", b"", "is not there or empty"),
+    ],
+)
+def test_a_damaged_run_alone(finished, tmp_path, name, content, reason, capsys):
+    folder = damaged(finished, tmp_path / "b", name, content)
+    assert command.main([f"--runs={folder}", f"--out={tmp_path / 'out'}"]) == 2
+    err = capsys.readouterr().err
+    assert f"'{folder / name}'" in err
+    assert reason in err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_damaged_run_among_others_is_left_out(finished, tmp_path, capsys):
+    folder = damaged(finished, tmp_path / "b", "mwnet/examples/epoch_0003.npz", b"PK")
+    out = tmp_path / "out"
+    assert command.main([f"--runs={finished},{folder}", f"--out={out}"]) == 0
+    file = folder / "mwnet" / "examples" / "epoch_0003.npz"
+    assert f"left out: '{file}' cannot be read" in capsys.readouterr().err
+    page = (out / "index.html").read_text()
+    assert "<title>Report of digits</title>" in page
+    assert "not finished" not in page
+    (folder / "result.json").write_text("{")
+    assert compare.main([f"--runs={finished},{folder}"]) == 0
+    assert f"left out: '{folder / 'result.json'}' cannot be read" in capsys.readouterr().err
+
+
 def test_tensorboard_has_the_pictures_and_hyperparameters(finished):
     def tags(folder):
         found = {}

@@ -5,6 +5,7 @@ import pytest
 import tensorflow_datasets as tfds
 
 from tf_mwnet import UserError, data
+from tf_mwnet.data import tfds_source
 from tf_mwnet.data.splits import BiasConfig, make_splits
 
 pytestmark = pytest.mark.xdist_group("tfds")  # one worker: what its fixture makes is shared
@@ -74,7 +75,7 @@ def test_coarse_classes_give_hierarchical_noise(tfds_folder):
 
 
 def test_bad_columns(tfds_folder):
-    with pytest.raises(UserError, match=r"no column 'worst'; it has: .*worse_label"):
+    with pytest.raises(UserError, match=r"no column 'worst'; allowed: .*worse_label"):
         data.load("human_set", tfds_folder, label_key="worst")
     with pytest.raises(UserError, match="column 'image' of 'human_set' is no class label"):
         data.load("human_set", tfds_folder, label_key="image")
@@ -111,3 +112,22 @@ def test_a_download_without_a_network_fails_in_seconds():
         # Waits of 0.2 seconds, each twice as long as the one before.
         assert sum(0.2 * 2**i for i in range(downloader.MAX_RETRIES)) < 10
     assert before == downloader.MAX_RETRIES
+
+
+def test_a_download_that_fails_leaves_nothing(tmp_path):
+    (tmp_path / "downloads").mkdir()
+    (tmp_path / "downloads" / "other.tmp.1").write_text("another process's")
+    before = set(tmp_path.rglob("*"))
+
+    def download():
+        with tfds_source._tidy(tmp_path, "set"):
+            (tmp_path / "set" / "1.0.0").mkdir(parents=True)
+            (tmp_path / "downloads" / "extracted").mkdir()
+            (tmp_path / "downloads" / "a.tmp.2").mkdir()
+            (tmp_path / "downloads" / "a.tmp.2" / "a").write_text("a part")
+            (tmp_path / "downloads" / "whole.tar").write_text("can be used again")
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        download()
+    assert set(tmp_path.rglob("*")) - before == {tmp_path / "downloads" / "whole.tar"}

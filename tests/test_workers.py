@@ -33,7 +33,9 @@ def test_no_replica_goes_without_examples():
     with pytest.raises(UserError, match="meta_batch_size is 10 with 11 replicas; allowed: at least 11"):
         build.check_sizes(config, splits, 11)
     odd = dataclasses.replace(config, batch_size=len(splits.train) - 1)
-    with pytest.raises(UserError, match="the last batch of a pass is 1 with 2 replicas"):
+    with pytest.raises(
+        UserError, match="replicas is 2, more than the last batch of a pass, 1; allowed: at"
+    ):
         build.check_sizes(odd, splits, 2)
 
 

@@ -72,11 +72,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     name, *rest = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
     if name in ("--help", "-h", "help"):
-        print(help_text())
-        return 0
+        return console.show(help_text())
     if name == "--version":
-        print(f"tf-mwnet {tf_mwnet.__version__}")
-        return 0
+        return console.show(f"tf-mwnet {tf_mwnet.__version__}")
     try:
         module, _ = choose("command", name, COMMANDS)
         if page := help_pages.page(module, rest):

@@ -116,6 +116,23 @@ def choose(kind: str, name: str, table: Mapping[str, T]) -> T:
     raise UserError(f"unknown {kind} '{name}'{hint}; allowed: {quoted(table)}")
 
 
+KINDS = {"int": "an integer", "float": "a number", "bool": "true or false"}
+
+
+def flag_error(error: Exception, kinds: Mapping[str, str]) -> str:
+    """Says what is wrong with a flag's value in absl's error, "" if it is about something else.
+
+    Args:
+        error: as absl has raised it.
+        kinds: name of a flag -> its type, as absl names it.
+    """
+    match = re.match(r"flag --(\w+)=(.*)", str(error), re.DOTALL)
+    if not match or match[1] not in kinds:
+        return ""
+    value = match[2].removesuffix(f": {error.__context__}")
+    return f"{match[1]} is '{value}'; allowed: {KINDS.get(kinds[match[1]], 'a value of another kind')}"
+
+
 def words(name: str, text: str) -> list[str]:
     """Splits a text as a shell would; raises ``UserError`` if a quote is not closed."""
     try:

@@ -36,6 +36,21 @@ def holds_files(folder: pathlib.Path, started: str = "") -> bool:
     return folder.is_dir() and any(not unfinished.fullmatch(path.name) for path in folder.iterdir())
 
 
+def check_folder(name: str, path: pathlib.Path, allowed: str = "a new folder") -> None:
+    """Raises ``UserError`` where a path that is to be a folder is a file, or below one.
+
+    Args:
+        name: of the flag, for the message.
+        path: the path.
+        allowed: what is, for the message.
+    """
+    file = next((p for p in (path, *path.parents) if p.exists() and not p.is_dir()), None)
+    if file == path:
+        raise UserError(f"{name} '{path}' is a file; allowed: {allowed}")
+    if file is not None:
+        raise UserError(f"{name} '{path}' is below '{file}', a file; allowed: {allowed}")
+
+
 def write_atomically(path: pathlib.Path, write: Callable[[IO[Any]], object], mode: str = "wb") -> None:
     """Writes a temporary file and renames it, so that a killed process leaves no partial file.
 
@@ -236,9 +251,12 @@ def shipped_path(kind: str, name: str) -> pathlib.Path:
     if name in names:
         return names[name]
     close = difflib.get_close_matches(name, names, n=3)
-    hint = ", ".join(f"'@{n}'" for n in close) or f"the {len(names)} in '{ROOT / kind}'"
+    names_of_close = ", ".join(f"'@{n}'" for n in close)
+    hint = f" (did you mean {names_of_close}?)" if close else ""
     what = "flagfile" if kind == FLAGFILES else "weight net"
-    raise UserError(f"no {what} '@{name}' comes with the project; allowed: {hint}")
+    raise UserError(
+        f"no {what} '@{name}' comes with the project{hint}; allowed: those in '{ROOT / kind}'"
+    )
 
 
 def shipped(kind: str, text: str) -> str:

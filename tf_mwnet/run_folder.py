@@ -19,7 +19,15 @@ from tf_mwnet.config import ABOUT_THE_FOLDER, ABOUT_THE_MACHINES, AFTERWARDS, DE
 from tf_mwnet.data import realised_matrix
 from tf_mwnet.data.sources import MEMORY
 from tf_mwnet.errors import UserError
-from tf_mwnet.files import holds_files, load_arrays, locked, read_json, reading, write_atomically
+from tf_mwnet.files import (
+    check_folder,
+    holds_files,
+    load_arrays,
+    locked,
+    read_json,
+    reading,
+    write_atomically,
+)
 from tf_mwnet.methods import METHODS, options
 from tf_mwnet.networks.course import Course
 from tf_mwnet.types import Splits
@@ -62,14 +70,14 @@ def check(config: Experiment) -> pathlib.Path:
             raise UserError(f"{flag} is set without run_dir; allowed: with the folder of a run")
         return _free_folder(config)
     folder = pathlib.Path(config.run_dir)
-    if folder.exists() and not folder.is_dir():
-        raise UserError(f"run_dir '{folder}' is a file; allowed: a new folder, or that of a run")
+    check_folder("run_dir", folder, "a new folder, or that of a run")
     ours = (folder / CONFIG).is_file()
     if not ours and holds_files(folder, started=CONFIG):
         raise UserError(f"run_dir '{folder}' holds files that are no run; allowed: a new folder")
     if ours and config.overwrite:
         if not is_run(folder):
-            raise UserError(f"run_dir '{folder}' holds a {CONFIG} of no run; allowed: a new folder")
+            what = f"a damaged {CONFIG}" if _is_damaged(folder) else f"a {CONFIG} of no run"
+            raise UserError(f"run_dir '{folder}' holds {what}; allowed: a new folder")
         if pathlib.Path.cwd().is_relative_to(folder.resolve()):
             raise UserError(
                 f"run_dir '{folder}' is the working folder; allowed with --overwrite: another"
@@ -92,6 +100,14 @@ def is_run(folder: pathlib.Path) -> bool:
     except UserError:
         return False
     return isinstance(fields, dict) and set(fields) >= PROOF
+
+
+def _is_damaged(folder: pathlib.Path) -> bool:
+    try:
+        json.loads((folder / CONFIG).read_bytes())
+    except ValueError:
+        return True
+    return False
 
 
 @contextlib.contextmanager
@@ -317,11 +333,19 @@ def read_metrics(path: pathlib.Path) -> list[dict[str, float]]:
         return []
     try:
         with path.open(newline="", encoding="utf-8") as file:
-            return [
-                {k: int(v) if k == "epoch" else float(v or "nan") for k, v in row.items()}
-                for row in csv.DictReader(file)
-            ]
-    except (ValueError, TypeError) as error:
+            header, *lines = list(csv.reader(file)) or [[]]
+        if header and not set(header) >= {"epoch", "test_accuracy"}:
+            raise ValueError("no columns 'epoch' and 'test_accuracy'")
+        rows = [
+            {k: int(v) if k == "epoch" else float(v or "nan") for k, v in zip(header, line, strict=True)}
+            for line in lines
+        ]
+        if [row["epoch"] for row in rows] != sorted({row["epoch"] for row in rows}):
+            raise ValueError("epochs out of order")
+        if not all(0 <= row["test_accuracy"] <= 1 for row in rows):
+            raise ValueError("a test accuracy that is not 0 to 1")
+        return rows
+    except (ValueError, TypeError, csv.Error) as error:
         raise UserError(f"'{path}' cannot be read: {error}; allowed: as the run wrote it") from error
 
 

@@ -25,10 +25,12 @@ from tf_mwnet.audit.examine import Audit, examine  # noqa: E402
 from tf_mwnet.cli.flags import define_flags as run_flags  # noqa: E402
 from tf_mwnet.cli.flags import fields_of  # noqa: E402
 from tf_mwnet.config import Experiment  # noqa: E402
-from tf_mwnet.errors import UserError, check_range  # noqa: E402
+from tf_mwnet.errors import UserError, check_range, choose  # noqa: E402
 from tf_mwnet.experiment import runner  # noqa: E402
-from tf_mwnet.files import holds_files  # noqa: E402
+from tf_mwnet.files import check_folder, holds_files  # noqa: E402
+from tf_mwnet.run_folder import RESULT  # noqa: E402
 
+OF_A_RUN = {"run_dir", "method", "data_dir"}  # settings with which a finished run is audited
 OWN = ("out", "write_cleaned", "cleaned", "worst")
 # Flags of a run that say what is audited, and what they are here; {} is their help text.
 INPUTS = {
@@ -78,16 +80,20 @@ def run(values: flags.FlagValues) -> str:
     check_range("worst", values.worst, 1)
     target = pathlib.Path(values.write_cleaned) if values.write_cleaned else None
     out = pathlib.Path(values.out) if values.out else None
+    if out:
+        check_folder("out", out)
     if out and holds_files(out) and not (out / outputs.ISSUES).is_file():
         raise UserError(f"out '{out}' holds files that are no audit; allowed: a new folder")
+    choose("cleaned", values.cleaned, dict.fromkeys(cleaned.MODES))
     if target:
         cleaned.check(target, values.cleaned)
     fields = fields_of(values)
+    _check_finished(fields)
     schedule = defaults.FEATURES
     on_features = fields.keys() >= schedule.keys() and not any(values[k].present for k in schedule)
     if on_features and not values.resume:
         fields |= schedule
-    if fields.get("run_dir") and not set(fields) - {"run_dir", "method", "data_dir"}:
+    if fields.get("run_dir") and not set(fields) - OF_A_RUN:
         method, data_dir = fields.get("method", ""), fields.get("data_dir")
         audit = examine(fields["run_dir"], method, data_dir=data_dir)
     elif set(fields) - {"run_dir", "method"}:
@@ -103,6 +109,18 @@ def run(values: flags.FlagValues) -> str:
         paths.append(("cleaned data", f"{target} ({size} training examples)"))
     paths.append(("time", f"{time.perf_counter() - start:.0f} s"))
     return outputs.text(audit, paths)
+
+
+def _check_finished(fields: dict[str, Any]) -> None:
+    """Raises ``UserError`` where a finished run is named with settings of a training."""
+    folder, more = fields.get("run_dir") or "", [name for name in fields if name not in OF_A_RUN]
+    if not (more and folder and (pathlib.Path(folder) / RESULT).is_file()):
+        return
+    if not (fields.get("resume") or (fields.get("overwrite") and more != ["overwrite"])):
+        raise UserError(
+            f"{more[0]} is set with run_dir '{folder}', a finished run; allowed: --run_dir alone to"
+            " audit it, or a new --run_dir to train"
+        )
 
 
 def _written(audit: Audit, worst: int, out: pathlib.Path | None) -> tuple[list[tuple[str, object]], Any]:

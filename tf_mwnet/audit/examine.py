@@ -42,6 +42,7 @@ class Audit:
         examples: the audited examples; the index of ``table`` has their rows. None without the data.
         source: the data as it was loaded; None if it could not be loaded.
         agreement: with the test labels where nobody has checked these; else None.
+        without: why near duplicates and outliers were not judged; "" if they were.
     """
 
     table: pd.DataFrame
@@ -54,6 +55,7 @@ class Audit:
     examples: LabelledSet | None
     source: Source | None
     agreement: Agreement | None = None
+    without: str = ""
 
 
 def examine(
@@ -117,8 +119,9 @@ def examine(
     if not run_folder.is_test_checked(folder, config.dataset, truth):
         agreed = agreement.of_run(folder, method, arrays, judged.estimate.transition)
     return Audit(
-        table, classes, judged.estimate, precision, folder, method, config, examples, source, agreed
-    )
+        table, classes, judged.estimate, precision, folder, method, config, examples, source, agreed,
+        judged.without,
+    )  # fmt: skip
 
 
 def _data(

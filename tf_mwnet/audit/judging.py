@@ -31,6 +31,7 @@ PREDICTED = 25  # neighbours whose predictions are averaged, at most half of all
 FEWEST = 5  # neighbours; with fewer the training alone is asked
 RESAMPLES, FEWEST_RESAMPLES, REFIT_STEPS = 20, 5, 15  # of the bootstrap, which takes half of the rows
 PIXELS = 64 * 64  # the pixels of larger images are not compared
+TOO_LARGE = "large images are compared on features alone, see --backbone"
 CERTAIN = 0.02  # the least probability of an opinion
 ALIKE = 0.5  # share of examples whose neighbours vote as predicted; below it pixels are not used
 
@@ -47,6 +48,7 @@ class Judgement:
         neighbours: of the examples, or None where none were used.
         nearest: the nearest one alone, also of examples that are not judged; None in a hidden layer,
             which does not tell copies from examples of one class.
+        without: why there is no nearest one; "" if there is.
     """
 
     quality: np.ndarray
@@ -55,6 +57,7 @@ class Judgement:
     estimate: scoring.Estimate
     neighbours: nn.Neighbours | None = None
     nearest: nn.Neighbours | None = None
+    without: str = ""
 
 
 def judge(
@@ -76,17 +79,20 @@ def judge(
     # In a small class even the nearest examples would be of others.
     count = min(nn.COUNT, len(found) // (2 * found.votes.shape[1]))
     if sets is None or count < FEWEST:
-        return _alone(found, train_size)
+        without = "too few examples" if sets is not None else "the data is not there"
+        return dataclasses.replace(_alone(found, train_size), without=without)
     on_features = next(iter(sets.values())).raw is not None
     every = joined([dataclasses.replace(part, raw=None) for part in sets.values()])
     vectors = _vectors(every, on_features)
     near = None if vectors is None else nn.find(vectors[: len(found)], count)
     if near is None or not (on_features or _alike(found, near)):
+        without = TOO_LARGE if near is None else "neighbours do not agree with the labels"
         outputs = hidden(every.x[np.arange(len(found))]) if every.x.ndim == 4 else None
         if outputs is None:
-            return _alone(found, train_size)
+            return dataclasses.replace(_alone(found, train_size), without=without)
         near = nn.find(nn.directions(outputs), count)
-        return dataclasses.replace(_with_neighbours(found, train_size, near), neighbours=near)
+        judged = _with_neighbours(found, train_size, near)
+        return dataclasses.replace(judged, neighbours=near, without=without)
     assert vectors is not None
     judged, others = _with_neighbours(found, train_size, near), vectors[len(found) :]
     nearest = nn.with_nearest(near, vectors[: len(found)], others) if len(others) else near

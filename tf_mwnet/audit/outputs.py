@@ -164,6 +164,8 @@ def picture(audit: Audit, worst: int) -> Figure | None:
 def lines(audit: Audit) -> list[tuple[str, str]]:
     """Formats the summary as names and values for people."""
     numbers = summary(audit)
+    *first, last = ["training", *sorted(set(audit.table.set) - {"train"})]
+    sets = f" ({', '.join(first)} and {last} set)" if first else ""
 
     def percent(name: str, what: str = " of the training set") -> str:
         return f"{100 * numbers[name]:.1f} %{what}"
@@ -175,12 +177,14 @@ def lines(audit: Audit) -> list[tuple[str, str]]:
                 *numbers["estimated_wrong_labels_interval"], percent("estimated_noise_rate"), **numbers
             ),
         ),
-        ("label issues", f"{numbers['issues']} of {numbers['examples']} examples"),
+        ("label issues", f"{numbers['issues']} of {numbers['examples']} examples{sets}"),
     ]
     if "outliers" in numbers:
         twins = "{near_duplicates}, {near_duplicates_with_other_label} of them with another label"
         out.append(("near duplicates", twins.format(**numbers)))
         out.append(("outliers", str(numbers["outliers"])))
+    else:
+        out.append(("near duplicates and outliers", f"not judged ({audit.without})"))
     if "true_noise_rate" in numbers:
         out.append(("truly wrong labels", percent("true_noise_rate")))
     if "test_agreement" in numbers:

@@ -128,7 +128,8 @@ def _method(setting: Setting, name: str) -> methods.Method:
     """Makes a method as a run on random data does, after a first stage with random predictions."""
     rng, count = np.random.default_rng(0), 10 * max(setting.batch, setting.classes)
     x, labels = rng.random((count, 2, 2, 1)), np.arange(count) % setting.classes
-    source = data.from_arrays(x, labels, x, labels, name="random")
+    other = np.random.default_rng(1).random(x.shape)  # the test set is of no use here
+    source = data.from_arrays(x, labels, other, labels, name="random")
     bias = data.BiasConfig(noise="flip", noise_rate=0.4, meta_size=setting.classes, meta_labels="clean")
     splits = data.make_splits(source, bias)
     config = Experiment(method=name, noise="flip", noise_rate=0.4)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import difflib
 import gc
 import logging as python_logging
 import os
@@ -21,7 +22,7 @@ from collections.abc import Callable, Iterator, Sequence
 from absl import flags, logging
 
 from tf_mwnet.cli import flagfiles, help_pages
-from tf_mwnet.errors import Interrupted, NotANumber, UserError, WorkerLost
+from tf_mwnet.errors import Interrupted, NotANumber, UserError, WorkerLost, flag_error
 
 # The exit code that launchers read as "try again" (128 + SIGUSR1, as in Kubeflow's TFJob).
 RETRY = 138
@@ -32,7 +33,7 @@ HELP = {"help", "helpfull"}
 # Notes that TensorFlow's C++ code writes at any level.
 NOTES = re.compile(
     rb"[IWE]\d{4} \d\d:\d\d:|\d{4}-\d\d-\d\d .*: [IWE] |To enable the following instructions"
-    rb"|WARNING: All log messages before absl"
+    rb"|WARNING: All log messages before absl|INFO: Created TensorFlow Lite"
 )
 
 
@@ -51,7 +52,7 @@ def start() -> None:
     # "3" may come from the process that started this one.
     quiet = os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3") == "3"
     gc.disable()
-    with _sign_of_life(), _without_notes() if quiet else contextlib.nullcontext():
+    with _sign_of_life(), without_notes() if quiet else contextlib.nullcontext():
         import tensorflow as tf
 
         tf.config.list_physical_devices()  # this writes notes, too
@@ -134,7 +135,7 @@ def threads(count: int) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def _without_notes() -> Iterator[None]:
+def without_notes() -> Iterator[None]:
     """Holds back what is written to stderr, then passes on everything but `NOTES`."""
     sys.stderr.flush()
     kept = os.dup(2)
@@ -196,11 +197,27 @@ def read_flags(values: flags.FlagValues, arguments: Sequence[str], more: bool = 
     try:
         left = values(["command", *arguments], known_only=more)[1:]
     except flags.Error as error:
-        raise UserError(" ".join(str(error).split())) from error
+        raise UserError(_about(error, values, arguments)) from error
     for argument in left:
         if not (more and argument.startswith("-")):
             raise UserError(f"unknown argument '{argument}'; allowed: flags, as --name=value")
     return left
+
+
+def _about(error: flags.Error, values: flags.FlagValues, arguments: Sequence[str]) -> str:
+    """Says what is wrong with a flag, and in which flagfile it is."""
+    name = match[1] if (match := re.match(r"flag --(\w+)", str(error))) else ""
+    if isinstance(error, flags.UnrecognizedFlagError):
+        name = error.flagname
+    found = [a for a in arguments if a.lstrip("-").partition("=")[0] in (name, f"no{name}")]
+    file = flagfiles.file_of(found[-1]) if found else ""
+    where = f" in flagfile '{file}'" if file else ""
+    if isinstance(error, flags.UnrecognizedFlagError):
+        close = difflib.get_close_matches(name, list(values), n=1)
+        hint = f" (did you mean '--{close[0]}'?)" if close else ""
+        return f"unknown flag '--{name}'{where}{hint}; allowed: those that --help lists"
+    about, allowed, kind = flag_error(error, {n: values[n].flag_type() for n in values}).partition(";")
+    return f"{about}{where}{allowed}{kind}" if about else " ".join(str(error).split())
 
 
 def new_flags() -> flags.FlagValues:
@@ -283,8 +300,10 @@ def command(
         return fail(error, RETRY)
     except BrokenPipeError:
         return _unread()
-    except (UserError, NotANumber, OSError) as error:  # OSError: no permission, no space
+    except (UserError, NotANumber) as error:
         return fail(error, 2)
+    except OSError as error:  # no permission, no space
+        return fail(_about_file(error), 2)
     except Interrupted as error:
         return fail(error, 128 + error.signal)
     except Exception as error:
@@ -294,6 +313,15 @@ def command(
     finally:
         signal.signal(signal.SIGTERM, before)
     return code
+
+
+def _about_file(error: OSError) -> str:
+    if not (error.filename and error.strerror):
+        return str(error)
+    file = error.filename if error.filename2 is None else error.filename2
+    return (
+        f"'{file}': {error.strerror[0].lower()}{error.strerror[1:]}; allowed: a place that can be used"
+    )
 
 
 def _terminated(number: int, frame: types.FrameType | None) -> None:

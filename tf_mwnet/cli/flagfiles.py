@@ -13,6 +13,17 @@ NAMING = ("transfer",)
 DEEPEST = 50  # flagfiles within each other
 
 
+class _Line(str):
+    """A flag that comes from a file."""
+
+    file: str
+
+
+def file_of(argument: str) -> str:
+    """Returns the flagfile that an argument of `expand` comes from; "" without one."""
+    return argument.file if isinstance(argument, _Line) else ""
+
+
 def expand(arguments: Sequence[str]) -> list[str]:
     """Replaces each ``--flagfile=path`` by the flags in that file, in place, so that later ones win.
 
@@ -26,10 +37,12 @@ def expand(arguments: Sequence[str]) -> list[str]:
     Raises:
         UserError: a file does not exist, is not text, or includes itself; or a line is not a flag.
     """
-    return _expand(list(arguments), pathlib.Path(), ())
+    return _expand(list(arguments), pathlib.Path(), (), "")
 
 
-def _expand(arguments: list[str], folder: pathlib.Path, within: tuple[pathlib.Path, ...]) -> list[str]:
+def _expand(
+    arguments: list[str], folder: pathlib.Path, within: tuple[pathlib.Path, ...], shown: str
+) -> list[str]:
     out: list[str] = []
     rest = iter(arguments)
     for argument in rest:
@@ -43,7 +56,7 @@ def _expand(arguments: list[str], folder: pathlib.Path, within: tuple[pathlib.Pa
         if within and name in NAMING and value:
             argument = f"--{name}={(folder / value).resolve()}"
         if not argument.startswith("-") or name != "flagfile":
-            out.append(argument)
+            out.append(_of(shown, argument) if shown else argument)
             continue
         if not equals:
             value = next(rest, "")
@@ -52,6 +65,12 @@ def _expand(arguments: list[str], folder: pathlib.Path, within: tuple[pathlib.Pa
         for path in map(_path, filter(None, value.split(","))):
             out += _lines((folder / path).resolve(), path, within)
     return out
+
+
+def _of(file: str, argument: str) -> str:
+    line = _Line(argument)
+    line.file = file
+    return line
 
 
 def _path(text: str) -> str:
@@ -78,4 +97,4 @@ def _lines(path: pathlib.Path, shown: str, within: tuple[pathlib.Path, ...]) -> 
     for line in lines:
         if not line.startswith("-"):
             raise UserError(f"flagfile '{shown}' has the line '{line}'; allowed: --name=value")
-    return _expand(lines, path.parent, (*within, path))
+    return _expand(lines, path.parent, (*within, path), shown)

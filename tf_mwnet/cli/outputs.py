@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from absl import flags
 
 from tf_mwnet.errors import UserError
-from tf_mwnet.files import SOFTWARE
+from tf_mwnet.files import SOFTWARE, check_folder
 
 HEAD = 4096  # bytes in which the mark is looked for
 PNG = f"Software\0{SOFTWARE}".encode()  # a text chunk of pictures that `plots.save` writes
@@ -38,8 +38,7 @@ def check(values: flags.FlagValues, **ours: Sequence[str] | bytes) -> None:
             continue
         if path.is_dir():
             raise UserError(f"{name} is '{path}', a folder; allowed: a file")
-        if file := next((p for p in path.parents if p.exists() and not p.is_dir()), None):
-            raise UserError(f"{name} is '{path}', and '{file}' is a file; allowed: a file in a folder")
+        check_folder(name, path.parent, "a file in a folder")
         if path.exists() and not values.overwrite and not _marked(path, mark):
             raise UserError(
                 f"{name} is '{path}', which this command has not written; allowed: a new file, or"

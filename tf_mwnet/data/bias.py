@@ -101,6 +101,17 @@ NOISES: dict[str, Maker] = {
 }
 
 
+def check_noise(noise: str) -> None:
+    """Raises ``UserError`` if a noise is unknown, or the file of its matrix is not there."""
+    if noise.endswith((".csv", ".npy")):
+        if not pathlib.Path(noise).is_file():
+            raise UserError(f"noise matrix '{noise}' is not there; allowed: {FILES}")
+    elif noise == FILES:  # the message's own words
+        raise UserError(f"noise is '{noise}'; allowed: the path of such a file")
+    else:
+        choose("noise", noise, dict.fromkeys(("auto", "none", *NOISES, FILES)))
+
+
 def transition_matrix(
     noise: str,
     rate: float,
@@ -138,12 +149,11 @@ def transition_matrix(
         )
     if noise == "none":
         return None
+    check_noise(noise)
     if noise.endswith((".csv", ".npy")):
         matrix = _read_matrix(pathlib.Path(noise), num_classes)
     else:
-        make = choose("noise", noise, {**NOISES, "none": None, FILES: None})
-        if make is None:  # the message's own words
-            raise UserError(f"noise is '{noise}'; allowed: the path of such a file")
+        make = NOISES[noise]
         check_range("noise_rate", rate, 0, 1)
         if background_class is not None:
             make = functools.partial(background, target=background_class)
@@ -161,8 +171,6 @@ def transition_matrix(
 
 
 def _read_matrix(path: pathlib.Path, num_classes: int) -> np.ndarray:
-    if not path.is_file():
-        raise UserError(f"noise matrix '{path}' is not there; allowed: {FILES}")
     try:
         if path.suffix == ".npy":
             matrix = np.load(path, allow_pickle=False)
@@ -170,7 +178,7 @@ def _read_matrix(path: pathlib.Path, num_classes: int) -> np.ndarray:
             matrix = np.loadtxt(path, delimiter=",", ndmin=2)
         matrix = np.asarray(matrix, np.float64)
     except ValueError as error:
-        raise UserError(f"noise matrix '{path}' cannot be read: {error}") from error
+        raise UserError(f"noise matrix '{path}' cannot be read: {error}; allowed: {FILES}") from error
     if matrix.shape != (num_classes, num_classes):
         raise UserError(
             f"noise matrix '{path}' is {matrix.shape}; allowed: ({num_classes}, {num_classes})"
@@ -267,7 +275,12 @@ def keep_counts(labels: np.ndarray, counts: np.ndarray, rng: np.random.Generator
 
 
 def balanced_rows(
-    labels: np.ndarray, size: int, num_classes: int, rng: np.random.Generator, what: str
+    labels: np.ndarray,
+    size: int,
+    num_classes: int,
+    rng: np.random.Generator,
+    what: str,
+    or_else: str = "",
 ) -> np.ndarray:
     """Draws ``size`` rows with equally many of each class, or one more of some.
 
@@ -277,6 +290,7 @@ def balanced_rows(
         num_classes: K.
         rng: source of the draws.
         what: name of ``size`` in messages.
+        or_else: what else is allowed, in messages.
 
     Raises:
         UserError: ``size`` is too small, or so large that a class would be used up.
@@ -290,6 +304,6 @@ def balanced_rows(
         k = int(np.argmin(have - counts))
         raise UserError(
             f"{what} is {size}, {counts[k]} of class {k}, which has {have[k]} examples; allowed: at"
-            f" most {(have.min() - 1) * num_classes}"
+            f" most {(have.min() - 1) * num_classes}{or_else}"
         )
     return keep_counts(labels, counts, rng)

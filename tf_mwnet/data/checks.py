@@ -32,14 +32,17 @@ def inputs(name: str, x: ArrayLike) -> np.ndarray:
             equal.
     """
     x = np.asarray(x)
+    one, many = ("row", "values") if x.ndim == 2 else ("image", "pixels")
     if x.dtype == bool:
         x = x.astype(np.uint8)
     if x.dtype != np.uint8:
         if not (np.issubdtype(x.dtype, np.floating) or np.issubdtype(x.dtype, np.integer)):
-            raise UserError(f"{name}: images are of type {x.dtype}; allowed: numbers")
+            raise UserError(f"{name}: {one}s are of type {x.dtype}; allowed: numbers")
         x = x.astype(np.float32)
     if x.ndim < 2 or len(x) == 0:
-        raise UserError(f"{name}: images have the shape {x.shape}; allowed: (N, H, W, C), N > 0")
+        raise UserError(
+            f"{name}: inputs have the shape {x.shape}; allowed: (N, H, W, C) or (N, D), N > 0"
+        )
     if x.ndim == 3:  # grey images without a channel axis
         x = x[..., None]
     if x.ndim == 4 and x.shape[1] in (1, 3) and x.shape[3] > 4 and x.shape[1] < x.shape[2]:
@@ -51,9 +54,9 @@ def inputs(name: str, x: ArrayLike) -> np.ndarray:
         finite = np.isfinite(x).reshape(len(x), -1).all(axis=1)
         if not finite.all():
             row = int(np.flatnonzero(~finite)[0])
-            raise UserError(f"{name}: image {row} has NaN or infinite values; allowed: finite")
+            raise UserError(f"{name}: {one} {row} has NaN or infinite values; allowed: finite")
     if x.min() == x.max():
-        raise UserError(f"{name}: all pixels are {x.min()}; allowed: images that differ")
+        raise UserError(f"{name}: all {many} are {x.min()}; allowed: {one}s that differ")
     return x
 
 
@@ -245,10 +248,11 @@ def source(source: Source, blank_images: str = "refuse") -> Source:
     if len(source.class_names) < 2:
         raise UserError(f"{source.name}: {len(source.class_names)} class; allowed: two or more classes")
     no_empty_class(f"{source.name} train", source.train.y, source.class_names)
+    what = "rows" if source.train.x.ndim == 2 else "images"
     for name, part in source.sets.items():
         if part.x.shape[1:] != source.train.x.shape[1:]:
             raise UserError(
-                f"{source.name}: {name} images are {part.x.shape[1:]}, train images"
+                f"{source.name}: {name} {what} are {part.x.shape[1:]}, train {what}"
                 f" {source.train.x.shape[1:]}; allowed: one shape"
             )
         if name != "train":

@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike
 from tf_mwnet.data import bias
 from tf_mwnet.errors import UserError
 
+OR_ELSE = ", or --meta_balance=none"
 BALANCES = ("given", "true", "none")
 
 
@@ -34,7 +35,7 @@ def rows(
         UserError: there are too few examples, or fewer than K are drawn of balanced ones.
     """
     if balance != "none":
-        return bias.balanced_rows(label, size, num_classes, rng, "meta_size")
+        return bias.balanced_rows(label, size, num_classes, rng, "meta_size", OR_ELSE)
     if size >= len(label):
         raise UserError(f"meta_size is {size}; allowed: below {len(label)}, all training examples")
     return np.sort(rng.choice(len(label), size, replace=False))

@@ -199,7 +199,7 @@ def load_npz(path: str, blank_images: str = "refuse") -> Source:
         with np.load(file, allow_pickle=False) as arrays:
             data = {key: arrays[key] for key in arrays.files}
     except Exception as error:  # zip, header and pickle errors all mean: not such a file
-        raise UserError(f"data file '{path}' cannot be read as .npz: {error}") from error
+        raise UserError(f"data file '{path}' cannot be read ({error}); allowed: a .npz file") from error
     own = {name: data.pop(f"{FEATURES}{name}", None) for name in ("train", "test", "meta")}
     own = {name: x for name, x in own.items() if x is not None}
     for name, x in own.items():  # without images the features are what there is
@@ -207,13 +207,18 @@ def load_npz(path: str, blank_images: str = "refuse") -> Source:
     known = ("x_train", "y_train", "x_test", "y_test", "x_meta", "y_meta", "true_y_train",
              "class_names", "superclass")  # fmt: skip
     if missing := [k for k in known[:2] if k not in data]:
-        raise UserError(f"'{path}' lacks {quoted(missing)}; it has: {quoted(data)}")
+        raise UserError(
+            f"'{path}' lacks {quoted(missing)} and has {quoted(data)}; allowed: with x_train, y_train"
+        )
     if extra := [k for k in data if k not in known]:
         allowed = quoted([*known, "features_train", "features_test", "features_meta"])
         raise UserError(f"'{path}' has the array '{extra[0]}'; allowed: {allowed}")
-    source = from_arrays(
-        **data, name=file.stem, blank_images=blank_images, features=own if own else None
-    )
+    try:
+        source = from_arrays(
+            **data, name=file.stem, blank_images=blank_images, features=own if own else None
+        )
+    except UserError as error:
+        raise UserError(f"data file '{path}', {error}") from None
     return dataclasses.replace(source, in_memory=False)
 
 

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import math
+import pathlib
+import re
+import shutil
 from collections.abc import Collection, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +29,8 @@ TEST_SPLITS = ("test", "validation")  # the first that there is
 
 
 def _reason(error: Exception) -> str:
+    if host := re.search(r"host='([^']+)'.*Max retries", str(error)):
+        return f"no answer from {host[1]}"
     return " ".join(str(error).split())[:200]
 
 
@@ -36,15 +42,19 @@ def _builder(name: str, data_dir: str | None) -> tfds.core.DatasetBuilder:
         builder = tfds.builder(name, data_dir=data_dir)
     except tfds.core.DatasetNotFoundError as error:
         raise UserError(
-            f"unknown data set '{name}'; allowed: digits, folder, npz, or a name of TensorFlow Datasets"
+            f"unknown data set '{name}'; allowed: digits, folder, csv, npz, records, or a name of"
+            " TensorFlow Datasets"
         ) from error
     except Exception as error:  # unknown versions, configurations and damaged files: many types
         raise UserError(
             f"data set '{name}' cannot be opened ({_reason(error)}); allowed: a name, and a version"
             " and configuration, that TensorFlow Datasets has"
         ) from error
-    try:
-        with _few_retries():
+    root = pathlib.Path(builder._data_dir_root)
+    if not builder.data_path.exists():
+        logging.info("downloading data set '%s' to '%s'", name, root)
+    try:  # TFDS prints; what a command prints is its result alone
+        with _few_retries(), _tidy(root, builder.name), contextlib.redirect_stdout(io.StringIO()):
             builder.download_and_prepare()
     except Exception as error:  # no network, no space, a broken archive: many types, one meaning
         where = data_dir or "TFDS's default folder"
@@ -53,6 +63,32 @@ def _builder(name: str, data_dir: str | None) -> tfds.core.DatasetBuilder:
             " --data_dir with the prepared set, or a network"
         ) from error
     return builder
+
+
+@contextlib.contextmanager
+def _tidy(root: pathlib.Path, name: str) -> Iterator[None]:
+    """Removes, after an error, what TFDS has begun: empty folders, and files that are not complete.
+
+    Args:
+        root: TFDS's folder.
+        name: of the set.
+    """
+    places = (root / "downloads", root / name, root)
+
+    def there() -> set[pathlib.Path]:
+        return {p for place in places if place.is_dir() for p in (place, *place.iterdir())}
+
+    before = there()
+    try:
+        yield
+    except BaseException:
+        for path in sorted(there() - before, reverse=True):
+            partial = re.search(r"\.(tmp|incomplete)", path.name)
+            if path.is_dir() and (partial or not any(p.is_file() for p in path.rglob("*"))):
+                shutil.rmtree(path)
+            elif partial:
+                path.unlink(missing_ok=True)
+        raise
 
 
 @contextlib.contextmanager
@@ -74,7 +110,7 @@ def _few_retries() -> Iterator[None]:
 def _check_columns(name: str, info: tfds.core.DatasetInfo, label_key: str, clean_label_key: str) -> None:
     for key in filter(None, ("image", label_key, clean_label_key)):
         if key not in info.features:
-            raise UserError(f"data set '{name}' has no column '{key}'; it has: {quoted(info.features)}")
+            raise UserError(f"data set '{name}' has no column '{key}'; allowed: {quoted(info.features)}")
     for key in filter(None, (label_key, clean_label_key)):
         feature = info.features[key]
         kind = np.dtype(getattr(feature, "np_dtype", None) or object).kind
@@ -84,7 +120,9 @@ def _check_columns(name: str, info: tfds.core.DatasetInfo, label_key: str, clean
                 " integer or a text for each example"
             )
     if "train" not in info.splits:
-        raise UserError(f"data set '{name}' has no split 'train'; it has: {quoted(info.splits)}")
+        raise UserError(
+            f"data set '{name}' has no split 'train'; it has: {quoted(info.splits)}; allowed: with one"
+        )
     if None in info.features["image"].shape:
         raise UserError(
             f"data set '{name}' has images of several sizes; allowed: one size (write them to a"

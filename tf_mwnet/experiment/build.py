@@ -202,10 +202,15 @@ def make_optimizers(
 def check_sizes(config: Experiment, splits: Splits, replicas: int) -> None:
     """Raises ``UserError`` if a replica would get no example: batch norm could average over none."""
     sizes = {"batch_size": config.batch_size, "meta_batch_size": config.meta_batch_size}
-    sizes["the last batch of a pass"] = len(splits.train) % config.batch_size or config.batch_size
     for name, size in sizes.items():
         if size < replicas:
             raise UserError(f"{name} is {size} with {replicas} replicas; allowed: at least {replicas}")
+    last = len(splits.train) % config.batch_size or config.batch_size
+    if last < replicas:
+        raise UserError(
+            f"replicas is {replicas}, more than the last batch of a pass, {last}; allowed: at most"
+            f" {last}, or another batch_size"
+        )
 
 
 def make_augmentation(config: Experiment, splits: Splits) -> Augmentation | Views | None:

@@ -13,11 +13,12 @@ from absl import logging
 from tf_mwnet import data, features, methods, networks, strategies
 from tf_mwnet.config import DEFAULTS, Experiment
 from tf_mwnet.data import texts
-from tf_mwnet.errors import UserError
+from tf_mwnet.errors import UserError, choose
 from tf_mwnet.experiment import choosing
 from tf_mwnet.features import Backbone
 from tf_mwnet.methods import options
 from tf_mwnet.model import meta_scope
+from tf_mwnet.networks.weight_function import version_folder
 from tf_mwnet.types import Source, Splits
 
 
@@ -28,16 +29,25 @@ def resolve_bias(config: Experiment, source: Source) -> Experiment:
     `choosing.choose_method`.
     """
     config = _take_bias(config, source)
-    clean = source.trusted or source.meta is not None
-    known = clean or config.noise not in ("none", "auto") or source.name == "digits"
+    clean, known = _labels_known(config, source)
     if config.meta_labels == "clean" and not known:
         logging.warning("meta_labels is clean, but the data has no labels that are known to be right")
     ratio = choosing.imbalance(config, source)
-    resolved = with_bias(config, source.name == "digits", clean, ratio)
-    if config.method == "auto" and not config.weight_net:
-        _, why = choosing.choose_method(clean or known, resolved.noise != "none", ratio)
-        logging.info("method %s: %s (docs/which_method.md)", resolved.method, why)
-    return resolved
+    return with_bias(config, source.name == "digits", clean, ratio)
+
+
+def _labels_known(config: Experiment, source: Source) -> tuple[bool, bool]:
+    """Tells whether labels are known to be right before noise is added, and whether any are then."""
+    clean = source.trusted or source.meta is not None
+    return clean, clean or config.noise not in ("none", "auto") or source.name == "digits"
+
+
+def log_method(config: Experiment, source: Source) -> None:
+    """Says why the method of a resolved configuration was chosen."""
+    _, known = _labels_known(config, source)
+    ratio = choosing.imbalance(config, source)
+    _, why = choosing.choose_method(known, config.noise != "none", ratio)
+    logging.info("method %s: %s (docs/which_method.md)", config.method, why)
 
 
 def with_bias(config: Experiment, digits: bool, clean: bool, ratio: float = 1.0) -> Experiment:
@@ -143,7 +153,13 @@ def bias_of(config: Experiment) -> data.BiasConfig:
 
 
 def find(config: Experiment, source: Source | None = None) -> tuple[Experiment, Source]:
-    """Loads the data of a run, and resolves "auto" in the bias of its configuration.
+    """Loads the data of a run, and resolves "auto" in the bias of its configuration; see `read`."""
+    config, source = read(config, source)
+    return resolve_bias(config, source), source
+
+
+def read(config: Experiment, source: Source | None = None) -> tuple[Experiment, Source]:
+    """Loads the data of a run, or its features; returns also the configuration with its image sizes.
 
     Args:
         config: the settings.
@@ -177,7 +193,7 @@ def find(config: Experiment, source: Source | None = None) -> tuple[Experiment, 
         )
     if source.encoder is None:
         source = _with_features(config, source, backbone, strategy)
-    return resolve_bias(config, source), source
+    return config, source
 
 
 def backbone_of(config: Experiment) -> Backbone | None:
@@ -203,6 +219,15 @@ def _with_features(
     return source
 
 
+def _check_names(config: Experiment) -> None:
+    """Checks, before data is loaded, what is looked up by its name afterwards."""
+    if config.network != "auto":
+        choose("network", config.network, networks.NETWORKS)
+    data.bias.check_noise(config.noise)
+    if config.weight_net:
+        version_folder(config.weight_net)
+
+
 def load(config: Experiment, source: Source | None = None) -> tuple[Experiment, Source, Splits]:
     """Loads the data of a run; returns the resolved configuration, the source, and the splits.
 
@@ -213,6 +238,7 @@ def load(config: Experiment, source: Source | None = None) -> tuple[Experiment, 
     Raises:
         UserError: something in the configuration or in the data does not fit.
     """
+    _check_names(config)
     config, source = find(config, source)
     if isinstance(source.train.x, texts.Texts):
         raise UserError(

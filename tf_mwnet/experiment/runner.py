@@ -22,11 +22,12 @@ from tf_mwnet.errors import (
     UserError,
     WorkerLost,
     check_signals,
+    quoted,
     signals_noted,
 )
 from tf_mwnet.experiment import build, training, unfreezing
 from tf_mwnet.experiment.later import later_stages
-from tf_mwnet.experiment.resolve import load
+from tf_mwnet.experiment.resolve import load, log_method
 from tf_mwnet.export.saved_models import export_classifier, export_weight_net, model_card
 from tf_mwnet.figures import pictures, plots, run_data, tables, tensorboard
 from tf_mwnet.files import write_atomically
@@ -111,6 +112,8 @@ def run(
             if chief:
                 folder = stack.enter_context(run_folder.claimed(folder, given))
             config = dataclasses.replace(config, run_dir=str(folder))
+            if given.method == "auto" and not given.weight_net:
+                log_method(config, source)
             if chief:
                 run_folder.prepare(folder, config, splits)
             with strategies.watched(strategy):
@@ -120,8 +123,9 @@ def run(
         hint = f"whole epochs are saved; go on with --resume --run_dir={folder}"
         raise Interrupted(error.signal, f"{error}; {hint}") from None
     except NotANumber as error:
+        saved = any(folder.rglob("checkpoints/epoch-*.index"))
         kept = f"the checkpoint of the last whole epoch is kept in {folder}"
-        raise NotANumber(f"{error}; {kept}") from None
+        raise NotANumber(f"{error}; {kept if saved else 'no epoch was finished'}") from None
     except WorkerLost as error:
         hint = f"start all workers again with --resume --run_dir={folder}"
         raise WorkerLost(f"{error}; whole epochs are saved; {hint}") from error
@@ -185,6 +189,9 @@ def _run(
     noise_rate = float(splits.corrupted.mean()) if splits.truth_known else None
     logging.info("run folder: %s", folder)
     _log_data(splits, noise_rate)
+    late = [drop for drop in config.lr_drops if drop >= config.epochs]
+    if late and config.schedule == "step":
+        logging.info("no drop of lr after epoch %s: there are %d epochs", quoted(late), config.epochs)
     make = build.classifier_maker(config, classifier)
     summaries: dict[str, dict[str, Any]] = {}
     classifiers: dict[str, keras.Model] = {}
@@ -272,3 +279,5 @@ def _log_data(splits: Splits, noise_rate: float | None) -> None:
     logging.info("%s: %d training, %d meta, %d test examples", splits.spec.name, *sizes)
     if noise_rate is not None:
         logging.info("realised noise rate: %.1f %% of the training labels", 100 * noise_rate)
+    if sizes[1] > sizes[0]:
+        logging.warning("the meta set has %d examples, more than the %d to train on", *sizes[1::-1])

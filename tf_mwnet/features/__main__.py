@@ -52,7 +52,7 @@ def run(values: flags.FlagValues) -> str:
     start = time.perf_counter()
     config = parse([f"--{name}={values[name].value}" for name in OWN if values[name].present])
     with signals_noted():
-        _, source = resolve.find(config)
+        _, source = resolve.read(config)
     backbone: features.Backbone = source.encoder
     folder = config.features or features.folder_of(source, backbone, config.feature_dtype)
     sets = storage.manifest(folder)["sets"]

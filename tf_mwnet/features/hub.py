@@ -53,9 +53,8 @@ def _from_preset(hub: Any, preset: str) -> Any:
                 " save_to_preset has written"
             ) from error
         close = difflib.get_close_matches(preset, known, n=3, cutoff=0.4)
-        raise UserError(
-            f"unknown preset '{preset}'; allowed: {quoted(close)}, or another of keras_hub's presets"
-        ) from error
+        hint = f" (did you mean {quoted(close)}?)" if close else ""
+        raise UserError(f"unknown preset '{preset}'{hint}; allowed: keras_hub's presets") from error
 
 
 def network(preset: str, size: int) -> Network:

@@ -230,7 +230,11 @@ def _application(name: str, size: int, weights: str) -> Network:
     classes = {n: c for n, c in vars(keras.applications).items() if callable(c) and n[0].isupper()}
     if name not in classes:
         close = difflib.get_close_matches(name, classes, n=3, cutoff=0.4)
-        raise UserError(f"unknown network 'keras_app:{name}'; allowed: {quoted(close or classes)}")
+        hint = f" (did you mean {quoted(close)}?)" if close else ""
+        raise UserError(
+            f"unknown network 'keras_app:{name}'{hint}; allowed: the {len(classes)} of"
+            " keras.applications"
+        )
     if not pathlib.Path(weights).is_file():
         raise UserError(
             f"backbone_weights is '{weights}' for keras_app:{name}; allowed: a file of weights without"

@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 import glob
 import pathlib
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 from absl import logging
@@ -18,6 +18,7 @@ from tf_mwnet.files import load_arrays, read_json, reading
 from tf_mwnet.methods import METHODS, options
 from tf_mwnet.run_folder import CONFIG, read_metrics, with_options
 
+T = TypeVar("T")
 PREDICTIONS = "test_predictions.npz"
 
 
@@ -99,6 +100,11 @@ def read(folder: pathlib.Path) -> RunData:
     names, known = run_folder.data_facts(folder, labels)
     histories = {m: read_metrics(folder / m / "metrics.csv") for m in methods}
     histories = {m: rows for m, rows in histories.items() if rows}
+    if (folder / run_folder.RESULT).is_file():
+        for name in methods:
+            if name not in histories and name in run_folder.results(folder)["methods"]:
+                path = folder / name / "metrics.csv"
+                raise UserError(f"'{path}' is not there or empty; allowed: as the run wrote it")
     if not histories:
         raise UserError(f"'{folder}' has no metrics; allowed: a run whose methods are trained")
     checked = run_folder.is_test_checked(folder, config["dataset"], known)
@@ -110,6 +116,26 @@ def matching(patterns: Iterable[str]) -> list[pathlib.Path]:
     paths = [pathlib.Path(p) for pattern in patterns for p in glob.glob(pattern)]
     named = {p if p.name not in ("", "..") else p.resolve() for p in paths if p.is_dir()}
     return sorted(named)
+
+
+def each(folders: Iterable[pathlib.Path], take: Callable[[pathlib.Path], T]) -> list[T]:
+    """Calls a function with each run's folder; logs the damaged runs, which are left out.
+
+    Raises:
+        UserError: none is left; it is the first one's.
+    """
+    taken: list[T] = []
+    damaged: list[UserError] = []
+    for folder in folders:
+        try:
+            taken.append(take(folder))
+        except UserError as error:
+            damaged.append(error)
+    if damaged and not taken:
+        raise damaged[0]
+    for reason in damaged:
+        logging.warning("left out: %s", reason)
+    return taken
 
 
 def finished(patterns: str) -> list[pathlib.Path]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
-from tf_mwnet.errors import UserError, choose, quoted
+from tf_mwnet.errors import KINDS, UserError, choose, flag_error, quoted
 
 if TYPE_CHECKING:
     from tf_mwnet.methods.base import Method
@@ -126,7 +126,7 @@ def converted(option: Option, value: Any, default: Any) -> Any:
 def _type_name(default: Any) -> str:
     if isinstance(default, tuple):
         return f"{len(default)} numbers"
-    return {bool: "true or false", int: "an integer", float: "a number"}.get(type(default), "a text")
+    return KINDS.get(type(default).__name__, "a text")
 
 
 def checked(kind: type[Method], values: Mapping[str, Any]) -> dict[str, Any]:
@@ -183,8 +183,12 @@ def parse(text: str, table: Mapping[str, type[Method]]) -> tuple[str, dict[str, 
         rest = values(["method", *arguments])[1:]
     except flags.Error as error:
         known = quoted(f"--{option.name}" for option in kind.options) or "none, it has no options"
+        if isinstance(error, flags.UnrecognizedFlagError):
+            reason = f"method {name} has no option '{error.flagname}'; allowed: {known}"
+            raise UserError(reason) from None
+        about = flag_error(error, {n: values[n].flag_type() for n in values})
         reason = " ".join(str(error).split())
-        raise UserError(f"method {name}: {reason}; allowed: {known}") from None
+        raise UserError(about or f"method {name}: {reason}; allowed: {known}") from None
     if rest:
         raise UserError(f"method is '{text}'; allowed: {name}, and its options as --name=value")
     given = {o.name: values[o.name].value for o in kind.options if values[o.name].present}

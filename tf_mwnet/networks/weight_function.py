@@ -28,9 +28,9 @@ def version_folder(path: str | pathlib.Path) -> pathlib.Path:
     numbered = [p for p in path.glob("[0-9]*") if p.name.isdecimal()]
     versions = [p for p in numbered if (p / "saved_model.pb").is_file()]
     if not versions:
+        state = "holds no SavedModel" if path.exists() else "is not there"
         raise UserError(
-            f"weight net '{path}' is not there; allowed: a SavedModel folder, or a folder of numbered"
-            " versions"
+            f"weight net '{path}' {state}; allowed: a SavedModel folder, or one of numbered versions"
         )
     return max(versions, key=lambda p: int(p.name))
 
@@ -72,7 +72,9 @@ class WeightFunction:
             self.card = dict(json.loads(card.read_text("utf-8"))) if card.is_file() else {}
         except Exception as error:  # damaged files raise many types
             reason = str(error).splitlines()[0]
-            raise UserError(f"weight net '{self.path}' cannot be loaded: {reason}") from error
+            raise UserError(
+                f"weight net '{self.path}' cannot be loaded: {reason}; allowed: a whole SavedModel"
+            ) from error
         self._keep = loaded
         self._function = loaded.signatures.get("serving_default")
         self._check_signature()

@@ -7,12 +7,13 @@ error against noise rate, imbalance and meta set size if these differ.
 
 from __future__ import annotations
 
+import contextlib
 import pathlib
 import sys
 from collections.abc import Sequence
 
 from tf_mwnet.cli import console
-from tf_mwnet.files import holds_files
+from tf_mwnet.files import check_folder, holds_files
 
 console.start()
 
@@ -57,26 +58,41 @@ def _audited(run: run_data.RunData, out: pathlib.Path) -> run_section.Audited | 
     return run_section.audited(audit, WORST)
 
 
+def _title(folders: Sequence[pathlib.Path]) -> str:
+    return f"Report of {len(folders)} runs" if len(folders) > 1 else f"Report of {folders[0].name}"
+
+
 def run(values: flags.FlagValues) -> str:
     """Does what the flags ask for; returns where the page is.
 
     Raises:
-        UserError: no run matches, or a run's files are damaged.
+        UserError: no run matches, or the files of all are damaged.
     """
     folders, out = run_data.finished(values.runs), pathlib.Path(values.out)
+    check_folder("out", out)
     if holds_files(out, started=page.PAGE) and not page.is_ours(out):
         raise UserError(f"out '{out}' holds files that are no report; allowed: a new folder")
-    title = f"Report of {len(folders)} runs" if len(folders) > 1 else f"Report of {folders[0].name}"
-    if not page.is_ours(out):
-        page.write(out, f"{title} (not finished)", [])  # marks the folder as a report's
-    runs, sections = [], []
-    for place, folder in enumerate(folders, 1):
-        logging.info("%d of %d: %s", place, len(folders), folder)
+    new = not page.is_ours(out)
+    if new:
+        page.write(out, f"{_title(folders)} (not finished)", [])  # marks the folder as a report's
+
+    def taken(folder: pathlib.Path) -> tuple[side_by_side.Run, page.Section]:
+        logging.info("%d of %d: %s", folders.index(folder) + 1, len(folders), folder)
         data = run_data.read(folder)
         audit = _audited(data, out) if values.audit else None
         summaries = run_folder.results(folder)["methods"]
-        sections.append(run_section.of_run(out, data, summaries, audit))
-        runs.append((data, summaries, audit))
+        return (data, summaries, audit), run_section.of_run(out, data, summaries, audit)
+
+    try:
+        pairs = run_data.each(folders, taken)
+    except UserError:
+        if new:
+            (out / page.PAGE).unlink()
+            with contextlib.suppress(OSError):  # with parts of a page
+                out.rmdir()
+        raise
+    runs, sections = [run for run, _ in pairs], [section for _, section in pairs]
+    title = _title([data.folder for data, *_ in runs])
     if values.compare:
         sections = side_by_side.sections(out, runs, sections)
     path = page.write(out, title, sections)

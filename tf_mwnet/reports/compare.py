@@ -219,14 +219,14 @@ def run(values: flags.FlagValues) -> str:
     """Does what the flags ask for; returns the table.
 
     Raises:
-        UserError: no run matches, or one is not finished or lacks a field.
+        UserError: no run matches, none is finished and whole, or one lacks a field.
     """
     outputs.check(values, csv=("method",), png=outputs.PNG)
     patterns = [p.strip() for p in values.runs.split(",") if p.strip()]
     folders = run_data.matching(patterns)
     if not folders:
         raise UserError(f"no run matches '{values.runs}'; allowed: --runs='runs/*' or the like")
-    rows = [row for folder in folders for row in read_run(folder)]
+    rows = [row for rows in run_data.each(folders, read_run) for row in rows]
     by = [name.strip() for name in values.by.split(",") if name.strip()]
     text = table(rows, by)
     figure = draw(rows, values.x) if values.png else None

@@ -45,7 +45,7 @@ def figures(numbers: Sequence[Entry], folders: Sequence[pathlib.Path], root: pat
         folders: of finished runs.
         root: the folder that ``configs`` lies in.
     """
-    runs = [compare.read_run(f) for f in folders]
+    runs = run_data.each(folders, compare.read_run)
     out = []
     for entry in numbers:
         values = []

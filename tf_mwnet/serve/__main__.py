@@ -24,7 +24,7 @@ from absl import flags, logging  # noqa: E402
 
 from tf_mwnet.errors import UserError, check_range, quoted  # noqa: E402
 from tf_mwnet.serve.batches import Batches  # noqa: E402
-from tf_mwnet.serve.models import Folder  # noqa: E402
+from tf_mwnet.serve.models import Folder, check  # noqa: E402
 
 
 def define_flags() -> flags.FlagValues:
@@ -108,12 +108,13 @@ def run(values: flags.FlagValues) -> None:
     check_range("batch", values.batch, 1)
     check_range("batch_delay", values.batch_delay, 0, 1000)
     check_range("poll", values.poll, 0.05)
-    labels = labels_of(values.labels)
+    labels, root = labels_of(values.labels), pathlib.Path(values.models).expanduser()
+    check(root)
     kserve = _kserve()
     _check_port("http_port", values.http_port)
     if values.grpc_port:
         _check_port("grpc_port", values.grpc_port)
-    folder = Folder(pathlib.Path(values.models).expanduser(), values.versions, labels)
+    folder = Folder(root, values.versions, labels)
     if unready := [name for name, served in folder.models.items() if not served]:
         logging.warning("no version of %s can be served", quoted(unready))
     from tf_mwnet.serve.adapter import Addresses, Registry

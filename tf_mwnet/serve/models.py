@@ -135,6 +135,21 @@ def _stamp(folder: pathlib.Path) -> tuple[int, ...]:
         return ()
 
 
+def _found(root: pathlib.Path) -> dict[str, dict[int, pathlib.Path]]:
+    if own := versions(root):
+        return {root.absolute().name: own}
+    there = {p.name: versions(p) for p in sorted(root.iterdir()) if p.is_dir()}
+    return {name: found for name, found in there.items() if found}
+
+
+def check(root: pathlib.Path) -> None:
+    """Raises ``UserError`` if a folder has no model."""
+    if not root.is_dir():
+        raise UserError(f"models is '{root}'; allowed: a folder of <name>/<version>")
+    if not _found(root):
+        raise UserError(f"'{root}' has no model; allowed: a folder of <name>/<version>")
+
+
 class Folder:
     """The models below a folder, ``<name>/<version>``, as they come and go.
 
@@ -157,10 +172,7 @@ class Folder:
         self.models: dict[str, dict[int, Version]] = {}
         self._damaged: dict[pathlib.Path, tuple[int, ...]] = {}
         self._lock = threading.Lock()
-        if not root.is_dir():
-            raise UserError(f"models is '{root}'; allowed: a folder of <name>/<version>")
-        if not self._found():
-            raise UserError(f"'{root}' has no model; allowed: a folder of <name>/<version>")
+        check(root)
         self.poll()
         for name, of_model in self.labels.items():
             for label, number in of_model.items():
@@ -171,16 +183,10 @@ class Folder:
                         f"label '{label}' of '{name}' is version {number}; allowed: {allowed}"
                     )
 
-    def _found(self) -> dict[str, dict[int, pathlib.Path]]:
-        if own := versions(self.root):
-            return {self.root.absolute().name: own}
-        there = {p.name: versions(p) for p in sorted(self.root.iterdir()) if p.is_dir()}
-        return {name: found for name, found in there.items() if found}
-
     def poll(self) -> None:
         """Loads versions that are new, and drops those that are gone or no longer among the newest."""
         with self._lock:
-            found = self._found()
+            found = _found(self.root)
             self.models = {name: self._versions(name, folders) for name, folders in found.items()}
 
     def _versions(self, name: str, folders: Mapping[int, pathlib.Path]) -> dict[int, Version]:

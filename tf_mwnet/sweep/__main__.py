@@ -31,7 +31,7 @@ from tf_mwnet.cli.flags import names_of  # noqa: E402
 from tf_mwnet.config import ABOUT_THE_FOLDER  # noqa: E402
 from tf_mwnet.errors import UserError, check_range, choose, words  # noqa: E402
 from tf_mwnet.figures import plots  # noqa: E402
-from tf_mwnet.files import ROOT, write_atomically  # noqa: E402
+from tf_mwnet.files import ROOT, check_folder, write_atomically  # noqa: E402
 from tf_mwnet.reports import compare, published  # noqa: E402
 from tf_mwnet.sweep.jobs import Engine, Job, Processes, execute  # noqa: E402
 from tf_mwnet.sweep.page import Page  # noqa: E402
@@ -141,8 +141,8 @@ def run(line: Sequence[str], values: flags.FlagValues, common: Sequence[str] = (
     engine = engine_of(values)
     outputs.check(values, csv=("setting", "method"), md=("method",), png=outputs.PNG)
     jobs = jobs_of(values, common)
+    check_folder("out", out := pathlib.Path(values.out))
     settings = list(dict.fromkeys(job.setting for job in jobs))
-    out = pathlib.Path(values.out)
     progress = Page(pathlib.Path(values.page), jobs) if values.page else None
     keep_plan(out, jobs)
     try:
