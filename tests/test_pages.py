@@ -50,6 +50,33 @@ def test_a_mean_of_five_is_one_of_five(epochs, known):
     assert text.splitlines()[-1].split()[3] == ("20.00" if known else "-")
 
 
+def test_table_of_aucs():
+    """It fits 100 columns, and says what is below chance."""
+    row = {"auc_weight": 0.177, "auc_mean_weight": 0.16, "auc_loss": 0.879}
+    row |= {f"{name}_best": value for name, value in row.items()}
+    row |= {f"auc_{score}_best_epoch": 100 for score in tables.SCORES}
+    text = tables.auc_table({"erm": {}, "cmwnet_sl+unfreeze": row})
+    assert max(map(len, text.splitlines())) <= 100
+    lines = text.splitlines()
+    assert lines[2].split("  ")[0] == "method"
+    assert set(lines[3]) == {"-", " "}  # headings of one line
+    assert lines[-1] == "0.5 is chance; below it wrong labels weigh more"
+    good = row | {"auc_weight": 0.7, "auc_mean_weight": 0.7, "auc_loss": 0.4}  # a loss is no weight
+    assert "below it" not in tables.auc_table({"mwnet": good})
+
+
+def test_further_tables_repeat_what_identifies_a_line():
+    header = ["data", "method", *"abcdef"]
+    lines = [["digits", name, *["0.123456789"] * 6] for name in ("erm", "mwnet")]
+    first, second = tables.text(header, lines, range(2, 8), width=60, keys=2).split("\n\n")
+    for part in (first, second):
+        assert [line.split()[:2] for line in part.splitlines() if "0.1" in line] == [
+            ["digits", "erm"], ["digits", "mwnet"]
+        ]  # fmt: skip
+    text = tables.text(["a", "b"], [["1", "2"], ["3", "4"]], below=["--x=1", "--y=2"])
+    assert text.splitlines()[2:] == ["1  2", "    --x=1", "3  4", "    --y=2"]
+
+
 def row_of(config, **more):
     resolved = with_sizes(with_bias(config, True, True), (8, 8, 1), 1252, config.meta_size)
     saved = json.loads(resolved.to_json())

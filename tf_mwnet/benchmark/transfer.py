@@ -195,7 +195,7 @@ def table(results: Sequence[dict[str, Any]]) -> str:
         cells = [compare.shown(grouped.get((bias, target, kind), ()), 1) for kind in kinds]
         lines.append([bias, target, *cells])
     numbers = tuple(range(2, 2 + len(kinds)))
-    return tables.text(["bias", "target", *kinds], lines, numbers=numbers)
+    return tables.text(["bias", "target", *kinds], lines, numbers, keys=2)
 
 
 def define_flags() -> flags.FlagValues:

@@ -14,7 +14,7 @@ from tf_mwnet.audit import outputs
 from tf_mwnet.audit.examine import Audit
 from tf_mwnet.figures import galleries, pictures
 from tf_mwnet.figures.run_data import RunData
-from tf_mwnet.figures.tables import ACCURACY, AGREEMENT, SCORES
+from tf_mwnet.figures.tables import ACCURACY, AGREEMENT, MEASURES, SCORES
 from tf_mwnet.files import write_atomically
 from tf_mwnet.reports import page, settings
 
@@ -54,7 +54,7 @@ def results(run: RunData, summaries: Summaries, audit: Audited | None = None) ->
     rows = []
     for method, summary in summaries.items():
         row: dict[str, Any] = {"run": run.folder.name, "method": method, "measured": measured(run)}
-        for key, name in (("last", "last"), ("mean_last_5", "mean of last 5"), ("best", "best epoch")):
+        for key, name in MEASURES.items():
             row[f"{name}, %"] = 100 * summary[key] if key in summary else float("nan")
         known = audit is not None and audit.method == method and audit.accuracy is not None
         row["estimated accuracy, %"] = audit.accuracy if audit and known else float("nan")

@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from tf_mwnet.figures.run_data import RunData
-from tf_mwnet.figures.tables import ACCURACY
+from tf_mwnet.figures.tables import ACCURACY, MEASURES
 from tf_mwnet.reports import compare, page, run_section
 from tf_mwnet.reports.page import Image, Row, Section
 
@@ -99,6 +99,6 @@ def _means(rows: Sequence[Mapping[str, Any]], by: Sequence[str]) -> pd.DataFrame
         line: dict[str, Any] = dict(zip([*by, "method"], key, strict=True))
         if mixed:
             line["measured"] = ACCURACY if members[0]["test_checked"] else "agreement"
-        line |= dict(zip(("last", "mean of last 5", "best epoch"), cells, strict=True))
+        line |= dict(zip(MEASURES.values(), cells, strict=True))
         lines.append(line | {"seeds": compare.number_of_seeds(members)})
     return pd.DataFrame(lines)
