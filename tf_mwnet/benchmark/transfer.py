@@ -181,7 +181,7 @@ def picture(results: Sequence[dict[str, Any]]) -> Figure:
         panel = panels.setdefault(bias, {PLAIN: [0.0]})
         for kind in [k for k in KINDS if k in gains and k != PLAIN]:
             panel[f"{target}: {kind}"] = gains[kind].dropna().tolist()
-    xlabel = "points of test accuracy above plain training (last epoch), mean and deviation over seeds"
+    xlabel = "points of test accuracy above plain training (last epoch)"
     return comparisons.methods(panels, PLAIN, xlabel)
 
 

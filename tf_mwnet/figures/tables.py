@@ -62,6 +62,12 @@ def at_epoch(rows: Sequence[Mapping[str, float]], epoch: int) -> dict[str, float
     }
 
 
+def small(value: float, digits: int = 3) -> str:
+    """Formats a number from 0 on: "0.123"; "<0.001" where it is more than 0 but shows no digit."""
+    least = 10.0**-digits
+    return f"<{least:.{digits}f}" if 0 < value < least / 2 else f"{value:.{digits}f}"
+
+
 def text(
     header: Sequence[str],
     lines: Sequence[Sequence[str]],

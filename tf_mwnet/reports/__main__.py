@@ -22,7 +22,7 @@ from tf_mwnet import run_folder  # noqa: E402
 from tf_mwnet.audit import outputs  # noqa: E402
 from tf_mwnet.audit.examine import examine  # noqa: E402
 from tf_mwnet.errors import UserError  # noqa: E402
-from tf_mwnet.figures import run_data  # noqa: E402
+from tf_mwnet.figures import pictures, run_data  # noqa: E402
 from tf_mwnet.methods import METHODS  # noqa: E402
 from tf_mwnet.reports import page, run_section, side_by_side  # noqa: E402
 
@@ -69,14 +69,17 @@ def run(values: flags.FlagValues) -> str:
     title = f"Report of {len(folders)} runs" if len(folders) > 1 else f"Report of {folders[0].name}"
     if not page.is_ours(out):
         page.write(out, f"{title} (not finished)", [])  # marks the folder as a report's
-    runs, sections = [], []
+    runs, drawn = [], []
     for place, folder in enumerate(folders, 1):
         logging.info("%d of %d: %s", place, len(folders), folder)
         data = run_data.read(folder)
         audit = _audited(data, out) if values.audit else None
         summaries = run_folder.results(folder)["methods"]
-        sections.append(run_section.of_run(out, data, summaries, audit))
         runs.append((data, summaries, audit))
+        drawn.append(list(pictures.of_run(data)))
+    if values.compare:
+        pictures.share_limits([picture for of_run in drawn for picture in of_run])
+    sections = [run_section.of_run(out, *r, p) for r, p in zip(runs, drawn, strict=True)]
     if values.compare:
         sections = side_by_side.sections(out, runs, sections)
     path = page.write(out, title, sections)

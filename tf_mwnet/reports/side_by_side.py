@@ -74,13 +74,27 @@ def _error(folder: pathlib.Path, rows: Sequence[Mapping[str, Any]], name: str, s
 
 
 def _beside(single: Sequence[Section]) -> list[Row]:
-    """Collects each kind of picture that there is several times, with the names of the runs."""
+    """Collects each kind of picture that there is several times, with the names of the runs.
+
+    A picture that is the same for several runs, as of their common noise, is shown once.
+    """
     found: dict[str, list[Image]] = {}
     for section in single:
         for image in section.images:
             whose = f"{section.title}, {image.method}" if image.method else section.title
             found.setdefault(image.kind, []).append(dataclasses.replace(image, caption=whose))
-    return [Row(images[0].title, images) for images in found.values() if len(images) > 1]
+    return [Row(images[0].title, _once(images)) for images in found.values() if len(images) > 1]
+
+
+def _once(images: Sequence[Image]) -> list[Image]:
+    same: dict[str, list[Image]] = {}
+    for image in images:
+        same.setdefault(image.source, []).append(image)
+    captions = ["; ".join(image.caption for image in group) for group in same.values()]
+    return [
+        dataclasses.replace(group[0], caption=caption)
+        for group, caption in zip(same.values(), captions, strict=True)
+    ]
 
 
 def _shown(row: Mapping[str, Any], name: str) -> str:
