@@ -126,7 +126,9 @@ def test_audit_of_a_run(finished, capsys):
     seen = table.label_quality.notna().to_numpy()
     wrong = int((~right[seen]).sum())
     assert facts["precision_at_true_number_of_errors"] == pytest.approx((~right)[:wrong].mean())
-    assert f"{100 * facts['precision_at_true_number_of_errors']:.1f} %" in printed
+    share = f"{100 * facts['precision_at_true_number_of_errors']:.1f} %"
+    assert f"{share} of the {wrong} lowest-quality labels are wrong" in printed
+    assert (facts["true_number_of_errors"], facts["estimated_from"]) == (wrong, "mwnet")
     assert facts["issues"] == table.is_label_issue.sum() <= facts["estimated_wrong_labels"]
     matrix = np.loadtxt(folder / "estimated_matrix.csv", delimiter=",")
     np.testing.assert_allclose(matrix.sum(axis=1), 1, atol=1e-4)

@@ -115,7 +115,7 @@ def test_only_seeds_are_averaged(runs, capsys):
     (again / "result.json").write_text(json.dumps(result))
     assert compare.main([f"--runs={runs}/run_0.2*", "--by=noise"]) == 0
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
-    assert lines[0][:3] == ["noise,", "epochs,", "meta_lr"]
+    assert lines[0][:4] == ["noise", "epochs", "meta_lr", "method"]  # a column for each
     found = {tuple(line[:4]): (line[4], line[-1]) for line in lines[2:]}
     assert found[("flip", "60", "-", "erm")] == ("35.00", "1")  # plain training has no meta_lr
     assert found[("flip", "8", "-", "erm")] == ("32.00", "1")
@@ -125,6 +125,22 @@ def test_only_seeds_are_averaged(runs, capsys):
     labels = [c.get_label() for c in figure.axes[0].containers]
     assert "erm, epochs=8" in labels
     assert "erm, epochs=60" in labels
+
+
+def test_data_sets_are_kept_apart_and_named(runs, capsys):
+    for seed, dataset in ((0, "digits"), (1, "cifar10")):
+        path = runs / f"run_0.2_{seed}" / "config.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"dataset": dataset}))
+    assert compare.main([f"--runs={runs}/run_0.2*", "--by=noise"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split()[:3] == ["dataset", "noise", "method"]
+    assert [line.split()[:3] for line in lines[2:]] == [
+        [dataset, "flip", method] for dataset in ("cifar10", "digits") for method in ("erm", "mwnet")
+    ]
+    left = lines[0].index("method")
+    assert {line[left : left + 3] for line in lines[2:]} == {"erm", "mwn"}  # to the left
+    rows = [row for seed in (0, 1) for row in compare.read_run(runs / f"run_0.2_{seed}")]
+    assert compare.apart(rows, ["noise"]) == ["dataset"]
 
 
 def test_what_is_worked_out_is_no_other_setting(runs):

@@ -11,9 +11,18 @@ from matplotlib import colors
 from tf_mwnet import Experiment
 from tf_mwnet.audit import agreement
 from tf_mwnet.experiment.resolve import with_bias, with_sizes
-from tf_mwnet.figures import colours, comparisons, curves, galleries, matrices, plots, tables
+from tf_mwnet.figures import (
+    colours,
+    comparisons,
+    curves,
+    galleries,
+    matrices,
+    pictures,
+    plots,
+    tables,
+)  # fmt: skip
 from tf_mwnet.methods import METHODS
-from tf_mwnet.reports import page, settings
+from tf_mwnet.reports import page, settings, side_by_side
 
 
 @pytest.mark.parametrize("right", [0.6, 0.9, 1.0])
@@ -48,6 +57,33 @@ def test_a_mean_of_five_is_one_of_five(epochs, known):
     assert ("mean_last_5" in found) == known
     text = tables.methods_table({"erm": found | {"seconds": 1.0}})
     assert text.splitlines()[-1].split()[3] == ("20.00" if known else "-")
+
+
+def test_table_of_aucs():
+    """It fits 100 columns, and says what is below chance."""
+    row = {"auc_weight": 0.177, "auc_mean_weight": 0.16, "auc_loss": 0.879}
+    row |= {f"{name}_best": value for name, value in row.items()}
+    row |= {f"auc_{score}_best_epoch": 100 for score in tables.SCORES}
+    text = tables.auc_table({"erm": {}, "cmwnet_sl+unfreeze": row})
+    assert max(map(len, text.splitlines())) <= 100
+    lines = text.splitlines()
+    assert lines[2].split("  ")[0] == "method"
+    assert set(lines[3]) == {"-", " "}  # headings of one line
+    assert lines[-1] == "0.5 is chance; below it wrong labels weigh more"
+    good = row | {"auc_weight": 0.7, "auc_mean_weight": 0.7, "auc_loss": 0.4}  # a loss is no weight
+    assert "below it" not in tables.auc_table({"mwnet": good})
+
+
+def test_further_tables_repeat_what_identifies_a_line():
+    header = ["data", "method", *"abcdef"]
+    lines = [["digits", name, *["0.123456789"] * 6] for name in ("erm", "mwnet")]
+    first, second = tables.text(header, lines, range(2, 8), width=60, keys=2).split("\n\n")
+    for part in (first, second):
+        assert [line.split()[:2] for line in part.splitlines() if "0.1" in line] == [
+            ["digits", "erm"], ["digits", "mwnet"]
+        ]  # fmt: skip
+    text = tables.text(["a", "b"], [["1", "2"], ["3", "4"]], below=["--x=1", "--y=2"])
+    assert text.splitlines()[2:] == ["1  2", "    --x=1", "3  4", "    --y=2"]
 
 
 def row_of(config, **more):
@@ -97,6 +133,75 @@ def test_a_meta_loss_is_called_what_it_is():
     assert len(curves.losses({"erm": [{"epoch": 1, "loss": 1.0}]}, {}).axes) == 1
 
 
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_epochs_are_whole_numbers(count):
+    row = {"test_accuracy": 0.5, "train_accuracy": 0.5, "loss": 2.0, "meta_loss": 1.5, "auc_loss": 0.7}
+    rows = {"mwnet": [row | {"epoch": e} for e in range(1, count + 1)]}
+    drawn = [plots.accuracy(rows), curves.losses(rows, {"mwnet": "mae"}), curves.aucs(rows)]
+    drawn.append(
+        curves.weight_change({"mwnet": (np.random.default_rng(0).random((count + 1, 30)), None)})
+    )
+    for figure in drawn:
+        figure.draw_without_rendering()
+        low, high = figure.axes[-1].get_xlim()
+        ticks = [t for t in figure.axes[-1].get_xticks() if low <= t <= high]
+        assert ticks
+        assert all(tick == round(tick) for tick in ticks)
+        assert figure.axes[-1].lines[0].get_marker() == ("o" if count < 3 else "")  # a point is seen
+
+
+def test_legend_of_aucs_lies_beside_the_lines():
+    rows = [{"epoch": e, "auc_loss": 0.5, "auc_weight": 0.5, "auc_mean_weight": 0.5} for e in (1, 2)]
+    figure = curves.aucs({"erm": rows, "mwnet": rows})
+    figure.draw_without_rendering()
+    (legend,) = figure.legends
+    assert not legend.get_window_extent().overlaps(figure.axes[0].get_window_extent())
+
+
+def test_pictures_side_by_side_are_on_one_scale():
+    def drawn(kind, figure):
+        return pictures.Picture(kind, "", figure, "")
+
+    def auc(value, epochs):
+        return curves.aucs({"mwnet": [{"epoch": e, "auc_loss": value} for e in range(1, epochs + 1)]})
+
+    rng = np.random.default_rng(0)
+    changes = [curves.weight_change({"mwnet": (s * rng.random((4, 30)), None)}) for s in (0.1, 3)]
+    weights = [plots.example_weights(s * rng.random(50), None, "") for s in (1, 9)]
+    figures = {"auc": [auc(0.2, 3), auc(0.9, 5)], "weight_change": changes, "example_weights": weights}
+    figures["confusion"] = [matrices.draw({"": np.eye(n)}, "abc"[:n], "", "") for n in (2, 3)]
+    pictures.share_limits([drawn(kind, f) for kind, pair in figures.items() for f in pair])
+    for kind, (first, second) in figures.items():
+        limits = [(f.axes[0].get_xlim(), f.axes[0].get_ylim()) for f in (first, second)]
+        assert (limits[0] == limits[1]) == (kind != "confusion")
+    low, high = figures["auc"][1].axes[0].get_ylim()
+    assert low < 0.2
+    assert high == pytest.approx(1.01)
+
+
+def test_each_epoch_of_a_weight_function_is_seen_on_white_and_in_the_dark():
+    def brightness(colour):
+        part = np.array(colors.to_rgb(colour))
+        linear = np.where(part <= 0.04045, part / 12.92, ((part + 0.055) / 1.055) ** 2.4)
+        return linear @ [0.2126, 0.7152, 0.0722]
+
+    grid = np.linspace(0, 5, 9)
+    figure = plots.weight_function(grid, {e: grid / 5 for e in range(1, 7)}, grid)
+    for line in figure.axes[0].lines:
+        shown = brightness(line.get_color())
+        # The dark page turns brightness around; WCAG asks graphics for a contrast of 3.
+        dark = brightness(0.92 - 0.84 * np.array(colors.to_rgb(line.get_color())))
+        assert 1.05 / (shown + 0.05) >= 3
+        assert (dark + 0.05) / (brightness("#141414") + 0.05) >= 3
+
+
+def test_a_picture_shown_by_several_runs_is_there_once():
+    shown = [page.Image("noise", "Noise", "", source, "", "", caption=name)
+             for source, name in (("x", "a"), ("x", "b"), ("y", "c"))]  # fmt: skip
+    (row,) = side_by_side._beside([page.Section(i.caption, [], [], [i]) for i in shown])
+    assert [i.caption for i in row.images] == ["a; b", "c"]
+
+
 def test_thirty_long_names_stand_beside_their_rows():
     names = [f"a class with a rather long name, number {i}" for i in range(30)]
     figure = matrices.draw({"one": np.eye(30), "two": np.eye(30)}, names, "predicted", "true")
@@ -114,6 +219,16 @@ def test_panels_of_a_sweep_are_on_one_scale():
     panels = {"easy": {"erm": [90.0, 92.0], "gce": [95.0]}, "hard": {"erm": [30.0], "gce": [20.0]}}
     first, second = comparisons.methods(panels).axes
     assert first.get_xlim() == second.get_xlim()
+    for some in ({"a": {"erm": [90.0], "gce": [80.0]}}, panels):
+        figure = comparisons.methods(some)
+        figure.draw_without_rendering()
+        words = figure._supxlabel.get_window_extent()
+        assert words.x0 >= 0  # it is not cut
+        assert words.x1 <= figure.bbox.x1
+        (legend,) = figure.legends
+        assert [text.get_text() for text in legend.get_texts()] == ["mean of erm", "below it"]
+    alone = comparisons.methods({"a": {"gce": [80.0]}})  # nothing to be below
+    assert alone.axes[0].lines[0].get_markerfacecolor() != "white"
     figure = comparisons.errors({"erm": {0.0: [10.0], 0.4: [20.0, 30.0]}}, "noise rate")
     (bars,) = figure.axes[0].containers[0][2]
     lengths = [np.ptp(segment[:, 1]) for segment in bars.get_segments() if np.size(segment)]
@@ -136,6 +251,8 @@ def test_numbers_of_a_column_have_the_same_digits(tmp_path):
         {
             "accuracy, %": [100.0, 9.5, np.nan],
             "auc": [0.5, 0.12345, 1.0],
+            "quality": [0.0004, 0.0, 0.25],
+            "of": ["x", "", None],
             "seconds": [12345.6, 1.0, 2.0],
             "is_issue": [True, False, True],
             "mean": ["90.6 ± 3.1", "-", "9.1"],
@@ -144,11 +261,19 @@ def test_numbers_of_a_column_have_the_same_digits(tmp_path):
     found = page.table(tmp_path, "a.csv", "caption", frame, choose=["is_issue"], anchors=["x"])
     assert found.header[0] == "rank"
     assert [list(column) for column in zip(*found.rows, strict=True)] == [
-        ["1", "2", "3"], ["100.00", "9.50", ""], ["0.500", "0.123", "1.000"], ["12346", "1", "2"],
+        ["1", "2", "3"], ["100.00", "9.50", "-"], ["0.500", "0.123", "1.000"],
+        ["<0.001", "0.000", "0.250"],
+        ["x", "-", "-"], ["12346", "1", "2"],
         ["yes", "no", "yes"], ["90.6 ± 3.1", "-", "9.1"],
     ]  # fmt: skip
-    assert list(found.numbers) == [True, True, True, True, False, True]
-    assert found.choices == {4: ["no", "yes"]}
+    assert list(found.numbers) == [True, True, True, True, False, True, False, True]
+    assert found.choices == {6: ["no", "yes"]}
+    short = page.table(tmp_path, "a.csv", "caption", pd.DataFrame({"seconds": [1.234, 10.0]}))
+    assert [row[0] for row in short.rows] == ["1.2", "10.0"]
+    show = {"auc": "AUC", "of": "of"}
+    found = page.table(tmp_path, "a.csv", "caption", frame, show=show)
+    assert (list(found.header), found.rows[0]) == (["AUC", "of"], ("0.500", "x"))
+    assert list(pd.read_csv(tmp_path / "a.csv")) == list(frame)
 
 
 def test_small_svg_keeps_its_texts():

@@ -226,6 +226,11 @@ def test_command(tmp_path, capsys, monkeypatch):
     assert "--flagfile=configs/cifar100_flip.cfg --method=glc" in " ".join(out.split())  # it is wrapped
     rows = list(csv.reader((tmp_path / "list.csv").open()))
     assert len(rows) == 73
+    lines = out.splitlines()  # each number is followed by its command, on a line of its own
+    commands = [row[7].removeprefix(published.COMMAND).strip() for row in rows[1:]]
+    places = [i for i, line in enumerate(lines) if line.startswith("    ")]
+    assert [lines[i].strip() for i in places] == commands
+    assert all(row[4] in lines[i - 1] for row, i in zip(rows[1:], places, strict=True))
     assert published.main([nothing]) == 0
     assert "--list" in capsys.readouterr().out
     assert published.main(["--list", "--table=9", nothing]) == 2

@@ -116,13 +116,17 @@ def test_report_in_a_browser(report, tmp_path, width):
     assert found["links"] == [True] * 64  # from a row to its picture
     assert found["left"] == [found["ids"][3]]  # by words
     assert found["count"] == "1 of 200 rows"
-    before = [float(v) for v in found["before"]]
+
+    def number(cell):
+        return 0.0 if cell == "<0.001" else float(cell)
+
+    before = [number(v) for v in found["before"]]
     issues = pd.read_csv(report / "digits" / "label_issues.csv")
     np.testing.assert_allclose(before, issues.label_quality[:200], atol=5.1e-4)
     rising, falling = found["orders"]
     assert (rising["sort"], falling["sort"]) == ("ascending", "descending")
-    assert [float(v) for v in rising["values"]] == sorted(before)
-    assert [float(v) for v in falling["values"]] == sorted(before, reverse=True)
+    assert [number(v) for v in rising["values"]] == sorted(before)
+    assert [number(v) for v in falling["values"]] == sorted(before, reverse=True)
     assert found["ids"] == sorted(found["ids"])
 
 
@@ -151,7 +155,10 @@ def test_runs_side_by_side(finished, tmp_path, capsys):
     text = (tmp_path / "out" / "index.html").read_text()
     assert "Side by side" in text
     sources = re.findall(r'src="(data:image/svg[^"]*)"', text)
-    assert len(sources) == len(list((tmp_path / "out").glob("*/*.png")))  # each once
+    assert len(set(sources)) == len(sources)  # each once
+    noise = re.findall(r"<figcaption>([^<]*)</figcaption>", text.partition("<h3>Noise")[2])[:2]
+    assert noise == ["digits; gdw_0.4_0", "gce_0.2_0; gce_0.2_1"]  # pairs have the same labels
+    assert len(sources) == len(list((tmp_path / "out").glob("*/*.png"))) - 2
     assert len(text) < 1_500_000
     beside = text.partition("<h3>Confusion matrix of the test set")[2].partition("<h3>")[0]
     captions = re.findall(r"<figcaption>([^<]*)</figcaption>", beside)
@@ -160,10 +167,40 @@ def test_runs_side_by_side(finished, tmp_path, capsys):
     ]  # fmt: skip
 
 
-def test_noise_of_an_audit_is_shown(finished, report):
+def test_noise_of_an_audit_is_shown(finished, report, tmp_path):
+    """What the neighbours' labels give, and not the method, is shown once."""
     found = run_data.read(finished).matrices()
-    assert set(found) == {"requested", "realised", "estimated (mwnet)"}
+    assert set(found) == {"requested", "realised", "estimated (mwnet)"}  # in its hidden layer
     assert all(m.shape == (10, 10) for m in found.values())
+    folder = tmp_path / "run"
+    shutil.copytree(finished, folder)
+    path = folder / "mwnet" / "audit" / "audit.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"estimated_from": "neighbours"}))
+    shutil.copytree(path.parent, folder / "erm" / "audit", dirs_exist_ok=True)
+    found = run_data.read(folder).matrices()
+    assert set(found) == {"requested", "realised", "estimated (neighbours)"}
+
+
+def test_labels_of_a_page(report):
+    """What is suggested comes first; a set that is the same for all, and empty columns, are left out."""
+    text = (report / "index.html").read_text()
+    table = text.partition("Labels, worst first")[2]
+    heads = re.findall(r'title="sort">([^<]*)<', table.partition("</thead>")[0])
+    assert heads[:6] == [
+        "rank",
+        "given label",
+        "predicted label",
+        "label quality",
+        "is label issue",
+        "id",
+    ]
+    assert "given label is right" in heads
+    assert "set" not in heads
+    assert "weight: of the example x batch size (1 is plain training)" in table.partition("<h3>")[0]
+    assert list(pd.read_csv(report / "digits" / "label_issues.csv"))[:2] == ["id", "set"]
+    assert re.search(r"Precision: [\d.]+ % of the \d+ lowest-quality labels are wrong", text)
+    assert text.count('class="examples"') == 2  # the second list unfolds
+    assert "<summary>46 more</summary>" in text
 
 
 def test_unchecked_labels_give_no_accuracy(tmp_path, rng):
@@ -178,6 +215,7 @@ def test_unchecked_labels_give_no_accuracy(tmp_path, rng):
     assert not result.splits.test_checked
     assert report_of(result, 1.0).splitlines()[1].startswith("agreement with given labels")
     found = examine(result)
+    assert outputs.summary(found)["estimated_from"] == "neighbours"  # in the inputs
     said = dict(outputs.lines(found))
     predicted = run_data.read(folder).predictions("gce")
     share = found.agreement.share

@@ -50,6 +50,15 @@ def test_plan(tmp_path):
         plan.plan(tmp_path, ["erm"], [0], {"bad": ["--noise_rate=2"]})
 
 
+def test_how_long_a_sweep_takes(tmp_path, caplog):
+    done = [jobs.Job(tmp_path / str(i), "a", "erm", "erm", ()) for i in range(2)]
+    with caplog.at_level("INFO", "absl"):
+        jobs.execute(done, lambda todo: ((job, "", 1.0) for job in todo))
+    said = [record.getMessage() for record in caplog.records]
+    assert said == ["1 of 2: 0 done (1 s); under 1 min left", "2 of 2: 1 done (1 s)"]
+    assert jobs.how_long(150) == "about 2 min left"
+
+
 def test_how_far_a_run_is(tmp_path):
     assert jobs.how_far(tmp_path) == ""
     config = Experiment(method="mwnet", compare="erm", epochs=7, lr_drops=())
@@ -119,10 +128,11 @@ def test_a_sweep_from_start_to_end(tmp_path, capsys):
     assert float(last) == pytest.approx(result["methods"]["mwnet"]["last"], abs=1e-5)
     table = (tmp_path / "table.md").read_text().splitlines()
     assert table[0].startswith(
-        "| method | flip: last | flip: mean of last 5 | flip: best | no meta: last"
+        "| method | flip: last | flip: mean of last 5 | flip: best epoch | no meta: last"
     )
     names = [line.split(" | ")[0] for line in table[2:]]
     assert names == ["| mwnet", "| erm", "| erm+FT"]
+    assert [line.split()[1] for line in printed.splitlines()[2:5]] == ["mwnet", "erm", "erm+FT"]
     assert table[2].endswith("| - | - | - |")
     assert (tmp_path / "all.png").stat().st_size > 5000
 

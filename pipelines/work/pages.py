@@ -93,17 +93,8 @@ def of_data(
 def of_labels(folder: pathlib.Path, audit: Audit) -> pathlib.Path:
     """Writes the page about an audit's labels into an empty folder; returns its path."""
     lines = [f"{name}: {value}" for name, value in outputs.lines(audit)]
-    count = min(page.ISSUES, len(audit.table))
     shown = run_section.examples("label", outputs.worst_images(audit, WORST))
-    labels = page.table(
-        folder,
-        outputs.ISSUES,
-        f"Labels, worst first ({count} of {len(audit.table)})",
-        audit.table,
-        page.ISSUES,
-        run_section.CHOOSE,
-        [example.anchor for example in shown],
-    )
+    labels = run_section.labels(folder, outputs.ISSUES, audit.table, shown)
     section = page.Section(f"By {audit.method}", lines, [_alone(labels)], [], shown)
     return page.write(folder, "Labels that look wrong", [section])
 

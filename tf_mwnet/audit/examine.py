@@ -43,6 +43,7 @@ class Audit:
         source: the data as it was loaded; None if it could not be loaded.
         agreement: with the test labels where nobody has checked these; else None.
         without: why near duplicates and outliers were not judged; "" if they were.
+        errors: the number E.
     """
 
     table: pd.DataFrame
@@ -56,6 +57,7 @@ class Audit:
     source: Source | None
     agreement: Agreement | None = None
     without: str = ""
+    errors: int = 0
 
 
 def examine(
@@ -114,13 +116,13 @@ def examine(
         table = table.join(judging.issues(judged, parts, names))
     classes = issue_summary.of(table, judged, names)
     table = table.sort_values("label_quality", kind="stable")
-    precision = _precision(table) if truth else None
+    precision, errors = _precision(table) if truth else (None, 0)
     agreed = None
     if not run_folder.is_test_checked(folder, config.dataset, truth):
         agreed = agreement.of_run(folder, method, arrays, judged.estimate.transition)
     return Audit(
         table, classes, judged.estimate, precision, folder, method, config, examples, source, agreed,
-        judged.without,
+        judged.without, errors,
     )  # fmt: skip
 
 
@@ -191,7 +193,7 @@ def _table(
     return table
 
 
-def _precision(table: pd.DataFrame) -> float | None:
+def _precision(table: pd.DataFrame) -> tuple[float | None, int]:
     train = table[(table.set == "train") & table.label_quality.notna()]
     wrong = int((~train.is_correct).sum())
-    return float((~train.is_correct[:wrong]).mean()) if wrong else None
+    return (float((~train.is_correct[:wrong]).mean()) if wrong else None), wrong

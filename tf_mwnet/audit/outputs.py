@@ -37,6 +37,8 @@ def summary(audit: Audit) -> dict[str, Any]:
         "estimated_wrong_labels": audit.estimate.num_issues,
         "estimated_wrong_labels_interval": list(audit.estimate.interval),
         "estimated_noise_rate": audit.estimate.noise_rate,
+        # Neighbours in the inputs are the same for each method, in its hidden layer they are not.
+        "estimated_from": "neighbours" if "is_outlier_issue" in table else audit.method,
     }
     if "is_outlier_issue" in table:
         other = table.is_near_duplicate_issue & (table.near_duplicate_set != table.set)
@@ -46,6 +48,7 @@ def summary(audit: Audit) -> dict[str, Any]:
     if "is_correct" in table:
         numbers["true_noise_rate"] = float((~train.is_correct).mean())
         numbers["precision_at_true_number_of_errors"] = audit.precision
+        numbers["true_number_of_errors"] = audit.errors
     if audit.agreement is not None:
         numbers["test_examples"] = audit.agreement.examples
         numbers["test_agreement"] = audit.agreement.share
@@ -195,7 +198,8 @@ def lines(audit: Audit) -> list[tuple[str, str]]:
         shown = percent("estimated_test_accuracy", f" ({low:.1f} to {high:.1f})")
         out.append(("accuracy, estimated from it", shown))
     if numbers.get("precision_at_true_number_of_errors") is not None:
-        out.append(("precision at that number", percent("precision_at_true_number_of_errors", "")))
+        of = " of the {true_number_of_errors} lowest-quality labels are wrong".format(**numbers)
+        out.append(("precision", percent("precision_at_true_number_of_errors", of)))
     return out
 
 
@@ -205,7 +209,7 @@ def text(audit: Audit, paths: list[tuple[str, object]]) -> str:
     shown = with_texts(audit, audit.table.head(SHOWN), 60)
     for row in shown.itertuples():
         names = [str(row.id), str(row.given_label), str(row.predicted_label)]
-        rows.append([*names, f"{row.label_quality:.3f}", *([row.text] if "text" in shown else [])])
+        rows.append([*names, tables.small(row.label_quality), *([row.text] if "text" in shown else [])])
     places = [*lines(audit), *paths]
     width = max(len(name) for name, _ in places) + 2
     header = ["id", "given", "suggested", "quality", *(["text"] if "text" in shown else [])]

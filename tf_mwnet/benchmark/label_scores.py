@@ -106,7 +106,7 @@ def run(values: flags.FlagValues) -> str:
         [*key, *(f"{np.mean([row[name] for row in members]):.3f}" for name in names), str(len(members))]
         for key, members in sorted(groups.items())
     ]
-    return tables.text([*GROUP_BY, *names, "runs"], lines, numbers=range(3, len(names) + 4))
+    return tables.text([*GROUP_BY, *names, "runs"], lines, range(3, len(names) + 4), keys=3)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

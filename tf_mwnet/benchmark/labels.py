@@ -231,7 +231,8 @@ def run(values: flags.FlagValues) -> str:
             _measure(config, source, values, rows)
             if path:
                 write_csv(path, rows, COLUMNS, digits=4)
-    return tables.text(COLUMNS, [[_cell(row.get(name, "")) for name in COLUMNS] for row in rows])
+    lines = [[_cell(row.get(name, "")) for name in COLUMNS] for row in rows]
+    return tables.text(COLUMNS, lines, range(4, len(COLUMNS)), keys=4)
 
 
 def _cell(value: Any) -> str:

@@ -181,7 +181,7 @@ def picture(results: Sequence[dict[str, Any]]) -> Figure:
         panel = panels.setdefault(bias, {PLAIN: [0.0]})
         for kind in [k for k in KINDS if k in gains and k != PLAIN]:
             panel[f"{target}: {kind}"] = gains[kind].dropna().tolist()
-    xlabel = "points of test accuracy above plain training (last epoch), mean and deviation over seeds"
+    xlabel = "points of test accuracy above plain training (last epoch)"
     return comparisons.methods(panels, PLAIN, xlabel)
 
 
@@ -195,7 +195,7 @@ def table(results: Sequence[dict[str, Any]]) -> str:
         cells = [compare.shown(grouped.get((bias, target, kind), ()), 1) for kind in kinds]
         lines.append([bias, target, *cells])
     numbers = tuple(range(2, 2 + len(kinds)))
-    return tables.text(["bias", "target", *kinds], lines, numbers=numbers)
+    return tables.text(["bias", "target", *kinds], lines, numbers, keys=2)
 
 
 def define_flags() -> flags.FlagValues:

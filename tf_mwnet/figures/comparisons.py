@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from tf_mwnet.figures.colours import BLUE, GREY, PLAIN, coloured, of_method
 from tf_mwnet.figures.plots import new_axes
@@ -44,23 +45,24 @@ def errors(lines: Mapping[str, Mapping[float, Sequence[float]]], xlabel: str) ->
 def methods(
     panels: Mapping[str, Mapping[str, Sequence[float]]],
     reference: str = PLAIN,
-    xlabel: str = "test accuracy at the last epoch (%), mean and standard deviation over seeds",
+    xlabel: str = "test accuracy at the last epoch (%)",
 ) -> Figure:
     """Draws the test accuracy of many methods, a panel per setting, all on one scale.
 
-    A dashed line marks plain training; methods below it have an open marker.
+    A dashed line marks plain training; methods below it have an open marker, and the legend says so.
 
     Args:
         panels: setting -> method -> test accuracy in percent of each run.
         reference: the method whose mean is drawn as a line.
-        xlabel: what the numbers are.
+        xlabel: what the numbers are, of which mean and standard deviation over seeds are drawn.
     """
     names = list(dict.fromkeys(name for panel in panels.values() for name in panel))
-    size = (3.0 * len(panels) + 1.4, 0.19 * len(names) + 1.2)
+    size = (max(5.0, 3.0 * len(panels) + 1.4), 0.19 * len(names) + 1.7)
     figure = Figure(figsize=size, layout="constrained")
     row = figure.subplots(1, len(panels), sharex=True, sharey=True, squeeze=False)[0]
+    below_any = False
     for axes, (setting, panel) in zip(row, panels.items(), strict=True):
-        plain = np.mean(panel[reference]) if reference in panel else np.inf
+        plain = np.mean(panel[reference]) if reference in panel else -np.inf
         for place, name in enumerate(names):
             if name not in panel:
                 continue
@@ -68,7 +70,7 @@ def methods(
             spread = np.std(values, ddof=1) if len(values) > 1 else np.nan
             style: dict[str, Any] = {"color": of_method(name), "marker": "o", "ms": 5, "capsize": 3}
             if mean < plain:
-                style["mfc"] = "white"
+                style["mfc"], below_any = "white", True
             axes.errorbar(mean, place, xerr=spread, **style)
         if reference in panel:
             axes.axvline(plain, color=GREY, lw=1, ls="--", zorder=0)
@@ -77,7 +79,12 @@ def methods(
         axes.spines[["top", "right"]].set_visible(False)
     row[0].set_yticks(range(len(names)), names, fontsize=8)
     row[0].set_ylim(len(names) - 0.5, -0.5)
-    figure.supxlabel(xlabel, fontsize=9)
+    figure.supxlabel(f"{xlabel}\nmean and standard deviation over seeds", fontsize=9)
+    if any(reference in panel for panel in panels.values()):
+        line = Line2D([], [], color=GREY, lw=1, ls="--", label=f"mean of {reference}")
+        below = Line2D([], [], color=GREY, marker="o", mfc="white", ls="", label="below it")
+        handles = [line, below] if below_any else [line]
+        figure.legend(handles=handles, fontsize=8, frameon=False, loc="outside upper right", ncols=2)
     return figure
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Sized
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from tf_mwnet.figures.colours import BLUE, GREEN, GREY, ORANGE, RIGHT, UNKNOWN, WRONG, coloured
-from tf_mwnet.figures.plots import labelled, new_axes
+from tf_mwnet.figures.plots import labelled, new_axes, over_epochs
 from tf_mwnet.figures.tables import SCORES
 
 Rows = Sequence[Mapping[str, float]]
@@ -28,11 +28,16 @@ def _has(rows: Rows, name: str) -> bool:
     return any(np.isfinite(row.get(name, np.nan)) for row in rows)
 
 
+def _marker(points: Sized) -> str:
+    """Returns the marker of a line, so that one of a single point is seen."""
+    return "o" if len(points) < 3 else ""
+
+
 def _line(axes: Axes, rows: Rows, name: str, factor: float = 1.0, **style: Any) -> bool:
     """Draws a metric over epochs; tells whether there was anything to draw."""
     pairs = [(r["epoch"], factor * r[name]) for r in rows if np.isfinite(r.get(name, np.nan))]
     if pairs:
-        axes.plot(*zip(*pairs, strict=True), **style)
+        axes.plot(*zip(*pairs, strict=True), marker=_marker(pairs), ms=3, **style)
     return bool(pairs)
 
 
@@ -58,12 +63,13 @@ def losses(histories: Mapping[str, Rows], meta_losses: Mapping[str, str]) -> Fig
     if learning:
         one = kinds.pop() if len(kinds) == 1 else "loss of each method"
         panels[1].set(ylabel=f"meta set: mean {one}", title="Meta loss, mean of the epoch")
-    for axes in panels:
+    for axes, label in zip(panels, ("training", "meta"), strict=False):
+        axes.set_label(label)
         axes.title.set_fontsize(11)
         axes.spines[["top", "right"]].set_visible(False)
         axes.set_ylim(bottom=0)
         axes.legend(fontsize=9, frameon=False)
-    panels[-1].set_xlabel("epoch")
+    over_epochs(panels[-1])
     return figure
 
 
@@ -80,9 +86,10 @@ def aucs(histories: Mapping[str, Rows]) -> Figure | None:
             drawn |= _line(axes, rows, f"auc_{score}", color=colour, ls=line_style, lw=1.8, label=label)
     if not drawn:
         return None
+    over_epochs(axes)
     axes.axhline(0.5, color=GREY, lw=1, zorder=0)
     axes.set_ylim(top=1.01)
-    axes.legend(fontsize=8, frameon=False)
+    figure.legend(fontsize=8, frameon=False, loc="outside lower center", ncols=2)
     return figure
 
 
@@ -103,7 +110,8 @@ def weight_change(
     panels = figure.subplots(1, len(histories), sharey=True, squeeze=False)[0]
     for axes, (name, (weights, corrupted)) in zip(panels, histories.items(), strict=True):
         axes.spines[["top", "right"]].set_visible(False)
-        axes.set(xlabel="epoch", title=f"Change of example weights, {name}")
+        over_epochs(axes)
+        axes.set_title(f"Change of example weights, {name}")
         _changes(axes, weights, corrupted, np.random.default_rng(seed))
     panels[0].set_ylabel("change of weight x batch size")
     style: dict[str, Any] = {"fontsize": 8, "frameon": False, "ncols": 2 * len(histories)}
@@ -127,7 +135,8 @@ def _changes(
         picked = rng.choice(known, min(FOLLOWED, len(known)), replace=False)
         change = np.diff(weights[:, picked].astype(float), axis=0)
         mean, spread = change.mean(axis=1), change.std(axis=1)
-        axes.plot(epochs, mean, color=colour, lw=1.8, label=f"{len(picked)} {label}, mean")
+        style: dict[str, Any] = {"color": colour, "marker": _marker(mean), "ms": 3, "lw": 1.8}
+        axes.plot(epochs, mean, label=f"{len(picked)} {label}, mean", **style)
         low, high, label = mean - spread, mean + spread, f"{label}, ± standard deviation"
         axes.fill_between(epochs, low, high, color=colour, alpha=0.2, lw=0, label=label)
     axes.axhline(0, color=GREY, lw=1, zorder=0)

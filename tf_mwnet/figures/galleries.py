@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from tf_mwnet.figures.colours import GREY, WRONG
+from tf_mwnet.figures.tables import small
 
 ACROSS = 8
 LINE, HEIGHT = 21, 0.115  # characters of a line of text, and its height in inches
@@ -43,7 +44,7 @@ def worst_labels(
     for place, name in enumerate(names):
         lines = _wrapped(f"{place + 1}  {pathlib.PurePath(str(name)).name}")
         lines += _wrapped(f"given {given[place]}") + _wrapped(f"suggested {suggested[place]}")
-        texts.append([*lines, f"quality {quality[place]:.3f}"])
+        texts.append([*lines, f"quality {small(quality[place])}"])
     down, longest = -(-len(images) // ACROSS), max(map(len, texts))
     size = (1.35 * ACROSS, (1.35 + HEIGHT * longest) * down + 0.5)
     figure = Figure(figsize=size, layout="constrained")

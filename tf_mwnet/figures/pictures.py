@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import pathlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -17,6 +17,8 @@ from tf_mwnet.figures.tables import ACCURACY, AGREEMENT, SCORES
 from tf_mwnet.files import load_arrays
 
 CURVES = 6
+# Kinds of which several are on one scale.
+COMPARED = ("accuracy", "losses", "auc", "weight_change", "weight_function", "example_weights")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,6 +58,16 @@ def of_run(run: RunData) -> Iterator[Picture]:
     for part in parts:
         with plots.not_fatal(f"a picture of {run.folder}"):
             yield from list(part(run))
+
+
+def share_limits(drawn: Iterable[Picture]) -> None:
+    """Gives pictures of one kind the same axes, see `plots.share_limits`; matrices stay as they are."""
+    kinds: dict[str, list[Figure]] = {}
+    for picture in drawn:
+        if picture.kind in COMPARED:
+            kinds.setdefault(picture.kind, []).append(picture.figure)
+    for figures in kinds.values():
+        plots.share_limits(figures)
 
 
 def _of_training(run: RunData) -> Iterator[Picture]:

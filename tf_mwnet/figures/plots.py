@@ -17,6 +17,7 @@ from matplotlib import colormaps, font_manager, rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.text import Text
+from matplotlib.ticker import MaxNLocator
 
 from tf_mwnet.figures.colours import (
     RIGHT,
@@ -32,6 +33,7 @@ SHORTER = (
     (r'<g id="[^"]*">', "<g>"), (r" font-family: [^\";]*", ""), (r">\s+<", "><"), (r"\s+", " "),
     (r"(?=</style>)", "text{font-family: DejaVu Sans, sans-serif}"),
 )  # fmt: skip
+FIRST_EPOCH = 0.6  # in the colour map, whose lighter part is lost on white, and in the dark page
 DECIMALS = re.compile(r"(\d\.\d\d)\d+")
 # Fonts with Chinese, Japanese, Korean and other letters, of Linux, macOS and Windows.
 WIDE_FONTS = (
@@ -49,6 +51,27 @@ def new_axes(xlabel: str, ylabel: str, title: str) -> tuple[Figure, Axes]:
     axes.set_title(title, fontsize=11)
     axes.spines[["top", "right"]].set_visible(False)
     return figure, axes
+
+
+def over_epochs(axes: Axes) -> None:
+    """Makes an x axis one of epochs, which are whole numbers."""
+    axes.set_xlabel("epoch")
+    axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True, min_n_ticks=1))
+
+
+def share_limits(figures: Sequence[Figure]) -> None:
+    """Gives figures of one kind the same limits, so that they can be compared side by side.
+
+    Axes belong together that have the same label, see `Axes.set_label`; linear scales stay linear.
+    """
+    groups: dict[Any, list[Axes]] = {}
+    for axes in (axes for figure in figures for axes in figure.axes):
+        groups.setdefault(axes.get_label(), []).append(axes)
+    for members in groups.values():
+        lefts, rights = zip(*(axes.get_xlim() for axes in members), strict=True)
+        lows, highs = zip(*(axes.get_ylim() for axes in members), strict=True)
+        for axes in members:
+            axes.set(xlim=(min(lefts), max(rights)), ylim=(min(lows), max(highs)))
 
 
 def _groups(known: np.ndarray, corrupted: np.ndarray | None) -> list[tuple[str, np.ndarray, str]]:
@@ -114,6 +137,7 @@ def _loss_density(
     axes: Axes, losses: np.ndarray, rows: np.ndarray, corrupted: np.ndarray | None, right: float
 ) -> Axes:
     density = axes.twinx()
+    density.set_label("density")
     bins = np.linspace(0, right, 41).tolist()
     for name, part, colour in _groups(rows, corrupted):
         density.hist(losses[part], bins, color=colour, alpha=0.3, label=name, histtype="stepfilled")
@@ -130,7 +154,7 @@ def _weight_lines(axes: Axes, losses: np.ndarray, curves: Mapping[int, np.ndarra
     epochs = sorted(curves)
     for place, epoch in enumerate(epochs):
         share = place / max(len(epochs) - 1, 1)
-        colour = colormaps["viridis_r"](0.15 + 0.85 * share)
+        colour = colormaps["viridis"](FIRST_EPOCH * (1 - share))
         last = epoch == epochs[-1]
         axes.plot(losses, curves[epoch], color=colour, lw=2.5 if last else 1.2, label=f"epoch {epoch}")
 
@@ -144,7 +168,7 @@ def example_weights(weights: np.ndarray, corrupted: np.ndarray | None, title: st
         title: above the picture.
     """
     xlabel = "example weight x batch size (1 = plain training)"
-    figure, axes = new_axes(xlabel, "share of examples", title)
+    figure, axes = new_axes(xlabel, "share of examples per bin", title)
     known = np.isfinite(weights)
     top = max(1.5, float(np.quantile(weights[known], 0.995))) if known.any() else 1.5
     bins = np.linspace(0, top, 41).tolist()
@@ -178,6 +202,7 @@ def accuracy(histories: Mapping[str, Sequence[Mapping[str, float]]], checked: bo
         style: dict[str, Any] = {"color": colour, "marker": "o" if len(rows) < 3 else "", "ms": 3}
         axes.plot(epochs, test, lw=2, label=f"{name}, test", **style)
         axes.plot(epochs, train, lw=1.2, ls="--", label=f"{name}, training", **style)
+    over_epochs(axes)
     axes.set_ylim(0, 101)
     axes.legend(fontsize=9, frameon=False, ncols=2, loc="lower right")
     return figure

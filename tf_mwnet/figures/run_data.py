@@ -69,14 +69,18 @@ class RunData:
         return str(asked or options.default_of(kind, "meta_loss") if kind.learns else "")
 
     def matrices(self) -> dict[str, np.ndarray]:
-        """Reads the noise transition matrices: requested, realised, and estimated by audits."""
+        """Reads the noise transition matrices: requested, realised, and estimated by audits.
+
+        One that the labels of neighbours give is the same for each method, and is there once.
+        """
         files = {
             "requested": self.folder / "transition_matrix.csv",
             "realised": self.folder / "realised_matrix.csv",
         }
         for method in self.methods:
-            path = self.folder / method / "audit" / "estimated_matrix.csv"
-            files[f"estimated ({method})"] = path
+            place = self.folder / method / "audit"
+            said = read_json(place / "audit.json") if (place / "audit.json").is_file() else {}
+            files[f"estimated ({said.get('estimated_from', method)})"] = place / "estimated_matrix.csv"
         return {k: np.loadtxt(p, delimiter=",") for k, p in files.items() if p.is_file()}
 
     def predictions(self, method: str) -> np.ndarray | None:

@@ -23,7 +23,7 @@ from tf_mwnet import run_folder  # noqa: E402
 from tf_mwnet.audit import outputs  # noqa: E402
 from tf_mwnet.audit.examine import examine  # noqa: E402
 from tf_mwnet.errors import UserError  # noqa: E402
-from tf_mwnet.figures import run_data  # noqa: E402
+from tf_mwnet.figures import pictures, run_data  # noqa: E402
 from tf_mwnet.methods import METHODS  # noqa: E402
 from tf_mwnet.reports import page, run_section, side_by_side  # noqa: E402
 
@@ -76,12 +76,12 @@ def run(values: flags.FlagValues) -> str:
     if new:
         page.write(out, f"{_title(folders)} (not finished)", [])  # marks the folder as a report's
 
-    def taken(folder: pathlib.Path) -> tuple[side_by_side.Run, page.Section]:
+    def taken(folder: pathlib.Path) -> tuple[side_by_side.Run, list[pictures.Picture]]:
         logging.info("%d of %d: %s", folders.index(folder) + 1, len(folders), folder)
         data = run_data.read(folder)
         audit = _audited(data, out) if values.audit else None
         summaries = run_folder.results(folder)["methods"]
-        return (data, summaries, audit), run_section.of_run(out, data, summaries, audit)
+        return (data, summaries, audit), list(pictures.of_run(data))
 
     try:
         pairs = run_data.each(folders, taken)
@@ -91,7 +91,10 @@ def run(values: flags.FlagValues) -> str:
             with contextlib.suppress(OSError):  # with parts of a page
                 out.rmdir()
         raise
-    runs, sections = [run for run, _ in pairs], [section for _, section in pairs]
+    if values.compare:
+        pictures.share_limits([picture for _, drawn in pairs for picture in drawn])
+    runs = [run for run, _ in pairs]
+    sections = [run_section.of_run(out, *run, drawn) for run, drawn in pairs]
     title = _title([data.folder for data, *_ in runs])
     if values.compare:
         sections = side_by_side.sections(out, runs, sections)

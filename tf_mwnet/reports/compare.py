@@ -30,8 +30,6 @@ from tf_mwnet.figures import comparisons, plots, run_data, tables  # noqa: E402
 from tf_mwnet.reports import matching  # noqa: E402
 from tf_mwnet.run_folder import CONFIG, DATA, RESULT, SPLIT, with_options  # noqa: E402
 
-MEASURES = ("last", "mean_last_5", "best")
-
 
 def read_run(folder: pathlib.Path) -> list[dict[str, Any]]:
     """Reads a row per method of a finished run: configuration, "method", its options, and results.
@@ -141,8 +139,8 @@ def of_seeds(runs: Iterable[Mapping[str, Any]], measure: str) -> list[float]:
 
 
 def cells(runs: Sequence[Mapping[str, Any]], digits: int = 2) -> list[str]:
-    """Formats mean and deviation of each of `MEASURES` over seeds, in percent; "-" if not measured."""
-    return [shown(of_seeds(runs, measure), digits) or "-" for measure in MEASURES]
+    """Formats mean and deviation of each of `tables.MEASURES` over seeds, in percent."""
+    return [shown(of_seeds(runs, measure), digits) or tables.MISSING for measure in tables.MEASURES]
 
 
 def number_of_seeds(runs: Iterable[Mapping[str, Any]]) -> int:
@@ -163,20 +161,31 @@ def table(
         published: gives the published number for a row, or ""; a column where there is one.
     """
     lines, rows = [], list(rows)
-    by = [*by, *apart(rows, by)]
+    first = ["dataset"] if len({value_of(row, "dataset") for row in rows}) > 1 else []
+    by = list(dict.fromkeys([*first, *by, *apart(rows, [*first, *by])]))
     for key, members in group(rows, by).items():
-        line = [" ".join(map(str, key[:-1])), key[-1], *cells(members), str(number_of_seeds(members))]
+        line = [*map(str, key), *cells(members), str(number_of_seeds(members))]
         lines.append([*line, published(members[0]) if published else ""])
-    header = [", ".join(by), "method", "last", "mean of last 5", "best epoch", "seeds", "published"]
+    header = [*by, "method", *tables.MEASURES.values(), "seeds", "published"]
     if not any(line[-1] for line in lines):
         header, lines = header[:-1], [line[:-1] for line in lines]
-    return tables.text(header, lines)
+    keys = len(by) + 1
+    return tables.text(header, lines, range(keys, len(header)), keys=keys)
 
 
 def write_csv(path: pathlib.Path, rows: Sequence[Mapping[str, Any]], by: Sequence[str]) -> None:
     """Writes a line per run and method: the fields ``by``, seeds, and measurements."""
     measured = [f"auc_{s}{end}" for s in tables.SCORES for end in ("", "_best", "_best_epoch")]
-    columns = [*by, "seed", "data_seed", "method", *MEASURES, "best_epoch", "noise_rate", *measured]
+    columns = [
+        *by,
+        "seed",
+        "data_seed",
+        "method",
+        *tables.MEASURES,
+        "best_epoch",
+        "noise_rate",
+        *measured,
+    ]
     columns = [c for c in dict.fromkeys(columns) if any(c in r for r in rows)]
     files.write_csv(path, rows, columns)
 

@@ -109,6 +109,7 @@ def settings(ran: Mapping[str, Any]) -> dict[str, Any]:
     values = {name: known[name] for name in relevant(known, base(method))}
     if "+" in method:
         values |= {name: known[name] for name in fields_about("afterwards")}
+    values["dataset"] = known["dataset"]
     if is_own(known["dataset"]):
         values["data_dir"] = known["data_dir"]
     if size := ran.get("train_examples"):

@@ -7,10 +7,10 @@ document.querySelectorAll("th button").forEach(function (button) {
     head.parentElement.querySelectorAll("th").forEach(function (th) { th.removeAttribute("aria-sort"); });
     head.setAttribute("aria-sort", down ? "descending" : "ascending");
     const rows = Array.from(body.rows).map(function (row) {
-      const text = row.cells[place].textContent, number = parseFloat(text);
-      return { row: row, text: text, number: number, empty: text === "" };
+      const text = row.cells[place].textContent, number = text[0] === "<" ? 0 : parseFloat(text);
+      return { row: row, text: text, number: number, empty: text === "-" };
     });
-    const numeric = rows.every(function (r) { return r.empty || !isNaN(Number(r.text.split(" ")[0])); });
+    const numeric = rows.every(function (r) { return r.empty || !isNaN(Number(r.text.split(" ")[0].replace("<", ""))); });
     rows.sort(function (a, b) {
       if (a.empty !== b.empty) return a.empty ? 1 : -1;
       const order = numeric ? a.number - b.number : a.text.localeCompare(b.text);
@@ -40,4 +40,13 @@ document.querySelectorAll(".tools").forEach(function (tools) {
   }
   [words].concat(choices).forEach(function (input) { input.addEventListener("input", show); });
   show();
+});
+// A link to a picture that is folded away unfolds it.
+window.addEventListener("hashchange", function () {
+  const found = document.getElementById(decodeURIComponent(location.hash.slice(1)));
+  const folded = found && found.closest("details");
+  if (folded && !folded.open) {
+    folded.open = true;
+    found.scrollIntoView();
+  }
 });

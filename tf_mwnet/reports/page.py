@@ -17,11 +17,15 @@ from matplotlib.figure import Figure
 
 from tf_mwnet import __version__
 from tf_mwnet.figures import plots
+from tf_mwnet.figures.tables import MISSING, small
 from tf_mwnet.files import SOFTWARE, write_atomically, write_frame
 
 PAGE = "index.html"
 WIDE = 9  # inches; taller pictures hold many small ones
 ISSUES = 200  # rows of label issues that the page shows; all are in the CSV file
+DIGITS = {"seconds": 1}  # at most so many decimals
+EXAMPLES = 18  # pictures of examples that are seen at once; the others unfold
+COLUMNS = 3  # of pictures side by side, at most
 CHOICES = 40  # at most so many values of a column can be chosen from
 SAFE = " !$&'()*+,-./:;=?@[]^_`{|}~"  # what may stand in the address of an SVG picture
 
@@ -87,6 +91,7 @@ class Table:
         numbers: which columns are numbers, set to the right.
         choices: number of a column -> values that rows can be chosen by; with any, rows can be searched.
         anchors: of the picture of each of the first rows, to which its first cell links.
+        note: below it.
     """
 
     caption: str
@@ -96,6 +101,7 @@ class Table:
     numbers: Sequence[bool] = ()
     choices: Mapping[int, Sequence[str]] = dataclasses.field(default_factory=dict)
     anchors: Sequence[str] = ()
+    note: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -141,7 +147,8 @@ def image(
 
 def table(
     folder: pathlib.Path, path: str, caption: str, frame: pd.DataFrame, limit: int = 0,
-    choose: Sequence[str] = (), anchors: Sequence[str] = (),
+    choose: Sequence[str] = (), anchors: Sequence[str] = (), show: Mapping[str, str] | None = None,
+    note: str = "",
 ) -> Table:  # fmt: skip
     """Writes a frame as ``folder/path`` and returns its first rows for the page.
 
@@ -153,9 +160,12 @@ def table(
         limit: rows that are shown; 0 for all.
         choose: columns whose values rows can be chosen by, where these are few.
         anchors: see `Table`; the rows are numbered then.
+        show: columns that are shown, in this order, and their headers; all by default.
+        note: below the table.
     """
     write_frame(folder / path, frame)
-    shown = frame.head(limit) if limit else frame
+    show = show or {str(name): str(name) for name in frame}
+    shown = (frame.head(limit) if limit else frame)[list(show)]
     if anchors:
         shown = shown.copy()
         shown.insert(0, "rank", range(1, len(shown) + 1))
@@ -164,12 +174,13 @@ def table(
     values = {i: found for i, found in values.items() if 1 < len(found) <= CHOICES}
     return Table(
         caption=caption,
-        header=[str(name).replace("_", " ") for name in shown],
+        header=[show.get(name, name).replace("_", " ") for name in shown],
         rows=list(zip(*columns, strict=True)),
         path=path,
         numbers=[_is_number(shown[name]) for name in shown],
         choices=values,
         anchors=anchors,
+        note=note,
     )
 
 
@@ -184,15 +195,16 @@ def _cells(column: pd.Series) -> list[str]:
     if pd.api.types.is_bool_dtype(column):
         return ["yes" if value else "no" for value in column]
     if not pd.api.types.is_float_dtype(column):
-        return ["" if _is_missing(value) else str(value) for value in column]
+        return [MISSING if _is_missing(value) else str(value) for value in column]
     largest = float(np.nanmax(np.abs(column))) if column.notna().any() else 0.0
     digits = int(np.clip(3 - np.floor(np.log10(max(largest, 1e-9))), 0, 3))
     digits = 2 if 100 <= largest < 1000 else digits  # percent, up to 100.00
-    return ["" if pd.isna(value) else f"{value:.{digits}f}" for value in column]
+    digits = min(digits, DIGITS.get(str(column.name), digits))
+    return [MISSING if pd.isna(value) else small(value, digits) for value in column]
 
 
 def _is_missing(value: Any) -> bool:
-    return value is None or (isinstance(value, float) and pd.isna(value))
+    return value is None or value == "" or (isinstance(value, float) and pd.isna(value))
 
 
 def is_ours(folder: pathlib.Path) -> bool:
@@ -226,6 +238,8 @@ def write(
         css=texts["css"],
         script=texts["js"],
         refresh=refresh,
+        at_once=EXAMPLES,
+        columns=COLUMNS,
     )
     folder.mkdir(parents=True, exist_ok=True)
     write_atomically(folder / PAGE, lambda file: file.write(page), mode="w")

@@ -167,20 +167,19 @@ def _section(lines: Sequence[Sequence[str]]) -> str:
         "published",
         "ours",
         *([] if one else ["read as"]),
-        "flags",
         "note",
     ]
     notes = list(dict.fromkeys(line[8] for line in lines if line[8]))
     cells = [
-        [*line[1:6], *([] if one else [line[6]]), line[7].removeprefix(COMMAND).strip(),
-         f"[{notes.index(line[8]) + 1}]" if line[8] else ""]
+        [*line[1:6], *([] if one else [line[6]]), f"[{notes.index(line[8]) + 1}]" if line[8] else ""]
         for line in lines
     ]  # fmt: skip
     if not notes:
         header, cells = header[:-1], [cell[:-1] for cell in cells]
-    title = f"{lines[0][0]}{f' ({one})' if one else ''}: {COMMAND} <flags>"
+    title = f"{lines[0][0]}{f' ({one})' if one else ''}: {COMMAND} <flags>, which stand under each"
+    commands = [line[7].removeprefix(COMMAND).strip() for line in lines]
     below = "".join(f"[{i}] {note}\n" for i, note in enumerate(notes, 1))
-    return f"{title}\n\n{tables.text(header, cells, numbers=(3, 4))}\n{below}"
+    return f"{title}\n\n{tables.text(header, cells, (3, 4), keys=4, below=commands)}\n{below}"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from tf_mwnet.figures.run_data import RunData
-from tf_mwnet.figures.tables import ACCURACY
+from tf_mwnet.figures.tables import ACCURACY, MEASURES
 from tf_mwnet.reports import compare, page, run_section
 from tf_mwnet.reports.page import Image, Row, Section
 
@@ -74,13 +74,27 @@ def _error(folder: pathlib.Path, rows: Sequence[Mapping[str, Any]], name: str, s
 
 
 def _beside(single: Sequence[Section]) -> list[Row]:
-    """Collects each kind of picture that there is several times, with the names of the runs."""
+    """Collects each kind of picture that there is several times, with the names of the runs.
+
+    A picture that is the same for several runs, as of their common noise, is shown once.
+    """
     found: dict[str, list[Image]] = {}
     for section in single:
         for image in section.images:
             whose = f"{section.title}, {image.method}" if image.method else section.title
             found.setdefault(image.kind, []).append(dataclasses.replace(image, caption=whose))
-    return [Row(images[0].title, images) for images in found.values() if len(images) > 1]
+    return [Row(images[0].title, _once(images)) for images in found.values() if len(images) > 1]
+
+
+def _once(images: Sequence[Image]) -> list[Image]:
+    same: dict[str, list[Image]] = {}
+    for image in images:
+        same.setdefault(image.source, []).append(image)
+    captions = ["; ".join(image.caption for image in group) for group in same.values()]
+    return [
+        dataclasses.replace(group[0], caption=caption)
+        for group, caption in zip(same.values(), captions, strict=True)
+    ]
 
 
 def _shown(row: Mapping[str, Any], name: str) -> str:
@@ -99,6 +113,6 @@ def _means(rows: Sequence[Mapping[str, Any]], by: Sequence[str]) -> pd.DataFrame
         line: dict[str, Any] = dict(zip([*by, "method"], key, strict=True))
         if mixed:
             line["measured"] = ACCURACY if members[0]["test_checked"] else "agreement"
-        line |= dict(zip(("last", "mean of last 5", "best epoch"), cells, strict=True))
+        line |= dict(zip(MEASURES.values(), cells, strict=True))
         lines.append(line | {"seeds": compare.number_of_seeds(members)})
     return pd.DataFrame(lines)

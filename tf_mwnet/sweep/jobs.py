@@ -104,13 +104,18 @@ def execute(jobs: Sequence[Job], engine: Engine, tell: Told | None = None) -> di
     with console.every(EVERY, watch.look):
         for count, (job, problem, seconds) in enumerate(engine(todo) if todo else (), start=1):
             left = (time.perf_counter() - start) / count * (len(todo) - count)
-            words = f"about {left / 60:.0f} min left"
+            words = "" if count == len(todo) else how_long(left)
             logging.info(
-                "%d of %d: %s %s (%.0f s); %s",
-                count, len(todo), job.folder.name, problem or "done", seconds, words,
+                "%d of %d: %s %s (%.0f s)%s",
+                count, len(todo), job.folder.name, problem or "done", seconds, words and f"; {words}",
             )  # fmt: skip
             watch.note(job, problem, words)
     return watch.problems
+
+
+def how_long(seconds: float) -> str:
+    """Says how long all that is left will take."""
+    return "under 1 min left" if seconds < 60 else f"about {seconds / 60:.0f} min left"
 
 
 class _Watch:

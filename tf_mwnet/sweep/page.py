@@ -63,7 +63,7 @@ class Page:
         state = problem or (DONE if last is not None else how_far(job.folder) or WAITING)
         return {
             "setting": job.setting, "method": job.label, "seed": seed, "state": state, "last": last,
-            "best": best,
+            "best epoch": best,
         }  # fmt: skip
 
     def _accuracies(self, job: Job) -> tuple[float | None, float | None]:

@@ -9,6 +9,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from tf_mwnet.figures import comparisons
+from tf_mwnet.figures.tables import MEASURES
 from tf_mwnet.methods import METHODS
 from tf_mwnet.reports import compare
 from tf_mwnet.run_folder import RESULT
@@ -16,7 +17,10 @@ from tf_mwnet.sweep.jobs import Job
 
 
 def rows(jobs: Sequence[Job]) -> list[dict[str, Any]]:
-    """Reads the results of each finished run, see `compare.read_run`, with its "setting"."""
+    """Reads the results of each finished run, see `compare.read_run`, with its "setting".
+
+    Methods are in the order of `METHODS`, which tables and pictures keep.
+    """
     out = []
     for job in jobs:
         if not (job.folder / RESULT).is_file():
@@ -28,7 +32,7 @@ def rows(jobs: Sequence[Job]) -> list[dict[str, Any]]:
         for row in run_rows:
             name = names.get(row["method"], row["method"])
             out.append(row | {"method": name, "setting": job.setting})
-    return out
+    return sorted(out, key=lambda row: place_of(row["method"]))
 
 
 def place_of(label: str) -> tuple[int, str]:
@@ -37,15 +41,14 @@ def place_of(label: str) -> tuple[int, str]:
 
 
 def markdown(results: Sequence[Mapping[str, Any]], settings: Sequence[str]) -> str:
-    """Formats a row per method: last / mean of last five / best for each setting, in percent."""
+    """Formats a row per method: last / mean of last five / best epoch for each setting, in percent."""
     groups = compare.group(results, ["setting"])
-    names = list(dict.fromkeys(method for _, method in groups))
-    names.sort(key=place_of)
+    names = list(dict.fromkeys(row["method"] for row in results))
     lines = []
     for name in names:
         cells = [compare.cells(groups.get((setting, name), ()), 1) for setting in settings]
         lines.append([name, *itertools.chain(*cells)])
-    header = ["method", *(f"{s}: {m}" for s in settings for m in ("last", "mean of last 5", "best"))]
+    header = ["method", *(f"{s}: {m}" for s in settings for m in MEASURES.values())]
     out = [header, ["---"] * len(header), *lines]
     return "".join("| " + " | ".join(row) + " |\n" for row in out)
 
@@ -53,6 +56,6 @@ def markdown(results: Sequence[Mapping[str, Any]], settings: Sequence[str]) -> s
 def picture(results: Sequence[Mapping[str, Any]], settings: Sequence[str]) -> Figure:
     """Draws the accuracies of all methods, see `comparisons.methods`."""
     panels: dict[str, dict[str, list[float]]] = {s: {} for s in settings}
-    for row in sorted(results, key=lambda r: place_of(r["method"])):
+    for row in results:
         panels[row["setting"]].setdefault(row["method"], []).append(100 * row["last"])
     return comparisons.methods(panels)
