@@ -112,7 +112,7 @@ def snapshot(folder):
             ["--method=s_model --s_model_init=zeros"],
             "unknown s_model_init 'zeros'; allowed: identity, confusion",
         ),
-        (["--method=co_teaching --forget_rate=1"], "forget_rate is 1; allowed: at least 0, below 1"),
+        (["--method=co_teaching --forget_rate=1"], "forget_rate is 1; allowed: 0 to below 1"),
         (["--resize=20"], "resize is 20 with dataset 'digits'; allowed: with dataset 'folder'"),
         (["--center_crop=-1"], "center_crop is -1; allowed: at least 0"),
     ],

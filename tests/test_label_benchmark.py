@@ -63,7 +63,8 @@ def test_beside_datalab_on_features(tmp_path):
     assert all(0 < float(row["f1"]) < 1 for row in found.values())
 
 
-def test_scores_of_finished_runs(finished, tmp_path, capsys):
+def test_scores_of_finished_runs(finished, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")  # headings of one line
     path = tmp_path / "scores.csv"
     assert label_scores.main([f"--runs={finished}", f"--csv={path}"]) == 0
     with path.open(newline="") as file:

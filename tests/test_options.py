@@ -43,7 +43,7 @@ def test_text_and_values():
     ("option", "default", "value", "message"),
     [
         (Option("a", "h", above=0, at_most=1), 0.5, 0, "a is 0; allowed: above 0, at most 1"),
-        (Option("a", "h", at_least=0, below=1), 0.5, 1.0, "a is 1; allowed: at least 0, below 1"),
+        (Option("a", "h", at_least=0, below=1), 0.5, 1.0, "a is 1; allowed: 0 to below 1"),
         (Option("a", "h", at_least=0, at_most=1), 0.5, -1, "a is -1; allowed: 0 to 1"),
         (Option("a", "h"), 0.5, float("inf"), "a is inf; allowed: a finite number"),
         (Option("a", "h"), 0.5, float("nan"), "a is nan; allowed: a finite number"),

@@ -59,8 +59,9 @@ def test_a_mean_of_five_is_one_of_five(epochs, known):
     assert text.splitlines()[-1].split()[3] == ("20.00" if known else "-")
 
 
-def test_table_of_aucs():
+def test_table_of_aucs(monkeypatch):
     """It fits 100 columns, and says what is below chance."""
+    monkeypatch.setenv("COLUMNS", "100")
     row = {"auc_weight": 0.177, "auc_mean_weight": 0.16, "auc_loss": 0.879}
     row |= {f"{name}_best": value for name, value in row.items()}
     row |= {f"auc_{score}_best_epoch": 100 for score in tables.SCORES}

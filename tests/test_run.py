@@ -337,6 +337,7 @@ def test_the_method_for_a_long_tail(fields, expected, caplog):
     caplog.set_level("INFO", "absl")
     found = resolve.resolve_bias(Experiment(**fields), source)
     assert found.method == expected
+    resolve.log_method(found, source)
     assert ("times as many examples" in caplog.text) == (expected == "logit_adjustment")
 
 
@@ -453,7 +454,7 @@ def test_a_command_writes_nothing_of_tensorflow_s_own(tmp_path):
     code = """
 import os
 from tf_mwnet.cli import console
-with console._without_notes():
+with console.without_notes():
     os.write(2, b"I0000 00:00:1 x.cc:1] a note\\nsomething else\\n")
     raise SystemExit("why")
 """

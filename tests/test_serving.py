@@ -111,7 +111,10 @@ def test_conversion_commands(command, tmp_path, capsys):
             [f"--weight_net={net}", "--output=x.bin"],
             "output is 'x.bin'; allowed: a name that",
         ),
-        ([f"--weight_net={tmp_path}", f"--output={tmp_path}/y.{suffix}"], "is not there; allowed"),
+        (
+            [f"--weight_net={tmp_path}", f"--output={tmp_path}/y.{suffix}"],
+            "holds no SavedModel; allowed",
+        ),
         ([f"--output=x.{suffix}"], "weight_net is not given"),
     ):
         assert command.main(line) == 2

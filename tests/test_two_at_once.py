@@ -21,11 +21,15 @@ PLAIN = [*SHORT, "--method=erm", "--network=mlp"]
 def test_other_people_s_files_are_not_replaced(tmp_path, capsys, monkeypatch):
     foreign = tmp_path / "model"
     foreign.mkdir()
-    for content in ('{"architectures": ["ViT"], "dataset": "imagenet"}', "[1, 2]", "{"):
+    for content, what in (
+        ('{"architectures": ["ViT"], "dataset": "imagenet"}', "a config.json of no run"),
+        ("[1, 2]", "a config.json of no run"),
+        ("{", "a damaged config.json"),
+    ):
         (foreign / "config.json").write_text(content)
         (foreign / "weights.bin").write_bytes(b"precious")
         assert main([*PLAIN, f"--run_dir={foreign}", "--overwrite"]) == 2
-        assert "holds a config.json of no run; allowed: a new folder" in capsys.readouterr().err
+        assert f"holds {what}; allowed: a new folder" in capsys.readouterr().err
         assert sorted(p.name for p in foreign.iterdir()) == ["config.json", "weights.bin"]
     run = tmp_path / "run"
     assert main([*PLAIN, f"--run_dir={run}"]) == 0

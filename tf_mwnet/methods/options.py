@@ -52,6 +52,8 @@ class Option:
             return quoted(self.choices)
         if self.at_least is not None and self.at_most is not None:
             return f"{self.at_least:g} to {self.at_most:g}"
+        if self.at_least is not None and self.below is not None:
+            return f"{self.at_least:g} to below {self.below:g}"
         named = {"at least": self.at_least, "above": self.above}
         named |= {"at most": self.at_most, "below": self.below}
         return ", ".join(f"{word} {bound:g}" for word, bound in named.items() if bound is not None)
@@ -74,7 +76,8 @@ class Option:
             and (self.below is None or value < self.below)
         )
         if not inside or not math.isfinite(value):
-            raise UserError(f"{name} is {value:g}; allowed: {self.allowed or 'a finite number'}")
+            shown = value if isinstance(value, int) else f"{value:g}"
+            raise UserError(f"{name} is {shown}; allowed: {self.allowed or 'a finite number'}")
 
 
 def default_of(kind: type[Method], name: str) -> Any:
