@@ -337,7 +337,8 @@ def test_the_method_for_a_long_tail(fields, expected, caplog):
     caplog.set_level("INFO", "absl")
     found = resolve.resolve_bias(Experiment(**fields), source)
     assert found.method == expected
-    resolve.log_method(found, source)
+    if not {"method", "weight_net"} & set(fields):
+        resolve.log_method(found, source)
     assert ("times as many examples" in caplog.text) == (expected == "logit_adjustment")
 
 
