@@ -68,8 +68,8 @@ def subclassed_network():
 
 
 def model_of(method="mwnet", jit_compile=False, from_logits=True, meta_lr=None, **kwargs):
-    # Fast, so that a few steps show something; mlc and l2rw run away at such rates.
-    lr = 0.03 if method == "l2rw" else 0.1
+    # Fast, so that a few steps show something; mlc, l2rw and fsr run away at such rates.
+    lr = 0.03 if method in ("l2rw", "fsr") else 0.1
     if meta_lr is None:
         meta_lr = 1e-3 if method == "mlc" else 1e-2
     if isinstance(method, str):
