@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from tf_mwnet import losses
-from tf_mwnet.errors import UserError, choose
+from tf_mwnet.errors import UserError, check_range, choose
 from tf_mwnet.meta import dense
 from tf_mwnet.methods.options import Option, converted, default_of
 from tf_mwnet.methods.probe import Probe
@@ -195,6 +195,12 @@ class Method(keras.layers.Layer):
             )
         if head.num_classes is not None:
             losses.check_symmetry(self.meta_loss, head.num_classes)
+
+    @staticmethod
+    def example_count(num_examples: int) -> int:
+        """Returns N of a method that keeps something for each example; raises ``UserError`` below 1."""
+        check_range("num_examples", num_examples, 1)
+        return int(num_examples)
 
     def add_state(self, shape: tuple[int, ...], dtype: str, name: str) -> keras.Variable:
         """Creates a variable of zeros that no optimizer updates; all replicas assign the same value."""

@@ -10,7 +10,6 @@ import numpy as np
 import tensorflow as tf
 
 from tf_mwnet import losses, replicas
-from tf_mwnet.errors import check_range
 from tf_mwnet.methods.groups import by_group, scale_groups
 from tf_mwnet.methods.mwnet import MWNet
 from tf_mwnet.methods.options import Option
@@ -89,7 +88,7 @@ class CMWNetSL(MWNet):
         weight_net: keras.Model | None = None,
         **kwargs: Any,
     ) -> None:
-        check_range("num_examples", num_examples, 1)
+        self.num_examples = self.example_count(num_examples)
         groups = self.option("groups", groups)
         sizes = tuple(int(n) for n in class_sizes)
         count = min(groups, len(set(sizes)))

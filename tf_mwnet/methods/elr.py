@@ -8,7 +8,6 @@ import keras
 import tensorflow as tf
 
 from tf_mwnet import losses, replicas
-from tf_mwnet.errors import check_range
 from tf_mwnet.methods.erm import ERM
 from tf_mwnet.methods.options import Option
 from tf_mwnet.methods.targets import clipped, predicted
@@ -61,8 +60,8 @@ class ELR(ERM):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        check_range("num_examples", num_examples, 1)
-        self.num_examples, self.num_classes = int(num_examples), int(num_classes)
+        self.num_examples = self.example_count(num_examples)
+        self.num_classes = int(num_classes)
         self.beta, self.strength = self.option("beta", beta), self.option("strength", strength)
         shape = (self.num_examples, self.num_classes)
         self.average = self.add_state(shape, keras.config.floatx(), "average")

@@ -9,7 +9,6 @@ import numpy as np
 import tensorflow as tf
 
 from tf_mwnet import losses, replicas
-from tf_mwnet.errors import check_range
 from tf_mwnet.methods.base import Method
 from tf_mwnet.methods.normalise import batch_weights
 from tf_mwnet.methods.options import Option
@@ -80,8 +79,8 @@ class FSR(Method):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        check_range("num_examples", num_examples, 1)
-        self.num_examples, self.clip = int(num_examples), self.option("clip", clip)
+        self.num_examples = self.example_count(num_examples)
+        self.clip = self.option("clip", clip)
         self.per_class, self.decay = self.option("per_class", per_class), self.option("decay", decay)
         self.momentum = self.look_ahead = self.option("momentum", momentum)
         self.start = self.option("start", start)

@@ -9,7 +9,6 @@ import numpy as np
 import tensorflow as tf
 
 from tf_mwnet import replicas
-from tf_mwnet.errors import check_range
 from tf_mwnet.methods.base import Method
 from tf_mwnet.methods.options import Option
 from tf_mwnet.types import Examples
@@ -70,8 +69,7 @@ class INSW(Method):
         self, num_examples: int, form: str = "softmax", decay: float = 5.0, **kwargs: Any
     ) -> None:
         super().__init__(**kwargs)
-        check_range("num_examples", num_examples, 1)
-        self.num_examples = int(num_examples)
+        self.num_examples = self.example_count(num_examples)
         self.form, self.decay = self.option("form", form), self.option("decay", decay)
         if self.form == "softmax":
             self.phi = self.add_weight(shape=(self.num_examples,), initializer="zeros", name="phi")

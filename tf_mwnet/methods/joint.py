@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from tf_mwnet import losses, replicas
-from tf_mwnet.errors import UserError, check_range
+from tf_mwnet.errors import UserError
 from tf_mwnet.methods.options import Option
 from tf_mwnet.methods.targets import SoftTargets, given, predicted
 from tf_mwnet.types import Examples, Head, Outputs
@@ -84,8 +84,7 @@ class JointOptimization(SoftTargets):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        check_range("num_examples", num_examples, 1)
-        self.num_examples = int(num_examples)
+        self.num_examples = self.example_count(num_examples)
         self.class_sizes = [int(n) for n in class_sizes]
         self.alpha, self.beta = self.option("alpha", alpha), self.option("beta", beta)
         self.warm_up = self.option("warm_up", warm_up)

@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from tf_mwnet import replicas
-from tf_mwnet.errors import UserError, check_range
+from tf_mwnet.errors import UserError
 from tf_mwnet.methods.draws import draws
 from tf_mwnet.methods.options import Option
 from tf_mwnet.methods.targets import SoftTargets, given, predicted
@@ -79,8 +79,8 @@ class LCCN(SoftTargets):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        check_range("num_examples", num_examples, 1)
-        self.num_examples, self.seed = int(num_examples), int(seed)
+        self.num_examples = self.example_count(num_examples)
+        self.seed = int(seed)
         self.alpha, self.warm_up = self.option("alpha", alpha), self.option("warm_up", warm_up)
         self.first = np.asarray(counts, np.float64)
         if self.first.ndim != 2 or self.first.shape[0] != self.first.shape[1] or (self.first < 0).any():

@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from tf_mwnet import losses, replicas
-from tf_mwnet.errors import UserError, check_range
+from tf_mwnet.errors import UserError
 from tf_mwnet.methods.base import Method
 from tf_mwnet.methods.draws import draws, follow_quantile
 from tf_mwnet.methods.options import Option
@@ -159,8 +159,8 @@ class MentorNet(Method):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        check_range("num_examples", num_examples, 1)
-        self.num_examples, self.seed = int(num_examples), int(seed)
+        self.num_examples = self.example_count(num_examples)
+        self.seed = int(seed)
         self.percentile = self.option("percentile", percentile)
         self.decay, self.burn_in = self.option("decay", decay), self.option("burn_in", burn_in)
         self.dropout = self.option("dropout", dropout)

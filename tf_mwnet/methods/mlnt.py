@@ -116,9 +116,9 @@ class MLNT(SoftTargets):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        check_range("num_examples", num_examples, 1)
+        self.num_examples = self.example_count(num_examples)
         check_range("ramp_up", ramp_up, warm_up, 1)
-        self.num_examples, self.seed = int(num_examples), int(seed)
+        self.seed = int(seed)
         self.copies = self.option("copies", copies)
         self.replaced = self.option("replaced", replaced)
         self.neighbours = self.option("neighbours", neighbours)

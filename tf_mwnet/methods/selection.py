@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from tf_mwnet import losses, replicas
-from tf_mwnet.errors import UserError, check_range
+from tf_mwnet.errors import UserError
 from tf_mwnet.methods.base import Method
 from tf_mwnet.methods.draws import are_smallest, draws, follow_quantile
 from tf_mwnet.methods.normalise import batch_weights
@@ -53,8 +53,8 @@ class RandomWeights(Method):
 
     def __init__(self, num_examples: int, seed: int = 0, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        check_range("num_examples", num_examples, 1)
-        self.num_examples, self.seed = int(num_examples), int(seed)
+        self.num_examples = self.example_count(num_examples)
+        self.seed = int(seed)
         self.step = self.add_state((), "int64", "step")
 
     def observe(self, examples: Examples) -> None:

@@ -9,7 +9,6 @@ import numpy as np
 import tensorflow as tf
 
 from tf_mwnet import losses, replicas
-from tf_mwnet.errors import check_range
 from tf_mwnet.methods.erm import ERM
 from tf_mwnet.methods.options import Option
 from tf_mwnet.types import Examples
@@ -71,8 +70,8 @@ class SOP(ERM):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        check_range("num_examples", num_examples, 1)
-        self.num_examples, self.num_classes, self.seed = int(num_examples), int(num_classes), int(seed)
+        self.num_examples = self.example_count(num_examples)
+        self.num_classes, self.seed = int(num_classes), int(seed)
         self.lr_u, self.lr_v = self.option("lr_u", lr_u), self.option("lr_v", lr_v)
         rng, floatx = np.random.default_rng(self.seed), keras.config.floatx()
         self.u = self.add_state((self.num_examples, 1), floatx, "u")

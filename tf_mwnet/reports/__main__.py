@@ -13,7 +13,6 @@ import sys
 from collections.abc import Sequence
 
 from tf_mwnet.cli import console
-from tf_mwnet.files import check_folder, holds_files
 
 console.start()
 
@@ -69,9 +68,7 @@ def run(values: flags.FlagValues) -> str:
         UserError: no run matches, or the files of all are damaged.
     """
     folders, out = run_data.finished(values.runs), pathlib.Path(values.out)
-    check_folder("out", out)
-    if holds_files(out, started=page.PAGE) and not page.is_ours(out):
-        raise UserError(f"out '{out}' holds files that are no report; allowed: a new folder")
+    page.check("out", out)
     new = not page.is_ours(out)
     if new:
         page.write(out, f"{_title(folders)} (not finished)", [])  # marks the folder as a report's

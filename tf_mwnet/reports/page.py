@@ -16,9 +16,10 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from tf_mwnet import __version__
+from tf_mwnet.errors import UserError
 from tf_mwnet.figures import plots
 from tf_mwnet.figures.tables import MISSING, small
-from tf_mwnet.files import SOFTWARE, write_atomically, write_frame
+from tf_mwnet.files import SOFTWARE, check_folder, holds_files, write_atomically, write_frame
 
 PAGE = "index.html"
 WIDE = 9  # inches; taller pictures hold many small ones
@@ -211,6 +212,18 @@ def is_ours(folder: pathlib.Path) -> bool:
     """Tells whether a folder has a page that `write` has written."""
     path = folder / PAGE
     return path.is_file() and f"Made by {SOFTWARE}".encode() in path.read_bytes()
+
+
+def check(name: str, folder: pathlib.Path) -> None:
+    """Raises ``UserError`` where a folder for a page is a file, or holds files that are no report.
+
+    Args:
+        name: of the flag, for the message.
+        folder: of the page.
+    """
+    check_folder(name, folder)
+    if holds_files(folder, started=PAGE) and not is_ours(folder):
+        raise UserError(f"{name} '{folder}' holds files that are no report; allowed: a new folder")
 
 
 def write(

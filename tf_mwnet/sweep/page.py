@@ -9,8 +9,6 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 
 from tf_mwnet import run_folder
-from tf_mwnet.errors import UserError
-from tf_mwnet.files import check_folder, holds_files
 from tf_mwnet.reports import page
 from tf_mwnet.sweep.jobs import Job, how_far
 
@@ -30,9 +28,7 @@ class Page:
     """
 
     def __init__(self, folder: pathlib.Path, jobs: Sequence[Job]) -> None:
-        check_folder("page", folder)
-        if holds_files(folder, started=page.PAGE) and not page.is_ours(folder):
-            raise UserError(f"page '{folder}' holds files that are no report; allowed: a new folder")
+        page.check("page", folder)
         self.folder, self.jobs = folder, jobs
         self.finished = dict[Job, tuple[float, float]]()
 
