@@ -14,7 +14,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from tf_mwnet.cli import console
+from tf_mwnet.cli import command_flags, console
 
 console.start()
 
@@ -123,7 +123,7 @@ def measure(count: int, size: int, out: pathlib.Path, beam: Sequence[str]) -> li
 
 def define_flags() -> flags.FlagValues:
     """Returns the command's flags, separate from absl's global ones."""
-    values = console.new_flags()
+    values = command_flags.new_flags()
     flags.DEFINE_list("sizes", ["10000", "100000"], "numbers of images", flag_values=values)
     flags.DEFINE_integer("pixels", 32, "side of an image in pixels", flag_values=values)
     flags.DEFINE_string("out", "runs/beam", "folder of images and results", flag_values=values)

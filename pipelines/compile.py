@@ -14,7 +14,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from tf_mwnet.cli import console, flagfiles
+from tf_mwnet.cli import command_flags, console, flagfiles
 
 console.start()
 
@@ -86,7 +86,7 @@ def _sweep(values: flags.FlagValues, left: Sequence[str]) -> Callable[[], Any]:
     from tf_mwnet.sweep import __main__ as sweep
 
     own = sweep.define_flags()
-    common = console.read_flags(own, flagfiles.expand([f"--flagfile={values.sweep}"]), more=True)
+    common = command_flags.read_flags(own, flagfiles.expand([f"--flagfile={values.sweep}"]), more=True)
     jobs = sweep.jobs_of(own, common)
     check_range("jobs", own.jobs, 0)
     check_range("run_cpus", own.run_cpus, 1)

@@ -16,7 +16,7 @@ from typing import Any
 from absl import flags
 
 from pipelines.store import NAME, Store
-from tf_mwnet.cli import console
+from tf_mwnet.cli import command_flags, console
 from tf_mwnet.errors import UserError
 from tf_mwnet.export.serving import model_digest
 
@@ -25,7 +25,7 @@ WIDTH = 42  # of the column of names, in characters
 
 def define_flags() -> flags.FlagValues:
     """Returns the command's flags, separate from absl's global ones."""
-    values = console.new_flags()
+    values = command_flags.new_flags()
     flags.DEFINE_string("home", "runs/pipeline", "home folder of the pipeline", flag_values=values)
     text = "folder of the model; may also be the first argument"
     flags.DEFINE_string("model", "", text, flag_values=values)

@@ -14,7 +14,7 @@ from typing import Any
 
 from absl import flags
 
-from tf_mwnet.cli import console, flagfiles
+from tf_mwnet.cli import command_flags, flagfiles
 from tf_mwnet.cli.flags import axes_of, parse
 from tf_mwnet.config import ABOUT_THE_FOLDER, DEFAULTS, PATHS, Experiment
 from tf_mwnet.data import BiasConfig
@@ -69,7 +69,7 @@ class Settings:
 
 def define_flags() -> flags.FlagValues:
     """Returns the pipeline's flags, without those of a run."""
-    values = console.new_flags()
+    values = command_flags.new_flags()
     flags.DEFINE_string(
         "home", "runs/pipeline", "folder of artifacts, state and lineage", flag_values=values
     )

@@ -16,7 +16,7 @@ from typing import Any
 
 from pipelines.store import Store
 from pipelines.work import OUTPUTS, WORK
-from tf_mwnet.cli import console
+from tf_mwnet.cli import console, processes
 from tf_mwnet.errors import Interrupted, NotANumber, UserError
 from tf_mwnet.export.saved_models import library_versions
 
@@ -34,7 +34,7 @@ def perform(name: str, arguments: Mapping[str, Any]) -> None:
         arguments: the arguments of its function; artifacts have a ``uri`` and a ``path``.
     """
     if launcher := os.environ.get(LAUNCHER):
-        console.end_with(int(launcher))
+        processes.end_with(int(launcher))
     python_logging.getLogger().handlers.clear()  # the engine's would print each message twice
     console.start_logging()
     takes = inspect.signature(WORK[name]).parameters

@@ -18,7 +18,7 @@ LAYERS = (
     {"methods"},
     {"model"},
     {"config"},
-    {"run_folder"},
+    {"runs"},
     {"cli"},
     {"export", "figures"},
     {"serve"},

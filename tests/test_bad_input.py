@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 from runs import ROOT, SHORT, command, final_variables
 
-from tf_mwnet import Experiment, UserError, run_folder
+from tf_mwnet import Experiment, UserError
 from tf_mwnet.audit import __main__ as audit
 from tf_mwnet.main import main
 from tf_mwnet.methods import METHODS
 from tf_mwnet.reports import __main__ as reports
+from tf_mwnet.runs import run_folder
 from tf_mwnet.serve import __main__ as serve
 from tf_mwnet.sweep import __main__ as sweep
 

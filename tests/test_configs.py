@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from tf_mwnet import Experiment, UserError, optimizers
-from tf_mwnet.cli import console
+from tf_mwnet.cli import command_flags
 from tf_mwnet.cli.flagfiles import expand
 from tf_mwnet.cli.flags import parse as parse_flags
 from tf_mwnet.experiment import build, rates
 from tf_mwnet.methods import METHODS
-from tf_mwnet.run_folder import differences, saved_experiment
+from tf_mwnet.runs.saved_run import differences, saved_experiment
 from tf_mwnet.sweep import __main__ as sweep
 
 CONFIGS = pathlib.Path(__file__).resolve().parents[1] / "configs"
@@ -31,7 +31,7 @@ def jobs_of(name):
     """Plans a sweep as its command does."""
     values = sweep.define_flags()
     path = CONFIGS / "sweeps" / f"{name}.cfg"
-    common = console.read_flags(values, expand([f"--flagfile={path}"]), more=True)
+    common = command_flags.read_flags(values, expand([f"--flagfile={path}"]), more=True)
     return {job.folder.name: job.config() for job in sweep.jobs_of(values, common)}
 
 
@@ -79,7 +79,9 @@ def test_flagfile_of_a_pipeline(path, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     assert f"# Command: python -m pipelines.run --flagfile=configs/{path.name}" in path.read_text()
     values = settings.define_flags()
-    found = settings.read(values, console.read_flags(values, expand([f"--flagfile={path}"]), more=True))
+    found = settings.read(
+        values, command_flags.read_flags(values, expand([f"--flagfile={path}"]), more=True)
+    )
     assert found.home == str(tmp_path / "runs" / path.stem)
     assert (found.transfer is not None) == ("transfer=" in path.read_text())  # found from anywhere
     assert found.run.method != found.baseline

@@ -36,7 +36,7 @@ def test_from_a_file_to_cleaned_data(tmp_path, capsys, images, views):
             f"--run_dir={tmp_path / 'run'}", f"--write_cleaned={tmp_path / 'clean.npz'}"]  # fmt: skip
     assert audit.main(line) == 0
     assert "near duplicates" in capsys.readouterr().out
-    result = tf_mwnet.experiment.runner.run_folder.saved_experiment(tmp_path / "run" / "config.json")
+    result = tf_mwnet.experiment.runner.saved_run.saved_experiment(tmp_path / "run" / "config.json")
     assert (result.network, result.lr, result.meta_loss) == ("linear", 1.0, "gce")
     with np.load(tmp_path / "clean.npz") as clean:
         assert clean["features_train"].shape[1:] == given["features_train"].shape[1:]

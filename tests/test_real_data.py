@@ -5,14 +5,15 @@ import dataclasses
 import numpy as np
 import pytest
 
-from tf_mwnet import UserError, data, run, run_folder
+from tf_mwnet import UserError, data, run
 from tf_mwnet.cli.flags import parse
 from tf_mwnet.data.splits import BiasConfig, make_splits
 from tf_mwnet.main import main
+from tf_mwnet.runs import saved_run
 
 
 def metrics(folder, method="mwnet"):
-    return run_folder.read_metrics(folder / method / "metrics.csv")
+    return saved_run.read_metrics(folder / method / "metrics.csv")
 
 
 def check_matrix(folder):

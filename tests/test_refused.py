@@ -9,7 +9,7 @@ import tensorflow as tf
 
 import tf_mwnet
 from tf_mwnet import Experiment, UserError, data
-from tf_mwnet.cli import console
+from tf_mwnet.cli import command_flags, console
 from tf_mwnet.main import main
 from tf_mwnet.sweep import __main__ as sweep
 
@@ -112,7 +112,7 @@ def test_a_full_disk_that_tensorflow_finds(tmp_path, monkeypatch, capsys):
 
 
 def test_a_fault_without_a_run(monkeypatch, capsys):
-    values = console.new_flags()
+    values = command_flags.new_flags()
     assert console.command("x", values, lambda v: 1 / 0, []) == 70
     name = capsys.readouterr().err.split("'")[1]
     assert "ZeroDivisionError" in pathlib.Path(name).read_text()

@@ -19,7 +19,7 @@ from tf_mwnet.errors import UserError
 from tf_mwnet.experiment import choosing, resolve, scores
 from tf_mwnet.files import load_arrays
 from tf_mwnet.main import main
-from tf_mwnet.run_folder import saved_experiment
+from tf_mwnet.runs.saved_run import saved_experiment
 
 
 def test_run_folder(finished):

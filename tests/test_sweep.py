@@ -199,7 +199,7 @@ def test_bad_input(tmp_path, capsys, flag, message):
 def planned(name):
     values = sweep.define_flags()
     path = ROOT / "configs" / "sweeps" / name
-    common = sweep.console.read_flags(values, expand([f"--flagfile={path}"]), more=True)
+    common = sweep.command_flags.read_flags(values, expand([f"--flagfile={path}"]), more=True)
     return values, sweep.jobs_of(values, common)
 
 

@@ -11,8 +11,9 @@ import time
 import pytest
 from runs import ROOT, SHORT, command, wait_for
 
-from tf_mwnet import Experiment, UserError, errors, run_folder
+from tf_mwnet import Experiment, UserError, errors
 from tf_mwnet.main import main
+from tf_mwnet.runs import run_folder
 
 pytestmark = pytest.mark.xdist_group("two_at_once")
 PLAIN = [*SHORT, "--method=erm", "--network=mlp"]

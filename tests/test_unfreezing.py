@@ -10,13 +10,14 @@ import tensorflow as tf
 from test_features import body, photos
 
 import tf_mwnet
-from tf_mwnet import Experiment, features, run_folder
+from tf_mwnet import Experiment, features
 from tf_mwnet.errors import UserError
 from tf_mwnet.experiment import unfreezing
 from tf_mwnet.features import embed, load
 from tf_mwnet.files import load_arrays
 from tf_mwnet.methods import METHODS
 from tf_mwnet.model import classifier_head
+from tf_mwnet.runs import saved_run
 
 SMALL = features.SETTINGS | {"epochs": 3, "lr_drops": (), "batch_size": 10, "then_unfreeze": 2}
 
@@ -78,7 +79,7 @@ def test_one_step_by_hand(trained):
 
 
 def test_the_export_takes_images(trained):
-    path = run_folder.exported(trained.run_dir, "mwnet", "unfrozen")
+    path = saved_run.exported(trained.run_dir, "mwnet", "unfrozen")
     serve = tf.saved_model.load(str(path)).signatures["serving_default"]
     x = trained.splits.test.raw[:5]
     model = trained.classifiers["mwnet+UF"]
@@ -86,7 +87,7 @@ def test_the_export_takes_images(trained):
     assert served.shape == (5, 3)
     np.testing.assert_allclose(served.sum(axis=1), 1, rtol=1e-5)
     folder = trained.run_dir / "erm"
-    facts = json.loads((trained.run_dir / run_folder.RESULT).read_text())["methods"]["erm+UF"]
+    facts = json.loads((trained.run_dir / saved_run.RESULT).read_text())["methods"]["erm+UF"]
     assert (folder / "unfrozen" / "metrics.csv").is_file()
     assert 0 <= facts["last"] <= 1
     assert classifier_head.inspect(model, True).num_classes == 3

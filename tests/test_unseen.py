@@ -13,7 +13,7 @@ from tf_mwnet.data.streams import normalise
 from tf_mwnet.experiment import build, resolve
 from tf_mwnet.experiment.callbacks import Checkpoints
 from tf_mwnet.main import main as train
-from tf_mwnet.run_folder import saved_experiment
+from tf_mwnet.runs.saved_run import saved_experiment
 
 pytestmark = pytest.mark.xdist_group("unseen")  # one run for all
 LINE = ["--noise=background", "--background_class=3", "--early_stopping=300", "--network=mlp", *SHORT]

@@ -12,7 +12,7 @@ Data flows one way, and imports follow it: a package imports only packages to it
 (``tests/test_architecture.py``).
 
     types errors replicas -> files strategies losses optimizers meta -> data networks -> features
-      -> methods -> model -> config -> run_folder -> cli -> export figures -> serve -> experiment
+      -> methods -> model -> config -> runs -> cli -> export figures -> serve -> experiment
       -> audit -> reports -> sweep -> benchmark -> main -> pipelines
 
 The names are imported when they are first used, so that ``import tf_mwnet`` is quick. It turns on

@@ -13,7 +13,7 @@ import numpy as np
 from tf_mwnet.audit.evidence import classify
 from tf_mwnet.errors import check_range
 from tf_mwnet.figures import matrices
-from tf_mwnet.run_folder import exported, finished
+from tf_mwnet.runs.saved_run import exported, finished
 from tf_mwnet.types import LabelledSet
 
 NORMAL = statistics.NormalDist()

@@ -21,7 +21,7 @@ from tf_mwnet.data.images import rows_of
 from tf_mwnet.errors import UserError
 from tf_mwnet.export import serving
 from tf_mwnet.files import new_folder, read_json
-from tf_mwnet.run_folder import RESULT, finished
+from tf_mwnet.runs.saved_run import RESULT, finished
 from tf_mwnet.types import LabelledSet, Source
 
 if TYPE_CHECKING:

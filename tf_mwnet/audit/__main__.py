@@ -14,7 +14,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from tf_mwnet.cli import console
+from tf_mwnet.cli import command_flags, console
 
 console.start()
 
@@ -28,7 +28,7 @@ from tf_mwnet.config import Experiment  # noqa: E402
 from tf_mwnet.errors import UserError, check_range, choose  # noqa: E402
 from tf_mwnet.experiment import runner  # noqa: E402
 from tf_mwnet.files import check_folder, holds_files  # noqa: E402
-from tf_mwnet.run_folder import RESULT  # noqa: E402
+from tf_mwnet.runs.saved_run import RESULT  # noqa: E402
 
 OF_A_RUN = {"run_dir", "method", "data_dir"}  # settings with which a finished run is audited
 OWN = ("out", "write_cleaned", "cleaned", "worst")
@@ -63,10 +63,10 @@ def help_text(full: bool = False) -> str:
     values = define_flags()
     lines = [__doc__, "What is audited:", ""]
     for name, text in INPUTS.items():
-        lines += console.flag_lines(name, "", text.format(values[name].help))
+        lines += command_flags.flag_lines(name, "", text.format(values[name].help))
     lines += ["", "Flags of the audit, in addition to those of python -m tf_mwnet.main:", ""]
     for name in OWN:
-        lines += console.flag_lines(name, str(values[name].default), values[name].help or "")
+        lines += command_flags.flag_lines(name, str(values[name].default), values[name].help or "")
     return "\n".join(lines)
 
 

@@ -11,7 +11,6 @@ import numpy as np
 import pandas as pd
 from absl import logging
 
-from tf_mwnet import run_folder
 from tf_mwnet.audit import agreement, evidence, issue_summary, judging, scoring
 from tf_mwnet.audit.agreement import Agreement
 from tf_mwnet.config import Experiment
@@ -19,6 +18,7 @@ from tf_mwnet.errors import UserError, choose
 from tf_mwnet.experiment import resolve
 from tf_mwnet.experiment.runner import Result
 from tf_mwnet.methods import METHODS
+from tf_mwnet.runs import run_folder, saved_run
 from tf_mwnet.types import LabelledSet, Source, Splits
 
 # Set -> evidence, ids and true labels of its examples.
@@ -83,7 +83,7 @@ def examine(
         >>> audit.estimate.num_issues, audit.table.head()
     """
     folder = run.run_dir if isinstance(run, Result) else pathlib.Path(run)
-    config, trained = run_folder.finished(folder)
+    config, trained = saved_run.finished(folder)
     if isinstance(run, Result):
         config = run.config
     if data_dir is not None:
@@ -92,16 +92,16 @@ def examine(
     choose("method of this run", method, {name: 0 for name in trained if "+" not in name})
     if METHODS[method].trains_on == "meta":
         raise UserError(f"method '{method}' has seen the meta set alone; allowed: another of the run")
-    arrays = run_folder.split_arrays(folder)
+    arrays = saved_run.split_arrays(folder)
     splits: Splits | None
     if isinstance(run, Result):
         source, splits = run.source, run.splits
     else:
         source, splits = _data(folder, config, source, arrays)
-    names, truth = run_folder.data_facts(folder, arrays)
+    names, truth = saved_run.data_facts(folder, arrays)
     seen = evidence.recorded(folder / method / "examples", arrays["train_y"], len(names))
     sets: Sets = {"train": (seen, arrays["train_ids"], arrays["train_true_y"])}
-    classifier = run_folder.exported(folder, method, "classifier")
+    classifier = saved_run.exported(folder, method, "classifier")
     for name, part in _held_out(source, splits, config).items():
         outputs = evidence.classify(classifier, part.x)
         sets[name] = (evidence.held_out(outputs, part.y), part.ids, part.true_y)
@@ -118,7 +118,7 @@ def examine(
     table = table.sort_values("label_quality", kind="stable")
     precision, errors = _precision(table) if truth else (None, 0)
     agreed = None
-    if not run_folder.is_test_checked(folder, config.dataset, truth):
+    if not saved_run.is_test_checked(folder, config.dataset, truth):
         agreed = agreement.of_run(folder, method, arrays, judged.estimate.transition)
     return Audit(
         table, classes, judged.estimate, precision, folder, method, config, examples, source, agreed,

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent import futures
 from typing import Any
 
-from tf_mwnet.cli import console
+from tf_mwnet.cli import command_flags, console
 
 console.start()
 
@@ -45,7 +45,7 @@ USUAL = ["plain", "exact", "late", "fast", "l2rw"]  # minutes on two cores
 
 def define_flags() -> flags.FlagValues:
     """Returns the command's flags, separate from absl's global ones."""
-    values = console.new_flags()
+    values = command_flags.new_flags()
     about = "; ".join(f"{name}: {mode.about}" for name, mode in MODES.items())
     about = f"modes to time, or all: {about}. Or names of methods, or methods: all of them"
     flags.DEFINE_list("modes", USUAL, about, flag_values=values)

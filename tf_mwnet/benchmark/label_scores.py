@@ -11,7 +11,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tf_mwnet.cli import console
+from tf_mwnet.cli import command_flags, console
 
 console.start()
 
@@ -63,7 +63,7 @@ def of_run(run: run_data.RunData, method: str) -> dict[str, np.ndarray]:
 
 def define_flags() -> flags.FlagValues:
     """Returns the command's flags, separate from absl's global ones."""
-    values = console.new_flags()
+    values = command_flags.new_flags()
     flags.DEFINE_string("runs", "runs/*", "run folders, comma-separated patterns", flag_values=values)
     flags.DEFINE_string("csv", "", "file to write the numbers of each run to", flag_values=values)
     outputs.define_overwrite(values)

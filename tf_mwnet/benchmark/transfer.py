@@ -15,7 +15,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from tf_mwnet.cli import console
+from tf_mwnet.cli import command_flags, console
 
 console.start()
 
@@ -23,7 +23,6 @@ import pandas as pd  # noqa: E402
 from absl import flags  # noqa: E402
 from matplotlib.figure import Figure  # noqa: E402
 
-from tf_mwnet import run_folder  # noqa: E402
 from tf_mwnet.cli import outputs  # noqa: E402
 from tf_mwnet.cli.flags import parse  # noqa: E402
 from tf_mwnet.data import biased_source, records  # noqa: E402
@@ -33,7 +32,8 @@ from tf_mwnet.experiment import resolve  # noqa: E402
 from tf_mwnet.figures import comparisons, plots, tables  # noqa: E402
 from tf_mwnet.files import write_csv  # noqa: E402
 from tf_mwnet.reports import compare  # noqa: E402
-from tf_mwnet.run_folder import RESULT, exported  # noqa: E402
+from tf_mwnet.runs import saved_run  # noqa: E402
+from tf_mwnet.runs.saved_run import RESULT, exported  # noqa: E402
 from tf_mwnet.sweep.jobs import Job, Processes, execute  # noqa: E402
 
 BIASES = {
@@ -153,7 +153,7 @@ def rows(
         for kind, how, source in kinds:
             path = folder_of(out, target, bias, seed, kind) / RESULT
             if path.is_file():
-                (summary,) = run_folder.results(path.parent)["methods"].values()
+                (summary,) = saved_run.results(path.parent)["methods"].values()
                 keys = {"bias": bias, "target": target, "seed": seed, "how": how, "source": source}
                 measured = {k: summary.get(k) for k in ("last", "mean_last_5", "best")}
                 results.append(keys | measured)
@@ -200,7 +200,7 @@ def table(results: Sequence[dict[str, Any]]) -> str:
 
 def define_flags() -> flags.FlagValues:
     """Returns the command's flags, separate from absl's global ones."""
-    values = console.new_flags()
+    values = command_flags.new_flags()
     flags.DEFINE_list("sets", list(SETS), "data sets", flag_values=values)
     flags.DEFINE_list("biases", list(BIASES), f"some of {', '.join(BIASES)}", flag_values=values)
     flags.DEFINE_list("seeds", ["0", "1", "2"], "values of seed and data_seed", flag_values=values)

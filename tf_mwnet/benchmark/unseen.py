@@ -13,7 +13,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from tf_mwnet.cli import console
+from tf_mwnet.cli import command_flags, console
 
 console.start()
 
@@ -21,7 +21,7 @@ import numpy as np  # noqa: E402
 import tensorflow as tf  # noqa: E402
 from absl import flags  # noqa: E402
 
-from tf_mwnet import methods, run_folder  # noqa: E402
+from tf_mwnet import methods  # noqa: E402
 from tf_mwnet.config import Experiment  # noqa: E402
 from tf_mwnet.data.images import rows_of  # noqa: E402
 from tf_mwnet.data.streams import normalise  # noqa: E402
@@ -32,6 +32,7 @@ from tf_mwnet.figures import plots, tables  # noqa: E402
 from tf_mwnet.files import write_csv  # noqa: E402
 from tf_mwnet.model import example_record  # noqa: E402
 from tf_mwnet.model.train_step import train_step  # noqa: E402
+from tf_mwnet.runs import saved_run  # noqa: E402
 from tf_mwnet.types import Batch, LabelledSet, Splits  # noqa: E402
 
 KINDS = {"mixed": "a batch of unseen examples", "one_class": "batches of one true class, unseen"}
@@ -97,7 +98,7 @@ def measure(
         UserError: the run is not finished, has no such method or no held-out examples, or its method
             weights rows of its training set.
     """
-    config, _ = run_folder.finished(folder)
+    config, _ = saved_run.finished(folder)
     name = method or config.method
     choose("method of the run", name, dict.fromkeys(config.methods))
     _, _, splits = resolve.load(config)
@@ -156,7 +157,7 @@ def table(lines: Sequence[Mapping[str, Any]]) -> str:
 
 def define_flags() -> flags.FlagValues:
     """Defines the command's flags, separate from absl's global ones."""
-    values = console.new_flags()
+    values = command_flags.new_flags()
     flags.DEFINE_string("run_dir", "", "a finished run with --early_stopping", flag_values=values)
     flags.DEFINE_string(
         "method", "", "one of the run's methods; --method's by default", flag_values=values

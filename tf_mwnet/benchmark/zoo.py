@@ -16,7 +16,7 @@ import tempfile
 from collections.abc import Sequence
 from typing import Any
 
-from tf_mwnet.cli import console
+from tf_mwnet.cli import command_flags, console
 from tf_mwnet.files import read_json
 
 console.start()
@@ -29,7 +29,7 @@ from tf_mwnet.errors import UserError, choose, integers  # noqa: E402
 from tf_mwnet.export import serving  # noqa: E402
 from tf_mwnet.networks.weight_function import CARD  # noqa: E402
 from tf_mwnet.reports import compare  # noqa: E402
-from tf_mwnet.run_folder import RESULT  # noqa: E402
+from tf_mwnet.runs.saved_run import RESULT  # noqa: E402
 
 PICTURE = "weight_function.png"
 SHOWN = (transfer.PLAIN, transfer.ANEW, *transfer.TRANSFERRED)
@@ -116,7 +116,7 @@ def _percent(accuracy: dict[str, Any] | None) -> str:
 
 def define_flags() -> flags.FlagValues:
     """Returns the command's flags, separate from absl's global ones."""
-    values = console.new_flags()
+    values = command_flags.new_flags()
     flags.DEFINE_string(
         "runs", "runs/transfer", "folder of the transfer benchmark's runs", flag_values=values
     )

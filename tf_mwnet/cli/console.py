@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import difflib
 import gc
 import logging as python_logging
 import os
@@ -12,23 +11,17 @@ import re
 import signal
 import sys
 import tempfile
-import textwrap
-import threading
-import time
 import traceback
 import types
 from collections.abc import Callable, Iterator, Sequence
 
 from absl import flags, logging
 
-from tf_mwnet.cli import flagfiles, help_pages
-from tf_mwnet.errors import Interrupted, NotANumber, UserError, WorkerLost, flag_error
+from tf_mwnet.cli import command_flags, flagfiles, help_pages
+from tf_mwnet.errors import Interrupted, NotANumber, UserError, WorkerLost
 
 # The exit code that launchers read as "try again" (128 + SIGUSR1, as in Kubeflow's TFJob).
 RETRY = 138
-
-# Flags of every command, which --help does not list.
-HELP = {"help", "helpfull"}
 
 # Notes that TensorFlow's C++ code writes at any level.
 NOTES = re.compile(
@@ -87,53 +80,6 @@ def _open_streams() -> None:
             setattr(sys, name, os.fdopen(number, "w", encoding="utf-8", closefd=False))
 
 
-def end_with(process: int) -> None:
-    """Starts a thread that ends this process soon after another one, by its id, has ended."""
-
-    def watch() -> None:
-        while True:
-            time.sleep(0.5)
-            try:
-                os.kill(process, 0)
-            except ProcessLookupError:
-                os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
-
-
-def begin_process(parent: int) -> None:
-    """Begins a process of a pool, which ends with the one that started it.
-
-    It is here since this module alone is imported before TensorFlow: a new process imports first what
-    has the function that it begins with.
-    """
-    end_with(parent)
-    start()
-
-
-@contextlib.contextmanager
-def every(seconds: float, call: Callable[[], None]) -> Iterator[None]:
-    """Calls a function now and then in a thread, for as long as the context lasts."""
-    ended = threading.Event()
-
-    def repeat() -> None:
-        while not ended.wait(seconds):
-            call()
-
-    thread = threading.Thread(target=repeat, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        ended.set()
-        thread.join()
-
-
-def threads(count: int) -> dict[str, str]:
-    """Returns the environment variables that set the threads of TensorFlow in a process to start."""
-    return dict.fromkeys(("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"), str(count))
-
-
 @contextlib.contextmanager
 def without_notes() -> Iterator[None]:
     """Holds back what is written to stderr, then passes on everything but `NOTES`."""
@@ -183,70 +129,6 @@ def start_logging() -> None:
     python_logging.getLogger("tensorflow").setLevel(python_logging.ERROR)
 
 
-def read_flags(values: flags.FlagValues, arguments: Sequence[str], more: bool = False) -> list[str]:
-    """Sets flags from a command line; returns the arguments that are left.
-
-    Args:
-        values: the command's flags.
-        arguments: the command line without the program's name.
-        more: whether other flags are allowed; they are left.
-
-    Raises:
-        UserError: a flag is unknown, a value has another type, or an argument is not a flag.
-    """
-    try:
-        left = values(["command", *arguments], known_only=more)[1:]
-    except flags.Error as error:
-        raise UserError(_about(error, values, arguments)) from error
-    for argument in left:
-        if not (more and argument.startswith("-")):
-            raise UserError(f"unknown argument '{argument}'; allowed: flags, as --name=value")
-    return left
-
-
-def _about(error: flags.Error, values: flags.FlagValues, arguments: Sequence[str]) -> str:
-    """Says what is wrong with a flag, and in which flagfile it is."""
-    name = match[1] if (match := re.match(r"flag --(\w+)", str(error))) else ""
-    if isinstance(error, flags.UnrecognizedFlagError):
-        name = error.flagname
-    found = [a for a in arguments if a.lstrip("-").partition("=")[0] in (name, f"no{name}")]
-    file = flagfiles.file_of(found[-1]) if found else ""
-    where = f" in flagfile '{file}'" if file else ""
-    if isinstance(error, flags.UnrecognizedFlagError):
-        close = difflib.get_close_matches(name, list(values), n=1)
-        hint = f" (did you mean '--{close[0]}'?)" if close else ""
-        return f"unknown flag '--{name}'{where}{hint}; allowed: those that --help lists"
-    about, allowed, kind = flag_error(error, {n: values[n].flag_type() for n in values}).partition(";")
-    return f"{about}{where}{allowed}{kind}" if about else " ".join(str(error).split())
-
-
-def new_flags() -> flags.FlagValues:
-    """Creates the flags of a command, separate from absl's global ones, with --help."""
-    values = flags.FlagValues()
-    flags.DEFINE_boolean("help", False, "show this help", short_name="h", flag_values=values)
-    flags.DEFINE_boolean("helpfull", False, "show all of it", flag_values=values)
-    return values
-
-
-def flags_text(values: flags.FlagValues) -> str:
-    """Lists flags with their defaults and help, as --help shows them."""
-    lines = ["Flags (--flagfile=<file> reads them from a file, one per line; later ones win):", ""]
-    for name in sorted({values[name].name for name in values} - HELP):
-        flag = values[name]
-        default = str(flag.default_as_str).strip("'") if flag.default not in (None, []) else ""
-        lines += flag_lines(flag.name, default, flag.help or "")
-    return "\n".join(lines)
-
-
-def flag_lines(name: str, default: str, text: str) -> list[str]:
-    """Formats a flag for --help."""
-    indent = " " * 6
-    return [
-        f"  --{name}={default}",
-        *textwrap.wrap(" ".join(text.split()), 90, initial_indent=indent, subsequent_indent=indent),
-    ]
-
-
 def show(text: str) -> int:
     """Prints a text; returns the exit code, see `command`."""
     try:
@@ -279,7 +161,7 @@ def command(
 
     Args:
         about: text above the flags in --help.
-        values: the command's flags, see `new_flags`.
+        values: the command's flags, see `command_flags.new_flags`.
         run: does the work; returns what to print, if anything, or that and an exit code.
         arguments: after the program's name; by default those of the process.
         show_help: returns the text of --help, or of --helpfull, instead of ``about`` and the flags.
@@ -289,9 +171,13 @@ def command(
     code, before = 0, signal.signal(signal.SIGTERM, _terminated)
     try:
         line = flagfiles.expand(sys.argv[1:] if arguments is None else arguments)
-        left = read_flags(values, line, more)
+        left = command_flags.read_flags(values, line, more)
         if values.help or values.helpfull:
-            print(show_help(values.helpfull) if show_help else f"{about}\n{flags_text(values)}")
+            print(
+                show_help(values.helpfull)
+                if show_help
+                else f"{about}\n{command_flags.flags_text(values)}"
+            )
         elif printed := run(values, left) if more else run(values):
             text, code = printed if isinstance(printed, tuple) else (printed, 0)
             print(text)

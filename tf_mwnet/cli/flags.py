@@ -10,12 +10,12 @@ from typing import Any
 from absl import flags, logging
 
 from tf_mwnet import features, methods
-from tf_mwnet.cli import console, flagfiles
+from tf_mwnet.cli import command_flags, flagfiles
 from tf_mwnet.config import ABOUT_THE_FOLDER, Experiment
 from tf_mwnet.data import sources
 from tf_mwnet.errors import UserError
 from tf_mwnet.methods import METHODS, options
-from tf_mwnet.run_folder import CONFIG, FORMER, saved_experiment
+from tf_mwnet.runs.saved_run import CONFIG, FORMER, saved_experiment
 
 # The fields that have a flag.
 FIELDS = [field for field in dataclasses.fields(Experiment) if field.metadata.get("flag", True)]
@@ -34,7 +34,7 @@ BARE = {"compare": "erm"}
 
 def define_flags() -> flags.FlagValues:
     """Defines a flag for each field of `Experiment`, separate from absl's global flags."""
-    values = console.new_flags()
+    values = command_flags.new_flags()
     for field in FIELDS:
         _define(field, str(field.type), values)
     for name, method in FORMER.items():
@@ -85,7 +85,7 @@ def help_text(about: str, more: Sequence[flags.Flag] = (), full: bool = False) -
     for name, default, text in shown:
         if name in THEMES:
             lines += ["", THEMES[name], ""]
-        lines += console.flag_lines(name, _shown(default), text)
+        lines += command_flags.flag_lines(name, _shown(default), text)
     if not full:
         return "\n".join([*lines, "", "--helpfull also lists the options of methods."])
     lines += ["", "Options of methods, as --method='gdw --eta=1000' or in --compare:", ""]
@@ -160,7 +160,7 @@ def parse(arguments: Sequence[str]) -> Experiment:
         'resnet32'
     """
     values = define_flags()
-    console.read_flags(values, flagfiles.expand(arguments))
+    command_flags.read_flags(values, flagfiles.expand(arguments))
     if values.help or values.helpfull:
         raise UserError("--help is among the flags of a run; allowed: the command's own --help")
     return experiment_of(values)

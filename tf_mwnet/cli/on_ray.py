@@ -10,10 +10,10 @@ import shutil
 from collections.abc import Callable
 from typing import Any
 
-from tf_mwnet import run_folder
-from tf_mwnet.cli import console
+from tf_mwnet.cli import console, processes
 from tf_mwnet.config import Experiment
 from tf_mwnet.errors import UserError, check_range
+from tf_mwnet.runs import run_folder, saved_run
 
 RETRIES = 3  # of a run or a task whose process or machine is lost
 REPORT, ERROR = "report.txt", "error.txt"
@@ -97,7 +97,7 @@ def launch(config: Experiment, workers: Workers, train: Callable[[Experiment], s
         raise UserError("overwrite is set with launcher 'ray'; allowed: a new run_dir")
     folder = run_folder.check(config).absolute()
     ours = folder.with_name(f".{folder.name}.ray")
-    ray = started({} if workers.gpus else console.threads(workers.cpus), show_logs=True)
+    ray = started({} if workers.gpus else processes.threads(workers.cpus), show_logs=True)
     try:
         shutil.rmtree(ours, ignore_errors=True)
         ours.mkdir(parents=True)
@@ -157,7 +157,7 @@ def _work(
     if (ours / ERROR).is_file():  # started again, which cannot help
         raise RuntimeError((ours / ERROR).read_text("utf-8"))
     # The chief writes the folder when all workers are there: all see the same.
-    resume = (pathlib.Path(config.run_dir) / run_folder.CONFIG).is_file()
+    resume = (pathlib.Path(config.run_dir) / saved_run.CONFIG).is_file()
     try:
         report = train(dataclasses.replace(config, resume=resume, auto_resume=False))
     except UserError as error:

@@ -16,7 +16,7 @@ from tf_mwnet.errors import NotANumber, check_signals
 from tf_mwnet.files import load_arrays, write_atomically
 from tf_mwnet.model import classifier_head
 from tf_mwnet.model.reweighted import ReweightedModel
-from tf_mwnet.run_folder import read_metrics
+from tf_mwnet.runs.saved_run import read_metrics
 
 
 class Progress(keras.callbacks.Callback):

@@ -11,7 +11,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tf_mwnet import run_folder, strategies
+from tf_mwnet import strategies
 from tf_mwnet.config import Experiment
 from tf_mwnet.experiment import post_hoc, training, unfreezing
 from tf_mwnet.experiment.build import EMPTY
@@ -19,6 +19,7 @@ from tf_mwnet.export.saved_models import export_classifier, model_card
 from tf_mwnet.figures import tables
 from tf_mwnet.model import example_record
 from tf_mwnet.model.reweighted import ReweightedModel
+from tf_mwnet.runs import saved_run
 from tf_mwnet.types import DataSpec, Splits
 
 
@@ -38,13 +39,13 @@ def later_stages(
         yield _unfrozen(config, splits, name, folder, model, strategy)
     if splits.validation is not None:
         name = f"{name}+ES"
-        rows = run_folder.read_metrics(folder / "metrics.csv")
+        rows = saved_run.read_metrics(folder / "metrics.csv")
         classifier, epoch = training.best_classifier(classifier, folder)
         yield name, tables.at_epoch(rows, epoch), classifier
     if config.then_fine_tune:
         start, folder = time.perf_counter(), folder / "fine_tuned"
         model = training.fine_tune(config, splits, folder, classifier, strategy)
-        summary = tables.summary(run_folder.read_metrics(folder / "metrics.csv"))
+        summary = tables.summary(saved_run.read_metrics(folder / "metrics.csv"))
         summary["seconds"] = time.perf_counter() - start
         yield f"{name}+FT", summary, model.final_classifier()
 
@@ -60,11 +61,11 @@ def _adjusted(
     """Shifts the logits and exports the classifier; see ``post_hoc_logit_adjustment``."""
     start, tau = time.perf_counter(), config.post_hoc_logit_adjustment
     classifier = post_hoc.adjusted(model.final_classifier(), splits, tau)
-    rows = run_folder.read_metrics(folder / "metrics.csv")
+    rows = saved_run.read_metrics(folder / "metrics.csv")
     test = post_hoc.accuracy(classifier, splits)
     summary: dict[str, Any] = tables.at_epoch(rows, int(rows[-1]["epoch"]))
     summary |= {"last": test, "best": test, "seconds": time.perf_counter() - start, "tau": tau}
-    path = run_folder.exported(folder.parent, name, f"adjusted_{tau:g}")
+    path = saved_run.exported(folder.parent, name, f"adjusted_{tau:g}")
     if strategies.is_chief(strategy):
         further = {"post_hoc_logit_adjustment": tau}
         _export(config, name, path, classifier, splits.spec, model, summary, further)
@@ -100,9 +101,9 @@ def _unfrozen(
     """Trains and exports backbone and head together; see ``then_unfreeze``."""
     start = time.perf_counter()
     whole, spec = unfreezing.unfreeze(config, splits, folder, model, strategy)
-    summary = tables.summary(run_folder.read_metrics(folder / "unfrozen" / "metrics.csv"))
+    summary = tables.summary(saved_run.read_metrics(folder / "unfrozen" / "metrics.csv"))
     summary["seconds"] = time.perf_counter() - start
-    path, classifier = run_folder.exported(folder.parent, name, "unfrozen"), whole.final_classifier()
+    path, classifier = saved_run.exported(folder.parent, name, "unfrozen"), whole.final_classifier()
     if strategies.is_chief(strategy):
         _export(config, name, path, classifier, spec, whole, summary)
     return f"{name}+UF", summary, classifier

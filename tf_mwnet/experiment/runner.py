@@ -13,7 +13,7 @@ import keras
 import tensorflow as tf
 from absl import logging
 
-from tf_mwnet import methods, run_folder, strategies
+from tf_mwnet import methods, strategies
 from tf_mwnet.config import Experiment
 from tf_mwnet.data.sources import MEMORY
 from tf_mwnet.errors import (
@@ -33,6 +33,7 @@ from tf_mwnet.figures import pictures, plots, run_data, tables, tensorboard
 from tf_mwnet.files import write_atomically
 from tf_mwnet.model import classifier_head, compiling, example_record, meta_scope
 from tf_mwnet.model.reweighted import ReweightedModel
+from tf_mwnet.runs import run_folder, saved_run
 from tf_mwnet.types import Source, Splits
 
 
@@ -201,7 +202,7 @@ def _run(
         model = training.train_method(config, splits, name, folder / name, make, strategy)
         check_signals()
         path = folder / name / "metrics.csv"
-        if not (rows := run_folder.read_metrics(path)):
+        if not (rows := saved_run.read_metrics(path)):
             raise UserError(
                 f"'{path}' is not there or empty; allowed: as the run wrote it, or --overwrite"
             )
@@ -247,14 +248,14 @@ def _export(
     if isinstance(method, methods.MWNet):
         parts["weight_net"] = method.weight_net
     for what, part in parts.items():
-        path = run_folder.exported(folder, name, what)
+        path = saved_run.exported(folder, name, what)
         if path.exists():  # a run that was cut off after this export
             continue
         card = model_card(settings, splits.spec, summary, seen, what, method.group_of_class)
         if what == "classifier":
             export_classifier(part, splits.spec, path, card)
         else:
-            export_weight_net(part, path, card, run_folder.weight_course(folder / name / "examples"))
+            export_weight_net(part, path, card, saved_run.weight_course(folder / name / "examples"))
 
 
 def _write_results(
@@ -267,7 +268,7 @@ def _write_results(
     """Writes the results, which mark the run as finished, and then draws the pictures."""
     content = {"methods": summaries, "noise_rate": noise_rate, "replicas": replicas}
     text = json.dumps(content, indent=2) + "\n"
-    write_atomically(folder / run_folder.RESULT, lambda file: file.write(text), mode="w")
+    write_atomically(folder / saved_run.RESULT, lambda file: file.write(text), mode="w")
     with plots.not_fatal(f"pictures of {folder}"):
         data = run_data.read(folder)
         what = tables.ACCURACY if data.test_checked else tables.AGREEMENT

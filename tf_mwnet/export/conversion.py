@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 from absl import flags
 
-from tf_mwnet.cli import console
+from tf_mwnet.cli import command_flags, console
 from tf_mwnet.errors import UserError
 from tf_mwnet.files import write_atomically
 from tf_mwnet.networks import WeightFunction
@@ -36,7 +36,7 @@ def check_equal(function: WeightFunction, run: Callable[[np.ndarray], np.ndarray
 
 def define_flags(suffix: str) -> flags.FlagValues:
     """Returns the flags of a command that writes a file with this suffix."""
-    values = console.new_flags()
+    values = command_flags.new_flags()
     flags.DEFINE_string("weight_net", "", "SavedModel folder of the function", flag_values=values)
     flags.DEFINE_string("output", "", f"the {suffix} file to write", flag_values=values)
     return values

@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Sequence
 
-from tf_mwnet.cli import console
+from tf_mwnet.cli import command_flags, console
 
 console.start()
 
@@ -35,7 +35,7 @@ OWN = (
 
 def define_flags() -> flags.FlagValues:
     """Returns the flags of a run that matter to its features."""
-    values, every = console.new_flags(), run_flags()
+    values, every = command_flags.new_flags(), run_flags()
     for name in OWN:
         values[name] = every[name]
     return values

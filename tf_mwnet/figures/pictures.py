@@ -10,11 +10,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 import numpy as np
 from matplotlib.figure import Figure
 
-from tf_mwnet import run_folder
 from tf_mwnet.figures import alts, curves, matrices, plots
 from tf_mwnet.figures.run_data import RunData
 from tf_mwnet.figures.tables import ACCURACY, AGREEMENT, SCORES
 from tf_mwnet.files import load_arrays
+from tf_mwnet.runs import saved_run
 
 CURVES = 6
 # Kinds of which several are on one scale.
@@ -183,7 +183,7 @@ def weight_curves(
     """
     picked = sorted({int(i) for i in np.linspace(0, len(records) - 1, count).round()})
     paths = [records[i] for i in picked]
-    if (functions := run_folder.weight_functions(paths)) is None:
+    if (functions := saved_run.weight_functions(paths)) is None:
         return None
     epochs = (int(path.stem.split("_")[1]) for path in paths)
     return functions[0], dict(zip(epochs, functions[1], strict=True))

@@ -11,12 +11,12 @@ from typing import Any, TypeVar
 import numpy as np
 from absl import logging
 
-from tf_mwnet import run_folder
 from tf_mwnet.config import DEFAULTS
 from tf_mwnet.errors import UserError
 from tf_mwnet.files import load_arrays, read_json, reading
 from tf_mwnet.methods import METHODS, options
-from tf_mwnet.run_folder import CONFIG, read_metrics, with_options
+from tf_mwnet.runs import saved_run
+from tf_mwnet.runs.saved_run import CONFIG, read_metrics, with_options
 
 T = TypeVar("T")
 PREDICTIONS = "test_predictions.npz"
@@ -97,21 +97,21 @@ def read(folder: pathlib.Path) -> RunData:
     """
     if not (folder / CONFIG).is_file():
         raise UserError(f"'{folder}' holds no run; allowed: run folders")
-    config, labels = read_json(folder / CONFIG), run_folder.split_arrays(folder)
+    config, labels = read_json(folder / CONFIG), saved_run.split_arrays(folder)
     with reading(folder / CONFIG):
         config = DEFAULTS | with_options(config)
         methods = [m for m in (config["compare"], config["method"]) if m]
-    names, known = run_folder.data_facts(folder, labels)
+    names, known = saved_run.data_facts(folder, labels)
     histories = {m: read_metrics(folder / m / "metrics.csv") for m in methods}
     histories = {m: rows for m, rows in histories.items() if rows}
-    if (folder / run_folder.RESULT).is_file():
+    if (folder / saved_run.RESULT).is_file():
         for name in methods:
-            if name not in histories and name in run_folder.results(folder)["methods"]:
+            if name not in histories and name in saved_run.results(folder)["methods"]:
                 path = folder / name / "metrics.csv"
                 raise UserError(f"'{path}' is not there or empty; allowed: as the run wrote it")
     if not histories:
         raise UserError(f"'{folder}' has no metrics; allowed: a run whose methods are trained")
-    checked = run_folder.is_test_checked(folder, config["dataset"], known)
+    checked = saved_run.is_test_checked(folder, config["dataset"], known)
     return RunData(folder, config, labels, names, known, tuple(histories), histories, checked)
 
 
@@ -150,7 +150,7 @@ def finished(patterns: str) -> list[pathlib.Path]:
     """
     names = [p.strip() for p in patterns.split(",") if p.strip()]
     folders = matching(names)
-    done = [f for f in folders if (f / run_folder.RESULT).is_file()]
+    done = [f for f in folders if (f / saved_run.RESULT).is_file()]
     for other in sorted(set(folders) - set(done)):
         logging.info("left out: '%s' holds no finished run", other)
     if not done:

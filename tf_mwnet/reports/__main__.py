@@ -12,26 +12,26 @@ import pathlib
 import sys
 from collections.abc import Sequence
 
-from tf_mwnet.cli import console
+from tf_mwnet.cli import command_flags, console
 
 console.start()
 
 from absl import flags, logging  # noqa: E402
 
-from tf_mwnet import run_folder  # noqa: E402
 from tf_mwnet.audit import outputs  # noqa: E402
 from tf_mwnet.audit.examine import examine  # noqa: E402
 from tf_mwnet.errors import UserError  # noqa: E402
 from tf_mwnet.figures import pictures, run_data  # noqa: E402
 from tf_mwnet.methods import METHODS  # noqa: E402
 from tf_mwnet.reports import page, run_section, side_by_side  # noqa: E402
+from tf_mwnet.runs import saved_run  # noqa: E402
 
 WORST = 64
 
 
 def define_flags() -> flags.FlagValues:
     """Defines the command's flags, separate from absl's global ones."""
-    values = console.new_flags()
+    values = command_flags.new_flags()
     flags.DEFINE_string("runs", "runs/*", "run folders, as patterns between commas", flag_values=values)
     flags.DEFINE_string("out", "report", "folder of the page and its parts", flag_values=values)
     flags.DEFINE_boolean("compare", False, "put the runs side by side", flag_values=values)
@@ -77,7 +77,7 @@ def run(values: flags.FlagValues) -> str:
         logging.info("%d of %d: %s", folders.index(folder) + 1, len(folders), folder)
         data = run_data.read(folder)
         audit = _audited(data, out) if values.audit else None
-        summaries = run_folder.results(folder)["methods"]
+        summaries = saved_run.results(folder)["methods"]
         return (data, summaries, audit), list(pictures.of_run(data))
 
     try:

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from tf_mwnet.cli import console
+from tf_mwnet.cli import command_flags, console
 from tf_mwnet.files import load_arrays, read_json, reading
 
 console.start()
@@ -22,13 +22,14 @@ import numpy as np  # noqa: E402
 from absl import flags  # noqa: E402
 from matplotlib.figure import Figure  # noqa: E402
 
-from tf_mwnet import files, run_folder  # noqa: E402
+from tf_mwnet import files  # noqa: E402
 from tf_mwnet.cli import outputs  # noqa: E402
 from tf_mwnet.config import DEFAULTS  # noqa: E402
 from tf_mwnet.errors import UserError, quoted  # noqa: E402
 from tf_mwnet.figures import comparisons, plots, run_data, tables  # noqa: E402
 from tf_mwnet.reports import matching  # noqa: E402
-from tf_mwnet.run_folder import CONFIG, DATA, RESULT, SPLIT, with_options  # noqa: E402
+from tf_mwnet.runs import saved_run  # noqa: E402
+from tf_mwnet.runs.saved_run import CONFIG, DATA, RESULT, SPLIT, with_options  # noqa: E402
 
 
 def read_run(folder: pathlib.Path) -> list[dict[str, Any]]:
@@ -43,7 +44,7 @@ def read_run(folder: pathlib.Path) -> list[dict[str, Any]]:
     """
     if not (folder / RESULT).is_file():
         raise UserError(f"'{folder}' holds no finished run; allowed: run folders with {RESULT}")
-    saved, result = read_json(folder / CONFIG), run_folder.results(folder)
+    saved, result = read_json(folder / CONFIG), saved_run.results(folder)
     with reading(folder / CONFIG):
         config = with_options(saved)
     config |= {k: v for k, v in DEFAULTS.items() if k not in config}  # newer than the run
@@ -55,7 +56,7 @@ def read_run(folder: pathlib.Path) -> list[dict[str, Any]]:
     about["train_examples"] = int(sizes.sum())
     facts = read_json(folder / DATA) if (folder / DATA).is_file() else {}
     known = bool(facts.get("truth_known", True))
-    checked = run_folder.is_test_checked(folder, config["dataset"], known)
+    checked = saved_run.is_test_checked(folder, config["dataset"], known)
     about |= {"shape": facts.get("shape"), "truth_known": known, "test_checked": checked}
     rows = []
     for name, summary in result["methods"].items():
@@ -214,7 +215,7 @@ def draw(rows: Iterable[Mapping[str, Any]], x: str) -> Figure:
 
 def define_flags() -> flags.FlagValues:
     """Defines the command's flags, separate from absl's global ones."""
-    values = console.new_flags()
+    values = command_flags.new_flags()
     flags.DEFINE_string("runs", "", "run folders, as patterns between commas", flag_values=values)
     flags.DEFINE_string("by", "noise", "settings to keep apart, between commas", flag_values=values)
     flags.DEFINE_string("csv", "", "file to write the numbers of each run to", flag_values=values)

@@ -10,7 +10,7 @@ from tf_mwnet.config import DEFAULTS, Experiment, fields_about
 from tf_mwnet.experiment.resolve import with_bias, with_sizes
 from tf_mwnet.methods import METHODS
 from tf_mwnet.methods.options import filled
-from tf_mwnet.run_folder import is_own
+from tf_mwnet.runs.saved_run import is_own
 
 # What does not change the result of a method, apart from rounding and chance.
 APART = (*fields_about("folder", "machines", "afterwards", "place", "seed", "method"), "jit_compile")

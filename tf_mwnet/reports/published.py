@@ -14,7 +14,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tf_mwnet.cli import console
+from tf_mwnet.cli import command_flags, console
 
 console.start()
 
@@ -30,7 +30,7 @@ from tf_mwnet.reports import compare  # noqa: E402
 from tf_mwnet.reports.matching import matches  # noqa: E402
 from tf_mwnet.reports.paper_figures import SHOWN  # noqa: E402
 from tf_mwnet.reports.papers import PAPERS, Entry, Reading, entries  # noqa: E402
-from tf_mwnet.run_folder import RESULT  # noqa: E402
+from tf_mwnet.runs.saved_run import RESULT  # noqa: E402
 
 FIGURES = ("figure", "what", "command", "picture, or why there is none")
 
@@ -104,7 +104,7 @@ HEADER = ("table", "data", "bias", "method", "published", "ours", "read as", "co
 
 def define_flags() -> flags.FlagValues:
     """Defines the command's flags, separate from absl's global ones."""
-    values = console.new_flags()
+    values = command_flags.new_flags()
     flags.DEFINE_boolean("list", False, "print every number with its command", flag_values=values)
     flags.DEFINE_string("source", "", f"only of one paper: {quoted(PAPERS)}", flag_values=values)
     flags.DEFINE_string("table", "", "only of the table of this number", flag_values=values)
@@ -121,7 +121,7 @@ def run(values: flags.FlagValues) -> str:
         UserError: nothing is published under the source and table asked for.
     """
     if not (values.list or values.csv):
-        return f"{__doc__}\n{console.flags_text(values)}"
+        return f"{__doc__}\n{command_flags.flags_text(values)}"
     outputs.check(values, csv=HEADER)
     listed = [e for e in entries() if values.source in ("", e.source) and values.table in ("", e.table)]
     if not listed:

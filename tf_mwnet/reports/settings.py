@@ -6,7 +6,6 @@ import dataclasses
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from tf_mwnet import run_folder
 from tf_mwnet.config import DEFAULTS, Experiment, fields_about
 from tf_mwnet.experiment.resolve import with_bias, with_sizes
 from tf_mwnet.export.saved_models import without_folders
@@ -14,6 +13,7 @@ from tf_mwnet.figures.run_data import RunData
 from tf_mwnet.methods import METHODS, spelled
 from tf_mwnet.model.meta_scope import FAST
 from tf_mwnet.reports import compare
+from tf_mwnet.runs import saved_run
 
 # Said apart, or no setting.
 SAID = ("dataset", "noise", "noise_rate", "method_options", *fields_about("folder", "place", "machines"))
@@ -54,7 +54,7 @@ def automatic(config: Mapping[str, Any], row: Mapping[str, Any]) -> set[str]:
         return set()
     fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in config.items()}
     asked = Experiment(**fields)
-    clean = not run_folder.is_own(asked.dataset) or bool(row["truth_known"])
+    clean = not saved_run.is_own(asked.dataset) or bool(row["truth_known"])
     sets = [[name] for name in SET_BY_RUNS]
     if row["speed"] == "fast":
         sets.append([*FAST, "meta_warmup"])

@@ -16,7 +16,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from tf_mwnet.cli import console
+from tf_mwnet.cli import command_flags, console, processes
 
 console.start()
 
@@ -29,7 +29,7 @@ from tf_mwnet.serve.models import Folder, check  # noqa: E402
 
 def define_flags() -> flags.FlagValues:
     """Returns the command's flags."""
-    values = console.new_flags()
+    values = command_flags.new_flags()
     flags.DEFINE_string("models", "saved_models", "folder of <name>/<version>", flag_values=values)
     flags.DEFINE_integer("http_port", 8080, "port of REST", flag_values=values)
     flags.DEFINE_integer("grpc_port", 8081, "port of gRPC; 0 for none", flag_values=values)
@@ -129,7 +129,7 @@ def run(values: flags.FlagValues) -> None:
         registered_models=registry, enable_latency_logging=False, workers=1,
     )  # fmt: skip
     logging.info("%d models on port %d; Ctrl-C ends", len(folder.models), values.http_port)
-    with console.every(values.poll, lambda: _look(folder)):
+    with processes.every(values.poll, lambda: _look(folder)):
         server.start([])
 
 

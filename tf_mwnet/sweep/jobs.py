@@ -15,12 +15,12 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 
 from absl import logging
 
-from tf_mwnet.cli import console
+from tf_mwnet.cli import console, processes
 from tf_mwnet.cli.flags import parse
 from tf_mwnet.config import Experiment
 from tf_mwnet.data.progress import EVERY
 from tf_mwnet.errors import Interrupted, NotANumber, UserError
-from tf_mwnet.run_folder import CONFIG, RESULT, read_metrics, saved_experiment
+from tf_mwnet.runs.saved_run import CONFIG, RESULT, read_metrics, saved_experiment
 
 # TensorFlow keeps some memory after each run, so pools are replaced now and then. A pool whose processes
 # end after a number of tasks can deadlock in Python 3.11 (CPython issue 115634).
@@ -101,7 +101,7 @@ def execute(jobs: Sequence[Job], engine: Engine, tell: Told | None = None) -> di
         logging.info("%d of %d runs are finished already", done, len(jobs))
     watch = _Watch(todo, tell)
     start = time.perf_counter()
-    with console.every(EVERY, watch.look):
+    with processes.every(EVERY, watch.look):
         for count, (job, problem, seconds) in enumerate(engine(todo) if todo else (), start=1):
             left = (time.perf_counter() - start) / count * (len(todo) - count)
             words = "" if count == len(todo) else how_long(left)
@@ -177,7 +177,7 @@ class Processes:
         with _environment(max(1, (os.cpu_count() or 1) // self.count)):
             for part in (jobs[i : i + size] for i in range(0, len(jobs), size)):
                 with _ended(
-                    ProcessPoolExecutor(self.count, context, console.begin_process, (os.getpid(),))
+                    ProcessPoolExecutor(self.count, context, processes.begin_process, (os.getpid(),))
                 ) as pool:
                     for future in as_completed([pool.submit(work, job) for job in part]):
                         yield future.result()
@@ -189,7 +189,7 @@ def environment_of(threads: int) -> dict[str, str]:
     Nor does Python's helper warn of semaphores where a sweep is stopped.
     """
     unheard = "ignore::UserWarning:multiprocessing.resource_tracker"
-    return console.threads(threads) | {"TQDM_DISABLE": "1", "PYTHONWARNINGS": unheard}
+    return processes.threads(threads) | {"TQDM_DISABLE": "1", "PYTHONWARNINGS": unheard}
 
 
 @contextlib.contextmanager

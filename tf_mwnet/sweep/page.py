@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
-from tf_mwnet import run_folder
 from tf_mwnet.reports import page
+from tf_mwnet.runs import saved_run
 from tf_mwnet.sweep.jobs import Job, how_far
 
 REFRESH = 60  # seconds after which a browser loads the page again
@@ -63,7 +63,7 @@ class Page:
         }  # fmt: skip
 
     def _accuracies(self, job: Job) -> tuple[float | None, float | None]:
-        if job not in self.finished and (job.folder / run_folder.RESULT).is_file():
-            summary = list(run_folder.results(job.folder)["methods"].values())[-1]
+        if job not in self.finished and (job.folder / saved_run.RESULT).is_file():
+            summary = list(saved_run.results(job.folder)["methods"].values())[-1]
             self.finished[job] = 100 * summary["last"], 100 * summary["best"]
         return self.finished.get(job, (None, None))

@@ -12,7 +12,7 @@ from tf_mwnet.figures import comparisons
 from tf_mwnet.figures.tables import MEASURES
 from tf_mwnet.methods import METHODS
 from tf_mwnet.reports import compare
-from tf_mwnet.run_folder import RESULT
+from tf_mwnet.runs.saved_run import RESULT
 from tf_mwnet.sweep.jobs import Job
 
 

@@ -1,0 +1,1 @@
+"""The folders of runs: how they are written, and how they are read."""
