@@ -34,6 +34,7 @@ LOWEST = 8.0  # a logit of T is not below its negative
 MIXED = 0.1  # equal shares in the transition matrix that a fit starts from
 STEPS, WORK = 100, 1_500_000  # of the optimiser at most, and times examples; but at least
 FEWEST_STEPS = 30
+BLOCK = 1024
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,7 +110,7 @@ def fit(
     found = minimize(
         _objective,
         begin,
-        (votes, logs, y, np.equal.outer(y, np.arange(count)).astype(votes.dtype)),
+        (votes, logs, y),
         "L-BFGS-B",
         jac=True,
         bounds=bounds,
@@ -125,7 +126,7 @@ def _parts(values: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray, np.n
 
 
 def _objective(
-    values: np.ndarray, votes: np.ndarray, logs: np.ndarray | None, y: np.ndarray, hot: np.ndarray
+    values: np.ndarray, votes: np.ndarray, logs: np.ndarray | None, y: np.ndarray
 ) -> tuple[float, np.ndarray]:
     """Computes the negative log-likelihood with priors, per example, and its gradient.
 
@@ -135,25 +136,26 @@ def _objective(
     beta, bias, logits = _parts(values, count)
     log_t = log_softmax(logits, axis=1)
     t = np.exp(log_t)
-    near = votes @ log_t.T
-    scores = beta[0] * near + bias
-    if logs is not None:
-        scores += beta[1] * logs
-    scores -= scores.max(axis=1, keepdims=True)
-    p = np.exp(scores)
-    p /= p.sum(axis=1, keepdims=True)
-    q = p * t.T[y]
-    total = q.sum(axis=1, keepdims=True)  # above 0, as T is
-    loss = -np.log(total).sum()
-    q /= total
-    rest = p - q
-    slope = beta[0] * rest.T @ votes - q.T @ hot - PRIOR_T  # with respect to log T
-    loss += PRIOR_BIAS * (bias**2).sum() - PRIOR_T * log_t.sum()
-    gradient = np.concatenate(
-        [
-            [(near * rest).sum(), 0.0 if logs is None else (logs * rest).sum()],
-            rest.sum(axis=0) + 2 * PRIOR_BIAS * bias,
-            (slope - t * slope.sum(axis=1, keepdims=True)).ravel(),
-        ]
-    )
+    loss = PRIOR_BIAS * (bias**2).sum() - PRIOR_T * log_t.sum()
+    for_beta, for_bias = np.zeros(2), 2 * PRIOR_BIAS * bias
+    slope = np.full_like(t, -PRIOR_T)  # with respect to log T
+    for start in range(0, number, BLOCK):  # blocks that stay in the processor's cache take half the time
+        block = slice(start, start + BLOCK)
+        near = votes[block] @ log_t.T
+        scores = beta[0] * near + bias
+        if logs is not None:
+            scores += beta[1] * logs[block]
+        scores -= scores.max(axis=1, keepdims=True)
+        p = np.exp(scores, out=scores)
+        p /= p.sum(axis=1, keepdims=True)
+        q = p * t.T[y[block]]
+        total = q.sum(axis=1, keepdims=True)  # above 0, as T is
+        loss -= np.log(total).sum()
+        q /= total
+        rest = p - q
+        slope += beta[0] * rest.T @ votes[block] - q.T @ np.equal.outer(y[block], np.arange(count))
+        for_beta += (near * rest).sum(), 0.0 if logs is None else (logs[block] * rest).sum()
+        for_bias += rest.sum(axis=0)
+    for_log_t = slope - t * slope.sum(axis=1, keepdims=True)
+    gradient = np.concatenate([for_beta, for_bias, for_log_t.ravel()])
     return float(loss / number), gradient / number
