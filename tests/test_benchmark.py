@@ -83,6 +83,18 @@ def test_a_method_is_made_as_a_run_makes_it(name):
         assert method.num_examples == 60 - 3  # without the meta set
 
 
+@pytest.mark.parametrize(
+    ("name", "train", "meta"), [("plain", 20, 0), ("mwnet", 20, 20), ("hard_mining", 100, 0)]
+)
+def test_batches_are_as_large_as_in_a_run(name, train, meta):
+    setting = modes.Setting(network="mlp", batch=20, features=6)
+    batches = modes._batches(
+        setting, modes.mode_of(name), modes._method(setting, modes.mode_of(name).method)
+    )
+    assert len(batches["train"].y) == train
+    assert (len(batches["meta"].y) if "meta" in batches else 0) == meta
+
+
 def test_input_alone(capsys):
     small = ["--input_only", "--size=8", "--batch=4"]
     for cache in ("memory", "disk"):

@@ -167,6 +167,21 @@ def _model(setting: Setting, mode: Mode) -> ReweightedModel:
     return model
 
 
+def _batches(setting: Setting, mode: Mode, method: methods.Method) -> dict[str, Batch]:
+    """Makes random batches, of the sizes that a run would give the method."""
+    rng = np.random.default_rng(0)
+
+    def batch(size: int) -> Batch:
+        x = tf.constant(rng.normal(size=(size, *setting.shape)), tf.float32)
+        y = tf.constant(rng.integers(setting.classes, size=size))
+        return Batch(x, y, tf.range(size, dtype=tf.int64))
+
+    batches = {"train": batch(setting.batch * method.sampling.batch_factor)}
+    if method.takes_meta_batches:
+        batches["meta"] = batch(max(1, round(setting.batch * mode.meta_batch)))
+    return batches
+
+
 def make_step(
     setting: Setting, mode: Mode, strategy: tf.distribute.Strategy | None = None
 ) -> Callable[[bool], dict[str, np.ndarray]]:
@@ -183,16 +198,7 @@ def make_step(
     replicas = strategy.num_replicas_in_sync
     with strategy.scope():
         model = _model(setting, mode)
-    rng = np.random.default_rng(0)
-
-    def batch(size: int) -> Batch:
-        x = tf.constant(rng.normal(size=(size, *setting.shape)), tf.float32)
-        y = tf.constant(rng.integers(setting.classes, size=size))
-        return Batch(x, y, tf.range(size, dtype=tf.int64))
-
-    batches = {"train": batch(setting.batch)}
-    if model.method.takes_meta_batches:
-        batches["meta"] = batch(max(1, round(setting.batch * mode.meta_batch)))
+    batches = _batches(setting, mode, model.method)
     if replicas > 1:
         batches = strategy.experimental_distribute_values_from_function(
             lambda context: shares.part(batches, context.replica_id_in_sync_group, replicas)
