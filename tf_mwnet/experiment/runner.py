@@ -26,7 +26,7 @@ from tf_mwnet.errors import (
     signals_noted,
 )
 from tf_mwnet.experiment import build, training, unfreezing
-from tf_mwnet.experiment.later import later_stages
+from tf_mwnet.experiment.later import Trained
 from tf_mwnet.experiment.resolve import load, log_method
 from tf_mwnet.export.saved_models import export_classifier, export_weight_net, model_card
 from tf_mwnet.figures import pictures, plots, run_data, tables, tensorboard
@@ -214,8 +214,8 @@ def _run(
             predictions = folder / name / run_data.PREDICTIONS
             training.keep_predictions(final, splits, predictions)
         summaries[name], classifiers[name] = summary, final
-        afterwards = later_stages(config, splits, name, folder / name, model, strategy)
-        for later, later_summary, later_classifier in afterwards:
+        trained = Trained(config, splits, name, folder / name, model, strategy)
+        for later, later_summary, later_classifier in trained.stages():
             summaries[later], classifiers[later] = later_summary, later_classifier
     check_signals()
     if chief:
