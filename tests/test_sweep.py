@@ -7,12 +7,14 @@ import os
 import shlex
 import signal
 
+import numpy as np
 import pandas as pd
 import pytest
 from runs import ROOT, SHORT, command, wait_for
 
-from tf_mwnet import Experiment, UserError
+from tf_mwnet import Experiment, UserError, data
 from tf_mwnet.cli.flagfiles import expand
+from tf_mwnet.main import main
 from tf_mwnet.methods import METHODS
 from tf_mwnet.reports import matching, published
 from tf_mwnet.sweep import __main__ as sweep
@@ -282,3 +284,21 @@ def test_sweep_of_a_figure(monkeypatch):
         assert config.compare == ""
         assert config.meta_labels == ("clean" if config.method == "mwnet" else "noisy")
         assert config.network == ("wrn28_10" if config.noise == "uniform" else "resnet32")
+
+
+def test_runs_on_the_same_data_share_it(tmp_path, monkeypatch, pictures_not_rendered):
+    read = []
+    load = data.load
+    monkeypatch.setattr(data, "load", lambda *values: read.append(values[0]) or load(*values))
+    jobs._last_data.cache_clear()
+    small = ("--epochs=1", "--steps_per_epoch=2", "--network=linear", "--method=erm")
+    sets = {"a": ("--noise_rate=0.4",), "b": ("--noise_rate=0.4",), "c": ("--blank_images=keep",)}
+    for name, flags in sets.items():
+        done = jobs.work(jobs.Job(tmp_path / name, "", "erm", "erm", (*small, *flags)))
+        assert done[1] == ""
+    assert len(read) == 2  # of a and b once; what may be other data is read again
+    splits = [np.load(tmp_path / name / "split.npz") for name in "ab"]
+    assert all(np.array_equal(splits[0][key], splits[1][key]) for key in splits[0])
+    assert main([*small, *sets["a"], f"--run_dir={tmp_path / 'alone'}"]) == 0
+    metrics = [(tmp_path / name / "erm" / "metrics.csv").read_text() for name in ("b", "alone")]
+    assert metrics[0] == metrics[1]

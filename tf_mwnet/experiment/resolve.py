@@ -21,6 +21,21 @@ from tf_mwnet.model import meta_scope
 from tf_mwnet.networks.weight_function import version_folder
 from tf_mwnet.types import Source, Splits
 
+# Fields that `read` depends on: arguments of `data.load` and `features.load`; where features are kept.
+RAW = (
+    "dataset", "data_dir", "label_key", "clean_label_key", "resize", "center_crop", "cache", "cache_dir",
+    "resize_sides", "blank_images", "text_column",
+)  # fmt: skip
+BACKBONE = (
+    "backbone", "backbone_size", "backbone_scaling", "backbone_pooling", "backbone_weights", "views",
+    "precision",
+)  # fmt: skip
+STORED = ("features", "feature_dtype")
+
+
+def _values(config: Experiment, names: Sequence[str]) -> list[Any]:
+    return [getattr(config, name) for name in names]
+
 
 def resolve_bias(config: Experiment, source: Source) -> Experiment:
     """Resolves "auto" in noise, method and labels of the meta set.
@@ -178,32 +193,33 @@ def read(config: Experiment, source: Source | None = None) -> tuple[Experiment, 
         side = max(backbone.size)  # of images of any size and shape, the middle
         config = dataclasses.replace(config, resize=side, center_crop=side)
     if source is None:
-        source = data.load(
-            config.dataset,
-            config.data_dir,
-            config.label_key,
-            config.clean_label_key,
-            config.resize,
-            config.center_crop,
-            config.cache,
-            config.cache_dir,
-            config.resize_sides,
-            config.blank_images,
-            config.text_column,
-        )
+        source = data.load(*_values(config, RAW))
     if source.encoder is None:
         source = _with_features(config, source, backbone, strategy)
     return config, source
+
+
+class LastData:
+    """Keeps the data of the last run in a process, for a next run on the same data."""
+
+    def __init__(self) -> None:
+        self.values: list[Any] = []
+        self.source: Source | None = None
+
+    def of(self, config: Experiment) -> Source:
+        """Returns the data of a run; raises what `read` raises."""
+        values = _values(config, (*RAW, *BACKBONE, *STORED))
+        if self.source is None or values != self.values:
+            self.source = None  # there is not always room for both
+            self.source, self.values = read(config)[1], values
+        return self.source
 
 
 def backbone_of(config: Experiment) -> Backbone | None:
     """Loads the backbone of a configuration, with variables of its own; None without one."""
     if not config.backbone:
         return None
-    return features.load(
-        config.backbone, config.backbone_size, config.backbone_scaling, config.backbone_pooling,
-        config.backbone_weights, config.views, config.precision,
-    )  # fmt: skip
+    return features.load(*_values(config, BACKBONE))
 
 
 def _with_features(
@@ -213,7 +229,8 @@ def _with_features(
     strategy: tf.distribute.Strategy | None,
 ) -> Source:
     if backbone is not None:
-        return features.embed(source, backbone, config.features or None, config.feature_dtype, strategy)
+        folder, dtype = _values(config, STORED)
+        return features.embed(source, backbone, folder or None, dtype, strategy)
     if config.features:
         return features.given(source, config.features)
     return source

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import multiprocessing
 import os
 import pathlib
@@ -12,6 +13,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from typing import TYPE_CHECKING
 
 from absl import logging
 
@@ -21,6 +23,9 @@ from tf_mwnet.config import Experiment
 from tf_mwnet.data.progress import EVERY
 from tf_mwnet.errors import Interrupted, NotANumber, UserError
 from tf_mwnet.runs.saved_run import CONFIG, RESULT, read_metrics, saved_experiment
+
+if TYPE_CHECKING:
+    from tf_mwnet.experiment.resolve import LastData
 
 # TensorFlow keeps some memory after each run, so pools are replaced now and then. A pool whose processes
 # end after a number of tasks can deadlock in Python 3.11 (CPython issue 115634).
@@ -57,8 +62,16 @@ Outcome = tuple[Job, str, float]
 Engine = Callable[[Sequence[Job]], Iterator[Outcome]]
 
 
+@functools.cache
+def _last_data() -> LastData:
+    """Returns what this process keeps from one run to the next."""
+    from tf_mwnet.experiment.resolve import LastData
+
+    return LastData()
+
+
 def work(job: Job) -> Outcome:
-    """Does one run in a process of its own or after others."""
+    """Does one run in a process of its own or after others, whose data it takes if it is the same."""
     import keras
 
     from tf_mwnet.experiment.runner import run
@@ -67,7 +80,8 @@ def work(job: Job) -> Outcome:
     logging.set_verbosity(logging.ERROR)
     start = time.perf_counter()
     try:
-        run(job.config())
+        config = job.config()
+        run(config, _last_data().of(config))
         problem = ""
     except UserError as error:
         problem = f"left out: {error}"
