@@ -44,6 +44,12 @@ def snapshot(folder):
         (["--lr_drops=a,b"], "lr_drops is 'a,b'; allowed: integers"),
         (["--schedule=linear"], "unknown schedule 'linear'; allowed: step, cosine"),
         (["--unknown=1"], "unknown flag '--unknown'; allowed: those that --help lists"),
+        (
+            ["--method=elr", "--beta=0.9"],
+            "unknown flag '--beta' (of method elr it is an option: --method='elr --beta=...')",
+        ),
+        (["--mixup=1e38"], "mixup is 1e+38; allowed: 0 to 1000"),
+        (["--post_hoc_logit_adjustment=1e39"], "is 1e+39; allowed: 0 to 100"),
         (["--epoch=1"], "unknown flag '--epoch' (did you mean '--epochs'?); allowed: those"),
         (["--weight_net=/tmp"], "weight net '/tmp' holds no SavedModel; allowed: a SavedModel folder"),
         (["--dataset=folder", "--data_dir=none", "--network=none"], "unknown network 'none'"),

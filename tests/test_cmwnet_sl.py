@@ -363,12 +363,17 @@ def test_nothing_is_counted_when_a_dataset_ends(two_replicas, blobs):
     """Replicas find out within a step that there is no batch left; Adam counts its steps."""
     x, y, xm, ym = blobs
     batches = tf.data.Dataset.from_tensor_slices((x, y)).batch(24)
-    with two_replicas.scope():
-        model = ReweightedModel(network(), "mwnet")
-        model.compile(optimizers.SGD(0.1), optimizers.Adam(1e-2))
-    model.fit(batches, meta_data=(xm, ym), epochs=3, verbose=0)
-    counts = [int(o.iterations.value.numpy()) for o in (model.optimizer, model.meta_optimizer)]
-    assert counts == [15, 15]
+    histories = []
+    for strategy in (tf.distribute.get_strategy(), two_replicas):
+        with strategy.scope():
+            model = ReweightedModel(network(), "mwnet")
+            model.compile(optimizers.SGD(0.1), optimizers.Adam(1e-2))
+        histories.append(model.fit(batches, meta_data=(xm, ym), epochs=3, verbose=0).history)
+        counts = [int(o.iterations.value.numpy()) for o in (model.optimizer, model.meta_optimizer)]
+        assert counts == [15, 15]
+    assert {"loss", "weighted_loss", "meta_loss"} <= set(histories[0])
+    for name, values in histories[0].items():
+        np.testing.assert_allclose(histories[1][name], values, rtol=1e-4, err_msg=name)
 
 
 def test_a_meta_set_that_is_given_is_used(blobs):

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from scipy.special import log_softmax, softmax
+from small import model_of
 
 import tf_mwnet
 from tf_mwnet import UserError, main, methods, networks, types
@@ -216,3 +217,39 @@ def test_logit_adjustment_of_a_finished_run(tmp_path):
     answer = moved.signatures["serving_default"](image=tf.constant(test.x))["probabilities"]
     np.testing.assert_allclose(answer, softmax(by_hand, axis=1), atol=1e-5)
     assert json.loads((tmp_path / "run" / "config.json").read_text())["post_hoc_logit_adjustment"] == 1.5
+
+
+def test_logits_that_training_shifts_are_not_shifted_again(tmp_path, capfd, pictures_not_rendered):
+    line = ["--method=logit_adjustment", "--compare=erm", "--noise=none", "--imbalance_factor=5"]
+    line += [
+        "--epochs=1",
+        "--network=linear",
+        "--post_hoc_logit_adjustment=1",
+        f"--run_dir={tmp_path}/a",
+    ]
+    assert main.main(line) == 0
+    assert set(json.loads((tmp_path / "a" / "result.json").read_text())["methods"]) == {
+        "erm", "erm+LA", "logit_adjustment",
+    }  # fmt: skip
+    assert "logit_adjustment: its logits are shifted in training" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("method", "message"),
+    [
+        (methods.ELR(120, 5), "num_classes is 5; allowed: 4, the classifier's outputs"),
+        (methods.SOP(120, 2), "num_classes is 2; allowed: 4"),
+        (methods.LDAM([40, 40]), "class_sizes has 2 entries; allowed: 4"),
+        (methods.LogitAdjustment([40]), "class_sizes has 1 entries; allowed: 4"),
+        (methods.CMWNetSL([40, 80], 120), "class_sizes has 2 entries; allowed: 4"),
+        (methods.ClassBalanced([40, 80]), "class_sizes has 2 entries; allowed: 4"),
+    ],
+)
+def test_methods_made_for_other_classes(method, message):
+    with pytest.raises(tf_mwnet.UserError, match=message):
+        model_of(method)
+
+
+def test_a_negative_class_size():
+    with pytest.raises(tf_mwnet.UserError, match="class size is -40; allowed: at least 0"):
+        methods.LogitAdjustment([40, -40, 3])

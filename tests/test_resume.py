@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 from runs import SHORT, assert_same, command, final_variables, rows, wait_for
 
+from tf_mwnet import Experiment
+from tf_mwnet.experiment import resolve
 from tf_mwnet.main import main
 
 pytestmark = pytest.mark.xdist_group("resume")  # one worker: what its fixture makes is shared
@@ -145,3 +147,25 @@ def test_examples_of_earlier_epochs_are_needed(tmp_path, capfd):
     path.write_bytes(path.read_bytes()[:100])
     assert main([*ARGUMENTS, f"--run_dir={folder}", "--resume"]) == 2
     assert "epoch_0001.npz' cannot be read" in capfd.readouterr().err.splitlines()[-1]
+
+
+def test_a_run_with_a_small_meta_set_of_its_own_goes_on(tmp_path, rng, pictures_not_rendered):
+    arrays = {
+        f"x_{name}": rng.normal(size=(n, 4)) for name, n in (("train", 60), ("test", 20), ("meta", 12))
+    }
+    labels = {f"y_{name[2:]}": np.arange(len(x)) % 3 for name, x in arrays.items()}
+    np.savez(tmp_path / "own.npz", **arrays, **labels)
+    folder = tmp_path / "run"
+    line = [f"--dataset={tmp_path / 'own.npz'}", "--method=mwnet", "--epochs=2", f"--run_dir={folder}"]
+    assert main(line) == 0
+    assert json.loads((folder / "config.json").read_text())["meta_batch_size"] == 12
+    assert main([f"--run_dir={folder}", "--resume"]) == 0
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{}, {"method": "auto", "noise": "none"}, {"meta_size": 30}, {"method": "rmnw"}, {"speed": "fast"}],
+)
+def test_what_a_run_has_chosen_it_chooses_again(fields):
+    config, source, _ = resolve.load(Experiment(**fields))
+    assert resolve.load(config, source)[0] == config

@@ -175,6 +175,7 @@ def test_methods_with_all_of_it(method, blobs):
     ("options", "message"),
     [
         ({"mixup": -1.0}, "mixup is -1"),
+        ({"meta_mixup": 1e9}, "meta_mixup is 1e.09; allowed: 0 to 1000"),
         ({"label_smoothing": 1.0}, "label_smoothing is 1.0; allowed: 0 to below 1"),
         ({"ema": 1.0}, "ema is 1.0; allowed: 0 to below 1"),
         ({"grad_clip": -0.1}, "grad_clip is -0.1"),

@@ -25,6 +25,7 @@ from tf_mwnet.features.scalings import SCALINGS as PIXELS
 from tf_mwnet.losses import LOSSES
 from tf_mwnet.methods import METHODS, options
 from tf_mwnet.model.meta_scope import SCOPES, SPEEDS
+from tf_mwnet.model.mixing import LARGEST_ALPHA
 from tf_mwnet.networks import NETWORKS
 from tf_mwnet.strategies import STRATEGIES
 
@@ -240,13 +241,20 @@ class Experiment:
         " of a finished run, with --resume; 0 for none",
         about="afterwards",
         at_least=0,
+        at_most=100,
     )
     # Classifier and schedule
     network: str = option("auto", f"classifier: auto, {', '.join(NETWORKS)}")
     dropout: float = option(0.0, "wrn28_10's dropout rate, 0 to 1", at_least=0, at_most=1)
-    mixup: float = option(0.0, "alpha of mixup of training inputs; 0 for none", at_least=0)
+    mixup: float = option(
+        0.0, "alpha of mixup of training inputs; 0 for none", at_least=0, at_most=LARGEST_ALPHA
+    )
     meta_mixup: float = option(
-        0.0, "alpha of mixup of meta batches; 0 for none", about="learning", at_least=0
+        0.0,
+        "alpha of mixup of meta batches; 0 for none",
+        about="learning",
+        at_least=0,
+        at_most=LARGEST_ALPHA,
     )
     label_smoothing: float = option(
         0.0, "share of each label that is spread over all classes", at_least=0, below=1

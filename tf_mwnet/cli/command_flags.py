@@ -48,9 +48,20 @@ def _about(error: flags.Error, values: flags.FlagValues, arguments: Sequence[str
     if isinstance(error, flags.UnrecognizedFlagError):
         close = difflib.get_close_matches(name, list(values), n=1)
         hint = f" (did you mean '--{close[0]}'?)" if close else ""
+        if method := _method_with(name, arguments):
+            hint = f" (of method {method} it is an option: --method='{method} --{name}=...')"
         return f"unknown flag '--{name}'{where}{hint}; allowed: those that --help lists"
     about, allowed, kind = flag_error(error, {n: values[n].flag_type() for n in values}).partition(";")
     return f"{about}{where}{allowed}{kind}" if about else " ".join(str(error).split())
+
+
+def _method_with(option: str, arguments: Sequence[str]) -> str:
+    """Returns a method that has an option, if possible one that the arguments name; or ""."""
+    from tf_mwnet.methods import METHODS
+
+    own = [name for name, kind in METHODS.items() if any(o.name == option for o in kind.options)]
+    named = [name for name in own if any(name in a.replace("=", " ").split() for a in arguments)]
+    return next(iter(named + own), "")
 
 
 def new_flags() -> flags.FlagValues:

@@ -10,6 +10,7 @@ from typing import Any
 
 import keras
 import tensorflow as tf
+from absl import logging
 
 from tf_mwnet import strategies
 from tf_mwnet.config import Experiment
@@ -46,7 +47,9 @@ class Trained:
     def stages(self) -> Iterator[tuple[str, dict[str, Any], keras.Model]]:
         """Does what comes afterwards; yields a name, a summary and a classifier for each."""
         classifier, name = self.model.final_classifier(), self.name
-        if self.config.post_hoc_logit_adjustment:
+        if self.config.post_hoc_logit_adjustment and self.model.method.shifts_logits:
+            logging.info("%s: its logits are shifted in training, and not once more", name)
+        elif self.config.post_hoc_logit_adjustment:
             yield self._adjusted()
         if self.config.then_unfreeze:
             yield self._unfrozen()

@@ -156,7 +156,7 @@ def with_sizes(config: Experiment, shape: Sequence[int], train_size: int, meta_s
             for name, kind in zip(config.methods, kinds, strict=True)
         },
         meta_size=meta_size,
-        meta_batch_size=min(config.meta_batch_size, config.meta_size or config.meta_batch_size),
+        meta_batch_size=min(config.meta_batch_size, meta_size or config.meta_batch_size),
     )
 
 

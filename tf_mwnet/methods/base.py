@@ -86,6 +86,8 @@ class Method(keras.layers.Layer):
             then ``[B, 2]``, the classifier first.
         cosine_scale: scale of the cosines in which a run lets the classifier end, in place of a dense
             layer; None for the classifier as it is.
+        shifts_logits: whether training shifts the logits by the class sizes, so that they are not to
+            be shifted once more afterwards.
         group_of_class: int64 ``[K]`` if there is a weight function per group of classes, else None.
 
     Raises:
@@ -121,6 +123,7 @@ class Method(keras.layers.Layer):
     peer: keras.Model | None = None
     group_of_class: np.ndarray | None = None
     cosine_scale: float | None = None
+    shifts_logits = False
 
     def __init__(
         self, meta_loss: str | Callable = "cross_entropy", loss: str = "cross_entropy", **kwargs: Any
@@ -185,16 +188,22 @@ class Method(keras.layers.Layer):
             head: the classifier's last layers.
 
         Raises:
-            UserError: it does not fit: a meta loss that claims to be symmetric and is not, or a
-                classifier without features for a method that uses them.
+            UserError: it does not fit: another number of classes, a meta loss that claims to be
+                symmetric and is not, or a classifier without features for a method that uses them.
         """
         if self.uses_features and None in (head.num_features, head.num_classes):
             raise UserError(
                 f"{type(self).__name__} got classifier '{head.name}'; allowed: a Sequential or"
                 " functional model that ends in a dense layer, whose input are the features"
             )
-        if head.num_classes is not None:
-            losses.check_symmetry(self.meta_loss, head.num_classes)
+        if head.num_classes is None:
+            return
+        sizes = getattr(self, "class_sizes", None)
+        count = getattr(self, "num_classes", None) if sizes is None else len(sizes)
+        if count not in (None, head.num_classes):
+            what = f"num_classes is {count}" if sizes is None else f"class_sizes has {count} entries"
+            raise UserError(f"{what}; allowed: {head.num_classes}, the classifier's outputs")
+        losses.check_symmetry(self.meta_loss, head.num_classes)
 
     @staticmethod
     def example_count(num_examples: int) -> int:

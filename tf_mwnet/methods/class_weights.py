@@ -54,6 +54,13 @@ def by_effective_number(class_sizes: Sequence[int], beta: float) -> np.ndarray:
     return table / table.mean()
 
 
+def checked_sizes(class_sizes: Sequence[int]) -> list[int]:
+    """Returns class sizes as integers; raises ``UserError`` if one is below 0."""
+    for size in class_sizes:
+        check_range("class size", size, 0)
+    return [int(size) for size in class_sizes]
+
+
 def sizes_of(class_sizes: Sequence[int]) -> np.ndarray:
     """Returns class sizes as float64 ``[K]``; an empty class counts as one example to get a weight."""
     return np.maximum(np.asarray(class_sizes, np.float64), 1)
@@ -93,7 +100,7 @@ class ClassBalanced(ByClass):
     def __init__(self, class_sizes: Sequence[int], beta: float = 0.9999, **kwargs: Any) -> None:
         beta = self.option("beta", beta)
         super().__init__(by_effective_number(class_sizes, beta), **kwargs)
-        self.class_sizes, self.beta = [int(n) for n in class_sizes], beta
+        self.class_sizes, self.beta = checked_sizes(class_sizes), beta
 
     def get_config(self) -> dict[str, Any]:
         return super().get_config() | {"class_sizes": self.class_sizes}
@@ -127,7 +134,7 @@ class Proportion(ByClass):
     def __init__(self, class_sizes: Sequence[int], **kwargs: Any) -> None:
         sizes = sizes_of(class_sizes)
         super().__init__(sizes.sum() / (len(sizes) * sizes), **kwargs)
-        self.class_sizes = [int(n) for n in class_sizes]
+        self.class_sizes = checked_sizes(class_sizes)
 
     def get_config(self) -> dict[str, Any]:
         return super().get_config() | {"class_sizes": self.class_sizes}
@@ -169,7 +176,7 @@ class WeightedOracle(ByClass):
         if not (share * sizes).sum() > 0:
             raise UserError("clean_share is 0 for all classes; allowed: above 0 for one or more")
         super().__init__(share * sizes.sum() / (share * sizes).sum(), **kwargs)
-        self.class_sizes = [int(n) for n in class_sizes]
+        self.class_sizes = checked_sizes(class_sizes)
         self.clean_share = [float(v) for v in clean_share]
 
     def get_config(self) -> dict[str, Any]:

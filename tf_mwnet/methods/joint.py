@@ -11,9 +11,10 @@ import tensorflow as tf
 
 from tf_mwnet import losses, replicas
 from tf_mwnet.errors import UserError
+from tf_mwnet.methods.class_weights import checked_sizes
 from tf_mwnet.methods.options import Option
 from tf_mwnet.methods.targets import SoftTargets, given, predicted
-from tf_mwnet.types import Examples, Head, Outputs
+from tf_mwnet.types import Examples, Outputs
 
 
 @keras.saving.register_keras_serializable(package="tf_mwnet")
@@ -85,7 +86,7 @@ class JointOptimization(SoftTargets):
     ) -> None:
         super().__init__(**kwargs)
         self.num_examples = self.example_count(num_examples)
-        self.class_sizes = [int(n) for n in class_sizes]
+        self.class_sizes = checked_sizes(class_sizes)
         self.alpha, self.beta = self.option("alpha", alpha), self.option("beta", beta)
         self.warm_up = self.option("warm_up", warm_up)
         self.average = self.option("average", average)
@@ -108,14 +109,6 @@ class JointOptimization(SoftTargets):
     @classmethod
     def estimate(cls, outputs: Outputs) -> dict[str, Any]:
         return {"labels": outputs.method.averaged(), "updating": False}
-
-    def prepare(self, head: Head) -> None:
-        super().prepare(head)
-        if head.num_classes not in (None, len(self.class_sizes)):
-            raise UserError(
-                f"class_sizes has {len(self.class_sizes)} entries; allowed: {head.num_classes}, the"
-                " classifier's outputs"
-            )
 
     def begin_epoch(self, epoch: int, epochs: int) -> None:
         if self.updating and 0 < epoch >= self.warm_up * epochs:

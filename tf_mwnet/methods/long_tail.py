@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from tf_mwnet import losses, replicas
-from tf_mwnet.methods.class_weights import by_effective_number, of_labels, sizes_of
+from tf_mwnet.methods.class_weights import by_effective_number, checked_sizes, of_labels, sizes_of
 from tf_mwnet.methods.erm import ERM
 from tf_mwnet.methods.options import Option
 from tf_mwnet.types import Examples
@@ -43,12 +43,13 @@ class LogitAdjustment(ERM):
         >>> model = tf_mwnet.ReweightedModel(classifier, method)
     """
 
+    shifts_logits = True
     from_run = ("class_sizes",)
     options = (Option("tau", "factor of the log class shares", at_least=0),)
 
     def __init__(self, class_sizes: Sequence[int], tau: float = 1.0, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.tau, self.class_sizes = self.option("tau", tau), [int(n) for n in class_sizes]
+        self.tau, self.class_sizes = self.option("tau", tau), checked_sizes(class_sizes)
 
     def example_losses(
         self, logits: tf.Tensor, labels: tf.Tensor, index: tf.Tensor | None = None
@@ -116,7 +117,7 @@ class LDAM(ERM):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.class_sizes = [int(n) for n in class_sizes]
+        self.class_sizes = checked_sizes(class_sizes)
         self.max_margin, self.scale = self.option("max_margin", max_margin), self.option("scale", scale)
         self.cosine_scale = self.scale
         self.drw_start = self.option("drw_start", drw_start)

@@ -15,6 +15,7 @@ import tensorflow as tf
 from tf_mwnet import losses, replicas
 from tf_mwnet.errors import UserError
 from tf_mwnet.methods.base import Method
+from tf_mwnet.methods.class_weights import checked_sizes
 from tf_mwnet.methods.draws import are_smallest, draws, follow_quantile
 from tf_mwnet.methods.normalise import batch_weights
 from tf_mwnet.methods.options import Option
@@ -160,7 +161,7 @@ class HardMining(Method):
 
     def __init__(self, class_sizes: Sequence[int], **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.class_sizes = [int(n) for n in class_sizes]
+        self.class_sizes = checked_sizes(class_sizes)
         self.is_minority = np.asarray(class_sizes) < np.mean(class_sizes)
         if not self.is_minority.any():
             raise UserError(

@@ -10,6 +10,8 @@ import tensorflow as tf
 from tf_mwnet import losses
 from tf_mwnet.errors import UserError
 
+LARGEST_ALPHA = 1000.0  # a Beta distribution that is all but a point
+
 # logits, labels, rows -> example losses
 LossOf = Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor]
 

@@ -13,7 +13,15 @@ from tf_mwnet import methods
 from tf_mwnet.data import shares, streams
 from tf_mwnet.errors import UserError, check_range, user_errors
 from tf_mwnet.methods.base import EpochHook, Method
-from tf_mwnet.model import classifier_head, compiling, example_record, examples, inputs, train_step
+from tf_mwnet.model import (
+    classifier_head,
+    compiling,
+    example_record,
+    examples,
+    inputs,
+    mixing,
+    train_step,
+)
 from tf_mwnet.model import meta_scope as scopes
 from tf_mwnet.model.averaging import Averages
 from tf_mwnet.model.saved import Saved
@@ -152,8 +160,9 @@ class ReweightedModel(Saved):
         self._meta_scope, self.scope = meta_scope, scopes.indexes(self.classifier, meta_scope)
         self._meta_every, self._meta_warmup = int(meta_every), int(meta_warmup)
         self.late = bool(meta_late)
-        for name, value in (("mixup", mixup), ("meta_mixup", meta_mixup), ("grad_clip", grad_clip)):
-            check_range(name, value, 0)
+        for name, value in (("mixup", mixup), ("meta_mixup", meta_mixup)):
+            check_range(name, value, 0, mixing.LARGEST_ALPHA)
+        check_range("grad_clip", grad_clip, 0)
         for name, value in (("label_smoothing", label_smoothing), ("ema", ema)):
             if not 0 <= value < 1:
                 raise UserError(f"{name} is {value}; allowed: 0 to below 1")

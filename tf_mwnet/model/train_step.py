@@ -88,7 +88,7 @@ def train_step(
         model.optimizer.apply(gradients, model.trained)
         if model.averages is not None:
             model.averages.update(model.classifier)
-    return _report(model, train, outputs, examples, weights, weights - before)
+        return _report(model, train, outputs, examples, weights, weights - before)
 
 
 def _averaged(model: ReweightedModel, x: Any) -> tf.Tensor | None:
