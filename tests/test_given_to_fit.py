@@ -427,9 +427,11 @@ def test_train_on_batch_is_a_step_of_fit():
     assert len(model_of(method="erm").train_on_batch(X[:20], Y[:20])) == 3
 
 
-@pytest.mark.parametrize("method", ["elr", "sop", "random"])
-def test_a_batch_alone_does_not_say_which_examples_it_has(method):
-    model = model_of(method=small.method_of(method))
+@pytest.mark.parametrize(
+    ("method", "made_for"), [("elr", {"num_classes": 3}), ("sop", {"num_classes": 3}), ("random", {})]
+)
+def test_a_batch_alone_does_not_say_which_examples_it_has(method, made_for):
+    model = model_of(method=small.method_of(method, **made_for))
     with pytest.raises(UserError, match=r"keeps numbers of each example.*allowed: fit"):
         model.train_on_batch(X[:20], Y[:20])
 
