@@ -21,7 +21,7 @@ from tf_mwnet.model import meta_scope
 from tf_mwnet.networks.weight_function import version_folder
 from tf_mwnet.types import Source, Splits
 
-# Fields that `read` depends on: arguments of `data.load` and `features.load`; where features are kept.
+# Fields that `read` depends on: arguments of `data.load` and `features.load`, and of `embed`.
 RAW = (
     "dataset", "data_dir", "label_key", "clean_label_key", "resize", "center_crop", "cache", "cache_dir",
     "resize_sides", "blank_images", "text_column",
@@ -33,8 +33,8 @@ BACKBONE = (
 STORED = ("features", "feature_dtype")
 
 
-def _values(config: Experiment, names: Sequence[str]) -> list[Any]:
-    return [getattr(config, name) for name in names]
+def _values(config: Experiment, names: Sequence[str]) -> dict[str, Any]:
+    return {name: getattr(config, name) for name in names}
 
 
 def resolve_bias(config: Experiment, source: Source) -> Experiment:
@@ -193,7 +193,8 @@ def read(config: Experiment, source: Source | None = None) -> tuple[Experiment, 
         side = max(backbone.size)  # of images of any size and shape, the middle
         config = dataclasses.replace(config, resize=side, center_crop=side)
     if source is None:
-        source = data.load(*_values(config, RAW))
+        values = _values(config, RAW)
+        source = data.load(values.pop("dataset"), **values)
     if source.encoder is None:
         source = _with_features(config, source, backbone, strategy)
     return config, source
@@ -203,7 +204,7 @@ class LastData:
     """Keeps the data of the last run in a process, for a next run on the same data."""
 
     def __init__(self) -> None:
-        self.values: list[Any] = []
+        self.values: dict[str, Any] = {}
         self.source: Source | None = None
 
     def of(self, config: Experiment) -> Source:
@@ -219,7 +220,9 @@ def backbone_of(config: Experiment) -> Backbone | None:
     """Loads the backbone of a configuration, with variables of its own; None without one."""
     if not config.backbone:
         return None
-    return features.load(*_values(config, BACKBONE))
+    values = _values(config, BACKBONE)
+    backbone = values.pop("backbone")
+    return features.load(backbone, **{key.removeprefix("backbone_"): v for key, v in values.items()})
 
 
 def _with_features(
@@ -229,8 +232,8 @@ def _with_features(
     strategy: tf.distribute.Strategy | None,
 ) -> Source:
     if backbone is not None:
-        folder, dtype = _values(config, STORED)
-        return features.embed(source, backbone, folder or None, dtype, strategy)
+        folder = config.features or None
+        return features.embed(source, backbone, folder, config.feature_dtype, strategy)
     if config.features:
         return features.given(source, config.features)
     return source

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Self, TypeVar
 
 import keras
@@ -80,6 +80,8 @@ class Method(keras.layers.Layer):
         uses_features: whether `Examples` carries the classifier's features.
         num_examples: N if the method keeps something for each training example, so that it can only be
             trained on arrays or on batches that carry their rows; else None.
+        class_sizes: training examples of each class, ``[K]``, of a method that was made for them.
+        num_classes: K of a method that was made for so many classes, else None.
         trains_on: what a run trains on: "train", "meta", or "both", the meta set last.
         sampling: how the training batches are drawn.
         peer: a second network that is trained on the same batches, or None. Losses and weights are
@@ -118,6 +120,8 @@ class Method(keras.layers.Layer):
     class_level = False
     uses_features = False
     num_examples: int | None = None
+    class_sizes: Sequence[int] = ()
+    num_classes: int | None = None
     trains_on = "train"
     sampling = EACH_ONCE
     peer: keras.Model | None = None
@@ -198,10 +202,10 @@ class Method(keras.layers.Layer):
             )
         if head.num_classes is None:
             return
-        sizes = getattr(self, "class_sizes", None)
-        count = getattr(self, "num_classes", None) if sizes is None else len(sizes)
+        count = len(self.class_sizes) or self.num_classes
         if count not in (None, head.num_classes):
-            what = f"num_classes is {count}" if sizes is None else f"class_sizes has {count} entries"
+            sized = len(self.class_sizes) > 0
+            what = f"class_sizes has {count} entries" if sized else f"num_classes is {count}"
             raise UserError(f"{what}; allowed: {head.num_classes}, the classifier's outputs")
         losses.check_symmetry(self.meta_loss, head.num_classes)
 

@@ -60,10 +60,10 @@ class FrozenWeights(Method):
         self.progress = None
         if self.replay and self._function[0].has_course:
             self.progress = self.add_state((), "float32", "progress")
-        self.class_sizes = None if class_sizes is None else [int(n) for n in class_sizes]
+        self.class_sizes = [] if class_sizes is None else [int(n) for n in class_sizes]
         groups = self._function[0].groups
         if groups > 1:
-            if self.class_sizes is None:
+            if not self.class_sizes:
                 raise UserError(f"weight net '{path}' has {groups} groups; allowed: with class_sizes")
             self.group_of_class = scale_groups(self.class_sizes, groups)
 
@@ -86,5 +86,5 @@ class FrozenWeights(Method):
             "path": self.saved_model,
             "normalise": self.normalise,
             "replay": self.replay,
-            "class_sizes": self.class_sizes,
+            "class_sizes": self.class_sizes or None,
         }
