@@ -20,6 +20,7 @@ LOGITS = tf.constant(np.log([[0.7, 0.2, 0.1]]).astype(np.float32) + 3)
         ("gce", 0, 0.315634),  # (1 - 0.7 ** 0.7) / 0.7
         ("sce", 0, 1.235667),  # 0.1 * 0.356675 + 4 * 0.3
         ("nce", 0, 0.083556),  # 0.356675 / (0.356675 + 1.609438 + 2.302585)
+        ("scaled_gce", 0, 0.3),  # q = 1 up to seven classes
     ],
 )
 def test_by_hand(name, label, expected):
@@ -29,13 +30,24 @@ def test_by_hand(name, label, expected):
     np.testing.assert_allclose(loss(LOGITS, one_hot), [expected], rtol=2e-5)
 
 
+def test_scaled_gce_has_the_same_slope_at_the_start_for_many_classes():
+    for classes, exponent in ((7, 1.0), (49, 0.5), (343, 1 / 3)):
+        logits = tf.zeros([1, classes], tf.float64)
+        with tf.GradientTape() as tape:
+            tape.watch(logits)
+            loss = losses.LOSSES["scaled_gce"](logits, tf.constant([3]))
+        np.testing.assert_allclose(loss, [(1 - 1 / 7) / exponent])
+        slope = tape.gradient(loss, logits)[0, 3]
+        np.testing.assert_allclose(slope, -(1 - 1 / classes) / 7)  # of the cross-entropy: without the 1/7
+
+
 @pytest.mark.parametrize("name", losses.LOSSES)
 def test_symmetric_losses_have_a_constant_sum_over_labels(name):
-    logits = tf.constant(np.random.default_rng(0).normal(scale=3, size=(20, 5)))
-    total = sum(losses.LOSSES[name](logits, tf.fill([20], k)).numpy() for k in range(5))
+    logits = tf.constant(np.random.default_rng(0).normal(scale=3, size=(20, 9)))  # up to 7 scaled_gce is half of mae
+    total = sum(losses.LOSSES[name](logits, tf.fill([20], k)).numpy() for k in range(9))
     assert (np.ptp(total) < 1e-9) == bool(getattr(losses.LOSSES[name], "symmetric", False))
     if name == "mae":
-        np.testing.assert_allclose(total, 8)  # 2 (K - 1)
+        np.testing.assert_allclose(total, 16)  # 2 (K - 1)
     if name == "nce":
         np.testing.assert_allclose(total, 1)
 
@@ -44,7 +56,7 @@ def test_symmetric_losses_have_a_constant_sum_over_labels(name):
 def test_theorem_1_of_rmnw_net(name):
     """Over uniform label noise (1 - p) I + p / K the mean gradient is (1 - p) times the clean one."""
     rng = np.random.default_rng(0)
-    classes, rate = 4, 0.6
+    classes, rate = 9, 0.6
     x = tf.constant(rng.normal(size=(30, 6)))
     w = tf.constant(rng.normal(size=(6, classes)))
     clean = rng.integers(classes, size=30)

@@ -32,7 +32,7 @@ SETTINGS: dict[str, Any] = {
     "lr": 1.0,
     "lr_drops": (10, 15),
     "l2": 0.0,
-    "meta_loss": "gce",
+    "meta_loss": "scaled_gce",
 }
 
 _HOMES = {"Backbone": "backbones", "load": "backbones"}  # others: embedding

@@ -19,7 +19,7 @@ FOLLOWED = 10
 LOSSES = {
     "cross_entropy": "cross-entropy (nats)", "mae": "absolute error (0 to 2)",
     "gce": "generalised cross-entropy", "sce": "symmetric cross-entropy",
-    "nce": "normalised cross-entropy",
+    "nce": "normalised cross-entropy", "scaled_gce": "scaled generalised cross-entropy",
 }  # fmt: skip
 TRAINING_LOSS = "Cross-entropy of the given training labels, mean of the epoch"
 
