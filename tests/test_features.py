@@ -463,7 +463,7 @@ def test_settings_for_features(files):
     config = parse(line)
     assert {name: getattr(config, name) for name in features.SETTINGS} == features.SETTINGS
     config = parse([*line, "--lr=0.1", "--epochs=60"])
-    assert (config.lr, config.epochs, config.meta_loss) == (0.1, 60, "gce")
+    assert (config.lr, config.epochs, config.meta_loss) == (0.1, 60, "scaled_gce")
     assert parse(["--dataset=digits"]).lr == 0.1
     assert Experiment(backbone="x", **features.SETTINGS).lr_drops == (10, 15)
 

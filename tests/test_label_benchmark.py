@@ -2,8 +2,8 @@
 
 import csv
 import json
-import pathlib
 
+import keras
 import numpy as np
 import pytest
 from runs import rows
@@ -100,10 +100,10 @@ def test_transfer_table(tmp_path, monkeypatch, capsys):
 
     monkeypatch.setattr(transfer, "DIGITS_SCHEDULE", ())
 
-    def digits_twice(out, name, bias, seed, data_dir, real=transfer.write_data):
+    def digits_twice(out, name, bias, seed, data_dir, backbone, real=transfer.write_data):
         if name == "digits":
-            return real(out, name, bias, seed, data_dir)
-        real(out, "digits", bias, seed + 1, data_dir)
+            return real(out, name, bias, seed, data_dir, backbone)
+        real(out, "digits", bias, seed + 1, data_dir, backbone)
         transfer.data_of(out, "digits", bias, seed + 1).rename(transfer.data_of(out, name, bias, seed))
 
     monkeypatch.setattr(transfer, "write_data", digits_twice)
@@ -148,11 +148,30 @@ def test_transfer_table(tmp_path, monkeypatch, capsys):
     assert "unknown bias 'tail'" in capsys.readouterr().err
 
 
-def test_transfer_on_features_takes_their_settings():
+def test_transfer_on_features_takes_their_settings(tmp_path, monkeypatch):
     from tf_mwnet.benchmark import transfer
+    from tf_mwnet.cli.flags import parse
+    from tf_mwnet.experiment import resolve
+    from tf_mwnet.features import embedding
 
-    line = transfer.run_flags(pathlib.Path("out"), "digits", "flip2", 1, ["--backbone=net.keras"])
-    assert "--backbone=net.keras" in line
-    assert not any(flag.startswith(("--network", "--epochs", "--lr")) for flag in line)
-    job, _ = transfer.learning(pathlib.Path("out"), ["mnist"], ["flip2"], [0], ["--backbone=net.keras"])
-    assert "--backbone=net.keras" in job.flags
+    layers = [keras.layers.Rescaling(1 / 16), keras.layers.Flatten(), keras.layers.Dense(12)]
+    keras.Sequential([keras.Input((8, 8, 3)), *layers]).save(tmp_path / "net.keras")
+    backbone = [f"--backbone={tmp_path / 'net.keras'}", "--backbone_scaling=pixels"]
+    monkeypatch.setattr(embedding, "FOLDER", str(tmp_path / "kept"))
+    transfer.write_data(tmp_path, "digits", "flip2", 1, "", backbone)
+    with np.load(tmp_path / "data" / "flip2_digits_1" / "features.npz") as arrays:
+        assert arrays["features_train"].shape == (len(arrays["y_train"]), 12)
+        assert len(arrays["y_meta"]) == len(arrays["features_meta"]) == 100
+        given, true = arrays["y_train"], arrays["true_y_train"]
+    assert 0.35 < np.mean(given != true) < 0.45
+    plain, anew = transfer.learning(tmp_path, ["digits"], ["flip2"], [1], backbone)
+    configs = [parse([*job.flags, "--run_dir=x"]) for job in (plain, anew)]
+    assert [c.method for c in configs] == ["erm", "mwnet"]
+    assert {(c.network, c.lr, c.meta_loss, c.noise) for c in configs} == {
+        ("auto", 1.0, "scaled_gce", "auto")
+    }
+    splits = [resolve.load(config)[2] for config in configs]
+    for part in ("train", "meta", "test"):  # whatever the method: the same data
+        x, other = (getattr(split, part).x for split in splits)
+        np.testing.assert_array_equal(x, other)
+    np.testing.assert_array_equal(splits[0].train.y, given)

@@ -38,12 +38,13 @@ def test_scaled_gce_has_the_same_slope_at_the_start_for_many_classes():
             loss = losses.LOSSES["scaled_gce"](logits, tf.constant([3]))
         np.testing.assert_allclose(loss, [(1 - 1 / 7) / exponent])
         slope = tape.gradient(loss, logits)[0, 3]
-        np.testing.assert_allclose(slope, -(1 - 1 / classes) / 7)  # of the cross-entropy: without the 1/7
+        np.testing.assert_allclose(slope, -(1 - 1 / classes) / 7)  # a seventh of the cross-entropy's
 
 
 @pytest.mark.parametrize("name", losses.LOSSES)
 def test_symmetric_losses_have_a_constant_sum_over_labels(name):
-    logits = tf.constant(np.random.default_rng(0).normal(scale=3, size=(20, 9)))  # up to 7 scaled_gce is half of mae
+    # With nine classes: up to seven scaled_gce is half of mae.
+    logits = tf.constant(np.random.default_rng(0).normal(scale=3, size=(20, 9)))
     total = sum(losses.LOSSES[name](logits, tf.fill([20], k)).numpy() for k in range(9))
     assert (np.ptp(total) < 1e-9) == bool(getattr(losses.LOSSES[name], "symmetric", False))
     if name == "mae":

@@ -37,7 +37,7 @@ def test_from_a_file_to_cleaned_data(tmp_path, capsys, images, views):
     assert audit.main(line) == 0
     assert "near duplicates" in capsys.readouterr().out
     result = tf_mwnet.experiment.runner.saved_run.saved_experiment(tmp_path / "run" / "config.json")
-    assert (result.network, result.lr, result.meta_loss) == ("linear", 1.0, "gce")
+    assert (result.network, result.lr, result.meta_loss) == ("linear", 1.0, "scaled_gce")
     with np.load(tmp_path / "clean.npz") as clean:
         assert clean["features_train"].shape[1:] == given["features_train"].shape[1:]
         kept = len(clean["y_train"])

@@ -4,7 +4,8 @@ For each bias and seed, MW-Net learns a weight net on each data set. Then the cl
 data set trains with that function and without a meta set: with the function over the course of its
 training ("from"), and with the function at its end ("end of"). The baselines are plain training and a
 weight net learned on the data itself ("learned anew"). All runs on a data set share its biased
-examples, seed, network and schedule.
+examples, seed, network and schedule. With --backbone they are linear heads on features, which are
+computed once for each data set.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from tf_mwnet.cli import command_flags, console
 
 console.start()
 
+import numpy as np  # noqa: E402
 import pandas as pd  # noqa: E402
 from absl import flags  # noqa: E402
 from matplotlib.figure import Figure  # noqa: E402
@@ -27,14 +29,16 @@ from tf_mwnet.cli import outputs  # noqa: E402
 from tf_mwnet.cli.flags import parse  # noqa: E402
 from tf_mwnet.data import biased_source, records  # noqa: E402
 from tf_mwnet.data.bias import long_tail_counts  # noqa: E402
+from tf_mwnet.data.sources import FEATURES  # noqa: E402
 from tf_mwnet.errors import UserError, check_range, choose, integers  # noqa: E402
 from tf_mwnet.experiment import resolve  # noqa: E402
 from tf_mwnet.figures import comparisons, plots, tables  # noqa: E402
-from tf_mwnet.files import write_csv  # noqa: E402
+from tf_mwnet.files import new_folder, write_csv  # noqa: E402
 from tf_mwnet.reports import compare  # noqa: E402
 from tf_mwnet.runs import saved_run  # noqa: E402
 from tf_mwnet.runs.saved_run import RESULT, exported  # noqa: E402
 from tf_mwnet.sweep.jobs import Job, Processes, execute  # noqa: E402
+from tf_mwnet.types import Splits  # noqa: E402
 
 BIASES = {
     "flip2": ("--noise=flip2", "--noise_rate=0.4"),
@@ -48,6 +52,7 @@ DIGITS = 110  # the same for the digits: their smallest class without test and m
 META = 100  # examples in the meta set, equally many of each class
 SCHEDULE = ("--network=small_cnn", "--epochs=20", "--lr_drops=14,18", "--augment=none")
 DIGITS_SCHEDULE = ("--epochs=60", "--lr_drops=40,50")
+ARRAYS = "features.npz"
 COLUMNS = ["bias", "target", "seed", "how", "source", "last", "mean_last_5", "best"]
 PLAIN, ANEW = "plain", "learned anew"
 TRANSFERRED = {"from": "--weight_net_replay", "end of": "--noweight_net_replay"}
@@ -58,8 +63,15 @@ def data_of(out: pathlib.Path, name: str, bias: str, seed: int) -> pathlib.Path:
     return out / "data" / f"{bias}_{name}_{seed}"
 
 
-def write_data(out: pathlib.Path, name: str, bias: str, seed: int, data_dir: str) -> None:
-    """Writes a biased data set as records, unless it exists; all runs on the data set share it.
+def write_data(
+    out: pathlib.Path,
+    name: str,
+    bias: str,
+    seed: int,
+    data_dir: str,
+    backbone: Sequence[str] = (),
+) -> None:
+    """Writes a biased data set, unless it exists; all runs on the data set share it.
 
     Args:
         out: folder of the benchmark.
@@ -67,6 +79,7 @@ def write_data(out: pathlib.Path, name: str, bias: str, seed: int, data_dir: str
         bias: a name in `BIASES`.
         seed: seed of splits and noise.
         data_dir: TFDS's folder, or "".
+        backbone: flags of a backbone, whose features are written; without them the images, as records.
     """
     folder = data_of(out, name, bias, seed)
     if folder.is_dir():
@@ -77,8 +90,20 @@ def write_data(out: pathlib.Path, name: str, bias: str, seed: int, data_dir: str
             f"--meta_size={META}", f"--class_counts={','.join(map(str, counts))}"]  # fmt: skip
     if data_dir and name != "digits":
         line.append(f"--data_dir={data_dir}")
-    config, source, splits = resolve.load(parse(line))
-    records.write(biased_source(source, splits, resolve.bias_of(config)), folder)
+    config, source, splits = resolve.load(parse([*line, *backbone]))
+    if backbone:
+        _write_features(splits, folder)
+    else:
+        records.write(biased_source(source, splits, resolve.bias_of(config)), folder)
+
+
+def _write_features(splits: Splits, folder: pathlib.Path) -> None:
+    arrays: dict[str, Any] = {"true_y_train": splits.train.true_y}
+    for name in ("train", "meta", "test"):
+        part = getattr(splits, name)
+        arrays |= {f"{FEATURES}{name}": np.asarray(part.x), f"y_{name}": part.y}
+    with new_folder(folder) as temporary:
+        np.savez(temporary / ARRAYS, **arrays)
 
 
 def run_flags(
@@ -88,14 +113,15 @@ def run_flags(
 
     Args:
         out, name, bias, seed: see `write_data`.
-        backbone: flags of a backbone, on whose features a linear head is trained with the settings for
-            features; without them a small network, from the images.
+        backbone: see `write_data`. On features a linear head is trained with the settings for features,
+            on images a small network.
     """
-    arguments = ("--dataset=records", f"--data_dir={data_of(out, name, bias, seed)}",
-                 f"--seed={seed}", f"--data_seed={seed}", "--compare=")  # fmt: skip
+    seeds = (f"--seed={seed}", f"--data_seed={seed}", "--compare=")
+    folder = data_of(out, name, bias, seed)
     if backbone:
-        return (*arguments, *backbone)
-    return (*arguments, *SCHEDULE, *DIGITS_SCHEDULE * (name == "digits"))
+        return ("--dataset=npz", f"--data_dir={folder / ARRAYS}", *seeds)
+    data = ("--dataset=records", f"--data_dir={folder}")
+    return (*data, *seeds, *SCHEDULE, *DIGITS_SCHEDULE * (name == "digits"))
 
 
 def folder_of(out: pathlib.Path, name: str, bias: str, seed: int, kind: str) -> pathlib.Path:
@@ -235,11 +261,12 @@ def run(values: flags.FlagValues) -> str:
     out = pathlib.Path(values.out)
     backbone: list[str] = []
     if values.backbone:
-        backbone = [f"--backbone={values.backbone}", f"--backbone_size={values.backbone_size}"]
+        size = f"--backbone_size={values.backbone_size}"
+        backbone = [f"--backbone={values.backbone}", size, "--feature_dtype=float16"]
     problems: dict[Job, str] = {}
     for seed in seeds:  # one after the other, so that an interrupted benchmark has whole seeds
         for bias, name in itertools.product(values.biases, values.sets):
-            write_data(out, name, bias, seed, values.data_dir)
+            write_data(out, name, bias, seed, values.data_dir, backbone)
         for stage in (learning, transferring):
             jobs = stage(out, values.sets, values.biases, [seed], backbone)
             problems |= execute(jobs, Processes(values.jobs))
