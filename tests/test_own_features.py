@@ -48,15 +48,17 @@ def test_from_a_file_to_cleaned_data(tmp_path, capsys, images, views):
     assert len(again.train) == kept
 
 
-def test_in_python(tmp_path):
+def test_in_python(tmp_path, caplog):
+    caplog.set_level("INFO", "absl")
     given = arrays()
     source = data.from_arrays(
         given["x_train"], given["y_train"], given["x_test"], given["y_test"],
         features={"train": given["features_train"], "test": given["features_test"]},
     )  # fmt: skip
-    fields = features.SETTINGS | {"batch_size": 20, "run_dir": tmp_path / "run"}
+    fields = features.SETTINGS | {"batch_size": 10, "meta_size": 0, "run_dir": tmp_path / "run"}
     config = tf_mwnet.Experiment(method="gce", **fields)
     result = tf_mwnet.run(config, source)
+    assert "gce: 800 of 800 steps" in caplog.text  # 32 at once, of 40 in an epoch
     assert result.classifiers["gce"].input_shape == (None, 12)
     assert result.methods["gce"]["last"] > 0.9
 

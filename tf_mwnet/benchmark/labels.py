@@ -30,6 +30,7 @@ from scipy.special import softmax  # noqa: E402
 from sklearn.metrics import average_precision_score, f1_score, roc_auc_score  # noqa: E402
 from sklearn.model_selection import StratifiedKFold  # noqa: E402
 
+from tf_mwnet import methods  # noqa: E402
 from tf_mwnet.audit.defaults import METHOD  # noqa: E402
 from tf_mwnet.audit.examine import examine  # noqa: E402
 from tf_mwnet.audit.neighbours import directions  # noqa: E402
@@ -38,11 +39,10 @@ from tf_mwnet.cli.flags import define_flags as run_flags  # noqa: E402
 from tf_mwnet.cli.flags import fields_of  # noqa: E402
 from tf_mwnet.config import Experiment  # noqa: E402
 from tf_mwnet.data.streams import evaluation_stream  # noqa: E402
-from tf_mwnet.errors import UserError, check_range, choose  # noqa: E402
+from tf_mwnet.errors import UserError, check_range  # noqa: E402
 from tf_mwnet.experiment import resolve, runner  # noqa: E402
 from tf_mwnet.figures import tables  # noqa: E402
 from tf_mwnet.files import write_csv  # noqa: E402
-from tf_mwnet.methods import METHODS  # noqa: E402
 from tf_mwnet.model import classifier_head  # noqa: E402
 from tf_mwnet.types import LabelledSet, Source, Splits  # noqa: E402
 
@@ -92,7 +92,8 @@ def by_audit(config: Experiment, source: Source) -> dict[str, Any]:
     result = runner.run(config, source)
     start = time.perf_counter()
     audit = examine(result)
-    seconds = result.methods[config.method]["seconds"] + time.perf_counter() - start
+    name, _ = methods.parse(config.method)
+    seconds = result.methods[name]["seconds"] + time.perf_counter() - start
     table = audit.table[audit.table.set == "train"].dropna(subset="label_quality")
     wrong, quality = ~table.is_correct.to_numpy(), table.label_quality.to_numpy()
     figures = scores(wrong, quality, table.is_label_issue.to_numpy())
@@ -180,7 +181,9 @@ def define_flags() -> flags.FlagValues:
     values = run_flags()
     flags.DEFINE_string("noises", NOISES, "comma-separated kind:rate", flag_values=values)
     flags.DEFINE_list("seeds", ["0"], "seeds of data and training", flag_values=values)
-    flags.DEFINE_list("methods", [METHOD], "methods to train and audit", flag_values=values)
+    flags.DEFINE_list(
+        "methods", [METHOD], "methods to train and audit, with their options", flag_values=values
+    )
     flags.DEFINE_integer(
         "longer", 2, "epochs of an audited training, as a multiple of a fold's", flag_values=values
     )
@@ -208,8 +211,8 @@ def run(values: flags.FlagValues) -> str:
     fields, noises = fields_of(values), _noises(values.noises)
     check_range("folds", values.folds, 0)
     check_range("longer", values.longer, 1)
-    for name in values.methods:
-        choose("method", name, METHODS)
+    for method in values.methods:
+        methods.parse(method)
     if values.folds:
         try:
             import cleanlab  # noqa: F401

@@ -19,25 +19,37 @@ from tf_mwnet.model.reweighted import ReweightedModel
 from tf_mwnet.runs.saved_run import read_metrics
 
 
-class Progress(keras.callbacks.Callback):
+class StepCounter(keras.callbacks.Callback):
+    """Counts steps where several are taken at once: Keras gives the last one's number, and counts on
+    beyond the end of an epoch that is no multiple of them."""
+
+    of_epoch = 0
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        self.of_epoch = 0
+
+    def taken(self, batch: int) -> int:
+        """Returns the steps since the last call, given Keras's number of the last one, from 0."""
+        end = min(batch + 1, (self.params or {}).get("steps") or batch + 1)
+        new, self.of_epoch = end - self.of_epoch, end
+        return new
+
+
+class Progress(StepCounter):
     """Shows one bar for the whole training of a method, see `data.progress.Bar`."""
 
     def __init__(self, name: str, total_steps: int, done_steps: int = 0) -> None:
         super().__init__()
         self.name, self.total, self.done = name, total_steps, done_steps
-        self.of_epoch = 0
         self.bar: Bar | None = None
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         self.bar = Bar(self.total, self.name, "steps", self.done, keep=True)
 
-    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        self.of_epoch = 0
-
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        if self.bar is not None:  # several steps may be taken at once
-            self.bar.advance(batch + 1 - self.of_epoch)
-        self.of_epoch = batch + 1
+        new = self.taken(batch)
+        if self.bar is not None:
+            self.bar.advance(new)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         shown = f"epoch {epoch + 1}"
@@ -55,24 +67,20 @@ class Progress(keras.callbacks.Callback):
             self.bar.close()
 
 
-class StopOnNaN(keras.callbacks.Callback):
+class StopOnNaN(StepCounter):
     """Stops the run when the loss is NaN or infinite, before anything of that epoch is saved."""
 
     def __init__(self, first_step: int = 0) -> None:
         super().__init__()
-        self.step, self.of_epoch = first_step, 0
-
-    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        self.of_epoch = 0
+        self.step = first_step
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        self.step += batch + 1 - self.of_epoch
-        self.of_epoch = batch + 1
+        self.step += self.taken(batch)
         loss = float((logs or {})["weighted_loss"])
         if not np.isfinite(loss):
             raise NotANumber(
-                f"the loss is {loss} at step {self.step} (epoch step {batch + 1}); allowed: finite; try"
-                " a lower --lr"
+                f"the loss is {loss} at step {self.step} (epoch step {self.of_epoch}); allowed: finite;"
+                " try a lower --lr"
             )
 
 
