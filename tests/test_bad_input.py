@@ -27,7 +27,7 @@ def snapshot(folder):
         (["--method=magic"], f"unknown method 'magic'; allowed: {', '.join(METHODS)}, auto"),
         (
             ["--meta_loss=mse"],
-            "allowed: auto, cross_entropy, mae, gce, sce, nce",
+            "allowed: auto, cross_entropy, mae, gce, scaled_gce, sce, nce",
         ),
         (["--compare=mwnet"], "compare is 'mwnet'"),
         (["--network=resnet-32"], "did you mean 'resnet32'"),

@@ -19,10 +19,12 @@ from tf_mwnet import data, files
 from tf_mwnet.audit import cleaned, outputs
 from tf_mwnet.audit.examine import examine
 from tf_mwnet.cli import flagfiles
+from tf_mwnet.cli.flags import parse
 from tf_mwnet.config import Experiment
-from tf_mwnet.data import equal
+from tf_mwnet.data import equal, records
 from tf_mwnet.data.images import LazyImages, Reading
 from tf_mwnet.errors import UserError
+from tf_mwnet.experiment import resolve
 from tf_mwnet.networks import WeightFunction
 from tf_mwnet.reports import __main__ as reports
 from tf_mwnet.reports import compare
@@ -432,3 +434,26 @@ def test_streams_that_are_closed(shell, code):
     assert done.returncode == code, done.stderr
     assert "Traceback" not in done.stderr
     assert "Errno" not in done.stderr
+
+
+def test_own_data_called_digits_stays_as_it_is(tmp_path):
+    rng = np.random.default_rng(0)
+    x, y = rng.integers(0, 256, (60, 8, 8, 3), np.uint8), np.arange(60) % 3
+    np.savez(tmp_path / "digits.npz", x_train=x, y_train=y)
+    for row, label in enumerate(y):
+        path = tmp_path / "digits" / "train" / f"class_{label}" / f"{row}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(x[row]).save(path)
+    records.write(data.load(str(tmp_path / "digits.npz")), tmp_path / "own")
+    records.write(data.load("digits"), tmp_path / "built_in")
+    lines = [
+        [f"--dataset={tmp_path / 'digits.npz'}"],
+        ["--dataset=folder", f"--data_dir={tmp_path / 'digits'}"],
+        ["--dataset=records", f"--data_dir={tmp_path / 'own'}"],
+    ]
+    for line in lines:
+        config, source = resolve.find(parse(line))
+        assert source.name == "digits"
+        assert (config.noise, config.method) == ("none", "elr")
+    for line in ([], ["--dataset=records", f"--data_dir={tmp_path / 'built_in'}"]):
+        assert resolve.find(parse(line))[0].noise == "flip2"

@@ -42,6 +42,13 @@ def test_beside_cleanlab(tmp_path, capsys):
         again = list(csv.DictReader(file))
     assert again[:2] == first
     assert [row["finder"] for row in again[2:]] == ["erm"]
+    own = [*line[:-2], "--methods=gce --q=0.5,erm", f"--csv={path}", "--folds=0"]
+    for _ in range(2):  # the second call measures nothing
+        assert labels.main(own) == 0
+        assert [row["finder"] for row in rows(path)] == ["gce", "cleanlab", "erm", "gce --q=0.5"]
+    assert rows(path)[3]["auc"] != rows(path)[0]["auc"]
+    assert labels.main([*own, "--methods=gce --q=2"]) == 2
+    assert "q is 2; allowed: above 0 and at most 1" in capsys.readouterr().err
 
 
 @pytest.mark.slow
@@ -159,7 +166,7 @@ def test_transfer_on_features_takes_their_settings(tmp_path, monkeypatch):
     backbone = [f"--backbone={tmp_path / 'net.keras'}", "--backbone_scaling=pixels"]
     monkeypatch.setattr(embedding, "FOLDER", str(tmp_path / "kept"))
     transfer.write_data(tmp_path, "digits", "flip2", 1, "", backbone)
-    with np.load(tmp_path / "data" / "flip2_digits_1" / "features.npz") as arrays:
+    with np.load(tmp_path / "data" / "flip2_digits_1" / "digits.npz") as arrays:
         assert arrays["features_train"].shape == (len(arrays["y_train"]), 12)
         assert len(arrays["y_meta"]) == len(arrays["features_meta"]) == 100
         given, true = arrays["y_train"], arrays["true_y_train"]
@@ -175,3 +182,4 @@ def test_transfer_on_features_takes_their_settings(tmp_path, monkeypatch):
         x, other = (getattr(split, part).x for split in splits)
         np.testing.assert_array_equal(x, other)
     np.testing.assert_array_equal(splits[0].train.y, given)
+    assert configs[0].data_dir.endswith("flip2_digits_1/digits.npz")

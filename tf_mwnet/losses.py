@@ -89,7 +89,9 @@ def mean_absolute_error(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
     return tf.reduce_sum(tf.abs(tf.nn.softmax(logits) - one_hot(labels, logits)), axis=-1)
 
 
-def generalised_cross_entropy(logits: tf.Tensor, labels: tf.Tensor, q: float = 0.7) -> tf.Tensor:
+def generalised_cross_entropy(
+    logits: tf.Tensor, labels: tf.Tensor, q: float | tf.Tensor = 0.7
+) -> tf.Tensor:
     """Computes ``(1 - u_y^q) / q`` (Zhang and Sabuncu, NeurIPS 2018, eq. 6): cross-entropy as q -> 0."""
     return (1 - tf.exp(-q * cross_entropy(logits, labels))) / q
 
@@ -101,8 +103,9 @@ def scaled_generalised_cross_entropy(logits: tf.Tensor, labels: tf.Tensor) -> tf
     at the start, where u_y is 1 / K, as K grows; with this one it is a seventh there. With ten classes
     q is 0.85, with a hundred 0.42. Not from a paper.
     """
-    q = min(1.0, math.log(7) / math.log(max(logits.shape[-1], 2)))
-    return generalised_cross_entropy(logits, labels, q)
+    logits = full_precision(logits)
+    classes = tf.cast(tf.maximum(tf.shape(logits)[-1], 7), logits.dtype)
+    return generalised_cross_entropy(logits, labels, math.log(7) / tf.math.log(classes))
 
 
 def symmetric_cross_entropy(

@@ -219,6 +219,8 @@ class Source:
             with bias is split as it is.
         transition: ``[K, K]``, row = true class, the noise that ``bias`` asked for; None without.
         encoder: the `features.Backbone` that the inputs are features of; None for other inputs.
+        built_in: whether it is the example data that comes with the package, to which a run adds noise
+            unless it is told otherwise.
         in_memory: whether the user made it of arrays: a command line cannot load it again.
     """
 
@@ -234,6 +236,7 @@ class Source:
     transition: np.ndarray | None = None
     in_memory: bool = False
     encoder: Any = None
+    built_in: bool = False
 
     @property
     def sets(self) -> dict[str, LabelledSet]:

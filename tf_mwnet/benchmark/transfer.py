@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import itertools
 import pathlib
+import re
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -52,7 +53,6 @@ DIGITS = 110  # the same for the digits: their smallest class without test and m
 META = 100  # examples in the meta set, equally many of each class
 SCHEDULE = ("--network=small_cnn", "--epochs=20", "--lr_drops=14,18", "--augment=none")
 DIGITS_SCHEDULE = ("--epochs=60", "--lr_drops=40,50")
-ARRAYS = "features.npz"
 COLUMNS = ["bias", "target", "seed", "how", "source", "last", "mean_last_5", "best"]
 PLAIN, ANEW = "plain", "learned anew"
 TRANSFERRED = {"from": "--weight_net_replay", "end of": "--noweight_net_replay"}
@@ -92,18 +92,18 @@ def write_data(
         line.append(f"--data_dir={data_dir}")
     config, source, splits = resolve.load(parse([*line, *backbone]))
     if backbone:
-        _write_features(splits, folder)
+        _write_features(splits, source.class_names, folder, name)
     else:
         records.write(biased_source(source, splits, resolve.bias_of(config)), folder)
 
 
-def _write_features(splits: Splits, folder: pathlib.Path) -> None:
-    arrays: dict[str, Any] = {"true_y_train": splits.train.true_y}
+def _write_features(splits: Splits, class_names: Sequence[str], folder: pathlib.Path, data: str) -> None:
+    arrays: dict[str, Any] = {"true_y_train": splits.train.true_y, "class_names": class_names}
     for name in ("train", "meta", "test"):
         part = getattr(splits, name)
         arrays |= {f"{FEATURES}{name}": np.asarray(part.x), f"y_{name}": part.y}
     with new_folder(folder) as temporary:
-        np.savez(temporary / ARRAYS, **arrays)
+        np.savez(temporary / f"{data}.npz", **arrays)
 
 
 def run_flags(
@@ -119,7 +119,7 @@ def run_flags(
     seeds = (f"--seed={seed}", f"--data_seed={seed}", "--compare=")
     folder = data_of(out, name, bias, seed)
     if backbone:
-        return ("--dataset=npz", f"--data_dir={folder / ARRAYS}", *seeds)
+        return ("--dataset=npz", f"--data_dir={folder / name}.npz", *seeds)
     data = ("--dataset=records", f"--data_dir={folder}")
     return (*data, *seeds, *SCHEDULE, *DIGITS_SCHEDULE * (name == "digits"))
 
@@ -235,7 +235,12 @@ def define_flags() -> flags.FlagValues:
         "backbone", "", "train heads on its features, see docs/features.md", flag_values=values
     )
     flags.DEFINE_integer("backbone_size", 0, "side of its images in pixels", flag_values=values)
-    flags.DEFINE_string("out", "runs/transfer", "folder of the runs", flag_values=values)
+    flags.DEFINE_string(
+        "out",
+        "runs/transfer",
+        "folder of the runs; those on features are in <backbone>-<backbone_size> in it",
+        flag_values=values,
+    )
     flags.DEFINE_integer("jobs", 1, "runs at a time", flag_values=values)
     flags.DEFINE_string("csv", "", "file to write a row per run to", flag_values=values)
     flags.DEFINE_string("png", "", "file to draw the gains over plain training into", flag_values=values)
@@ -263,6 +268,8 @@ def run(values: flags.FlagValues) -> str:
     if values.backbone:
         size = f"--backbone_size={values.backbone_size}"
         backbone = [f"--backbone={values.backbone}", size, "--feature_dtype=float16"]
+        stem = re.sub(r"[^\w.-]+", "-", pathlib.Path(values.backbone).stem)
+        out /= f"{stem}-{values.backbone_size}"  # apart from runs on images and on other features
     problems: dict[Job, str] = {}
     for seed in seeds:  # one after the other, so that an interrupted benchmark has whole seeds
         for bias, name in itertools.product(values.biases, values.sets):

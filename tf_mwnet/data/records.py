@@ -150,6 +150,7 @@ def _facts(source: Source, splits: dict[str, dict[str, int]], truth: bool) -> Fa
         "true_labels": truth,
         "truth_known": source.truth_known,
         "trusted": source.trusted,
+        "built_in": source.built_in,
         "splits": splits,
         "bias": source.bias,
         "transition": None if source.transition is None else source.transition.tolist(),
@@ -310,6 +311,7 @@ def load_records(
             bool(facts.get("trusted")),
             _tuples(facts.get("bias")),
             None if matrix is None else np.asarray(matrix, np.float64),
+            built_in=bool(facts.get("built_in")),
         ),
         blank_images,
     )

@@ -165,7 +165,7 @@ def load_digits() -> Source:
 
     digits = datasets.load_digits()
     source = from_arrays(digits.images.astype(np.uint8), digits.target, name="digits")
-    return dataclasses.replace(source, trusted=True, in_memory=False)
+    return dataclasses.replace(source, trusted=True, built_in=True, in_memory=False)
 
 
 def has_features(dataset: str, data_dir: str | None) -> bool:

@@ -48,13 +48,13 @@ def resolve_bias(config: Experiment, source: Source) -> Experiment:
     if config.meta_labels == "clean" and not known:
         logging.warning("meta_labels is clean, but the data has no labels that are known to be right")
     ratio = choosing.imbalance(config, source)
-    return with_bias(config, source.name == "digits", clean, ratio)
+    return with_bias(config, source.built_in, clean, ratio)
 
 
 def _labels_known(config: Experiment, source: Source) -> tuple[bool, bool]:
     """Tells whether labels are known to be right before noise is added, and whether any are then."""
     clean = source.trusted or source.meta is not None
-    return clean, clean or config.noise not in ("none", "auto") or source.name == "digits"
+    return clean, clean or config.noise not in ("none", "auto") or source.built_in
 
 
 def log_method(config: Experiment, source: Source) -> None:

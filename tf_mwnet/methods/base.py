@@ -202,10 +202,10 @@ class Method(keras.layers.Layer):
             )
         if head.num_classes is None:
             return
-        count = len(self.class_sizes) or self.num_classes
+        sizes = () if self.class_sizes is None else self.class_sizes
+        count = len(sizes) or self.num_classes
         if count not in (None, head.num_classes):
-            sized = len(self.class_sizes) > 0
-            what = f"class_sizes has {count} entries" if sized else f"num_classes is {count}"
+            what = f"class_sizes has {count} entries" if len(sizes) else f"num_classes is {count}"
             raise UserError(f"{what}; allowed: {head.num_classes}, the classifier's outputs")
         losses.check_symmetry(self.meta_loss, head.num_classes)
 
