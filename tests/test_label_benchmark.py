@@ -48,7 +48,7 @@ def test_beside_cleanlab(tmp_path, capsys):
         assert [row["finder"] for row in rows(path)] == ["gce", "cleanlab", "erm", "gce --q=0.5"]
     assert rows(path)[3]["auc"] != rows(path)[0]["auc"]
     assert labels.main([*own, "--methods=gce --q=2"]) == 2
-    assert "q is 2; allowed: above 0 and at most 1" in capsys.readouterr().err
+    assert "q is 2; allowed: above 0, at most 1" in capsys.readouterr().err
 
 
 @pytest.mark.slow
