@@ -92,8 +92,7 @@ def by_audit(config: Experiment, source: Source) -> dict[str, Any]:
     result = runner.run(config, source)
     start = time.perf_counter()
     audit = examine(result)
-    name, _ = methods.parse(config.method)
-    seconds = result.methods[name]["seconds"] + time.perf_counter() - start
+    seconds = result.methods[config.method]["seconds"] + time.perf_counter() - start
     table = audit.table[audit.table.set == "train"].dropna(subset="label_quality")
     wrong, quality = ~table.is_correct.to_numpy(), table.label_quality.to_numpy()
     figures = scores(wrong, quality, table.is_label_issue.to_numpy())
