@@ -289,7 +289,12 @@ def test_sweep_of_a_figure(monkeypatch):
 def test_runs_on_the_same_data_share_it(tmp_path, monkeypatch, pictures_not_rendered):
     read = []
     load = data.load
-    monkeypatch.setattr(data, "load", lambda *values: read.append(values[0]) or load(*values))
+
+    def counted(source, *others, **named):
+        read.append(source)
+        return load(source, *others, **named)
+
+    monkeypatch.setattr(data, "load", counted)
     jobs._last_data.cache_clear()
     small = ("--epochs=1", "--steps_per_epoch=2", "--network=linear", "--method=erm")
     sets = {"a": ("--noise_rate=0.4",), "b": ("--noise_rate=0.4",), "c": ("--blank_images=keep",)}
