@@ -75,6 +75,25 @@ def test_how_far_a_run_is(tmp_path):
     assert jobs.how_far(tmp_path) == ""
 
 
+def test_a_folder_is_the_same_sweeps_whatever_the_order_of_flags(tmp_path):
+    def keep(*flags, folder="run"):
+        plan.keep_plan(tmp_path, plan.plan(tmp_path, ["erm"], [0], {folder: []}, flags))
+
+    keep("--epochs=3", "--lr=0.2")
+    keep("--lr=0.2", "--epochs=3")
+    keep("--lr=0.2", "--epochs=3", "--momentum=0.9")  # the default
+    written = json.loads((tmp_path / plan.PLAN).read_text())
+    assert list(written) == ["run-erm-0"]
+    assert written["run-erm-0"][:2] == ["--epochs=3", "--lr=0.2"]
+    for flags in (("--lr=0.2", "--epochs=4"), ("--epochs=3",)):
+        with pytest.raises(UserError, match="belongs to a sweep with other flags"):
+            keep(*flags)
+    of_before = {"run-erm-0": ["--a_flag_that_is_gone=1"]}
+    (tmp_path / plan.PLAN).write_text(json.dumps(of_before))
+    with pytest.raises(UserError, match="a_flag_that_is_gone=1"):
+        keep("--epochs=3", "--lr=0.2")
+
+
 @pytest.mark.slow
 def test_a_sweep_writes_no_notes_of_tensorflow(tmp_path):
     flags = shlex.join([*SHORT, "--network=linear"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import json
 import pathlib
@@ -62,18 +63,29 @@ def plan(
 
 
 def keep_plan(out: pathlib.Path, jobs: Sequence[Job]) -> None:
-    """Writes each run's flags; raises ``UserError`` where a run of the folder had others."""
+    """Writes each run's flags; raises ``UserError`` where a run of the folder had others.
+
+    The order of flags does not matter, nor whether a default is named.
+    """
     path = out / PLAN
     known = read_json(path) if path.is_file() else {}
     for job in jobs:
         before = known.setdefault(job.folder.name, list(job.flags))
-        if before != list(job.flags):
+        if before != list(job.flags) and not _says_the_same(before, job):
             raise UserError(
                 f"'{job.folder}' belongs to a sweep with other flags ({shlex.join(before)}); allowed:"
                 " another --out"
             )
     out.mkdir(parents=True, exist_ok=True)
     write_atomically(path, lambda file: json.dump(known, file, indent=1), mode="w")
+
+
+def _says_the_same(flags: Sequence[str], job: Job) -> bool:
+    """Tells whether flags give the configuration of a job."""
+    try:
+        return dataclasses.replace(job, flags=tuple(flags)).config() == job.config()
+    except UserError:  # flags of another version
+        return False
 
 
 def method_names(text: str) -> list[str]:
