@@ -28,6 +28,7 @@ def drawn(rate, overlap, size=6000, classes=3, seed=0):
 def test_gradient(predictions, block, monkeypatch):
     monkeypatch.setattr(noise_model, "BLOCK", block)
     votes, _, given, _ = drawn(0.3, 2, size=50)
+    votes, given = votes[np.argsort(given)].astype(np.float64), np.sort(given)
     logs = noise_model._logs(votes[:, ::-1]) if predictions else None
     values = np.random.default_rng(1).normal(0, 0.5, 2 + 3 + 9)
 
@@ -38,6 +39,9 @@ def test_gradient(predictions, block, monkeypatch):
         return noise_model._objective(v, votes, logs, given)[1]
 
     assert check_grad(value, gradient, values) < 1e-6
+    exact = gradient(values)
+    votes, logs = votes.astype(np.float32), None if logs is None else logs.astype(np.float32)
+    np.testing.assert_allclose(gradient(values), exact, atol=1e-6)  # as a fit computes it
 
 
 @pytest.mark.parametrize(("rate", "overlap"), [(0.1, 1), (0.4, 1), (0.4, 3)])

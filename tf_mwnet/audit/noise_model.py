@@ -98,8 +98,10 @@ def fit(
     if len(rows) > rows_for(count):
         rows = np.random.default_rng(0).choice(rows, rows_for(count), replace=False)
     steps = steps or int(np.clip(WORK / len(rows), FEWEST_STEPS, STEPS))
-    votes, y = labels_near[rows].astype(np.float64), labels[rows]
-    logs = None if classes_near is None else _logs(classes_near[rows])
+    rows = rows[np.argsort(labels[rows], kind="stable")]
+    # In float32 a step takes half the time; its error, 1e-6, is far below what the fit stops at.
+    votes, y = labels_near[rows].astype(np.float32), labels[rows]
+    logs = None if classes_near is None else _logs(classes_near[rows]).astype(np.float32)
     if start is None:
         guess = (1 - MIXED) * transition + MIXED / count
         start = NoiseModel(np.array([5.0, 0.5]), np.zeros(count), guess)
@@ -130,31 +132,43 @@ def _objective(
 ) -> tuple[float, np.ndarray]:
     """Computes the negative log-likelihood with priors, per example, and its gradient.
 
-    With q the posterior of the true class, the gradient with respect to the logits of p is p - q.
+    With q the posterior of the true class, the gradient with respect to the logits of p is p - q. It is
+    computed in the dtype of the votes.
+
+    Args:
+        values: beta, bias and the logits of T, see `_parts`.
+        votes: v, ``[N, K]``.
+        logs: of c, see `_logs`, ``[N, K]`` of the same dtype, or None.
+        y: given labels, int ``[N]``, sorted.
     """
     number, count = votes.shape
     beta, bias, logits = _parts(values, count)
     log_t = log_softmax(logits, axis=1)
     t = np.exp(log_t)
+    small_beta, small_bias, small_log_t, small_t = (
+        values.astype(votes.dtype) for values in (beta, bias, log_t, t)
+    )
     loss = PRIOR_BIAS * (bias**2).sum() - PRIOR_T * log_t.sum()
     for_beta, for_bias = np.zeros(2), 2 * PRIOR_BIAS * bias
     slope = np.full_like(t, -PRIOR_T)  # with respect to log T
     for start in range(0, number, BLOCK):  # blocks that stay in the processor's cache take half the time
         block = slice(start, start + BLOCK)
-        near = votes[block] @ log_t.T
-        scores = beta[0] * near + bias
+        near = votes[block] @ small_log_t.T
+        scores = small_beta[0] * near + small_bias
         if logs is not None:
-            scores += beta[1] * logs[block]
+            scores += small_beta[1] * logs[block]
         scores -= scores.max(axis=1, keepdims=True)
         p = np.exp(scores, out=scores)
         p /= p.sum(axis=1, keepdims=True)
-        q = p * t.T[y[block]]
+        q = p * small_t.T[y[block]]
         total = q.sum(axis=1, keepdims=True)  # above 0, as T is
-        loss -= np.log(total).sum()
+        loss -= np.log(total).sum(dtype=np.float64)
         q /= total
         rest = p - q
-        slope += beta[0] * rest.T @ votes[block] - q.T @ np.equal.outer(y[block], np.arange(count))
-        for_beta += (near * rest).sum(), 0.0 if logs is None else (logs[block] * rest).sum()
+        slope += beta[0] * (rest.T @ votes[block])
+        given, firsts = np.unique(y[block], return_index=True)
+        slope[:, given] -= np.add.reduceat(q, firsts).T  # sums over the examples of each label
+        for_beta += np.vdot(near, rest), 0.0 if logs is None else np.vdot(logs[block], rest)
         for_bias += rest.sum(axis=0)
     for_log_t = slope - t * slope.sum(axis=1, keepdims=True)
     gradient = np.concatenate([for_beta, for_bias, for_log_t.ravel()])
