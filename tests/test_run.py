@@ -342,6 +342,27 @@ def test_the_method_for_a_long_tail(fields, expected, caplog):
     assert ("times as many examples" in caplog.text) == (expected == "logit_adjustment")
 
 
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({"features": "f", "method": "mwnet"}, 1e-4),
+        ({"backbone": "b", "method": "erm", "compare": "rmnw"}, 1e-4),
+        ({"features": "f", "method": "mlc"}, 3e-5),
+        ({"features": "f", "method": "mwnet", "meta_lr": 0.02}, 0.02),
+        ({"features": "f", "method": "mwnet", "noise": "flip"}, 1e-3),
+        ({"features": "f", "method": "mwnet", "imbalance_factor": 9.0}, 1e-3),
+        ({"features": "f", "method": "mwnet", "network": "mlp"}, 1e-3),
+        ({"features": "f", "method": "erm"}, 0.0),
+        ({"method": "mwnet"}, 1e-3),
+    ],
+)
+def test_the_rate_of_a_weight_net_for_a_long_tail(fields, expected):
+    config = Experiment(**{"imbalance_factor": 20.0} | fields)
+    images = data.from_arrays(np.random.default_rng(0).random((90, 2, 2, 1)), np.repeat([0, 1, 2], 30))
+    found = resolve.with_sizes(resolve.resolve_bias(config, images), (4,), 90, 9)
+    assert found.meta_lr == pytest.approx(expected)
+
+
 def test_the_sizes_of_given_classes_are_seen():
     y = np.repeat([0, 1, 2], [60, 6, 24])
     source = data.from_arrays(np.random.default_rng(0).random((90, 2, 2, 1)), y)

@@ -296,7 +296,8 @@ class Experiment:
     )
     meta_lr: float = option(
         0.0,
-        "learning rate of the weight net; 0 for the method's own (1e-3; insw 0.1, mlc 3e-4)",
+        "learning rate of the weight net; 0 for the method's own (1e-3; insw 0.1, mlc 3e-4), a tenth of"
+        " which is taken for a linear head on features and a long tail without added noise",
         about="learning",
         at_least=0,
     )

@@ -31,6 +31,7 @@ BACKBONE = (
     "precision",
 )  # fmt: skip
 STORED = ("features", "feature_dtype")
+LONG_TAIL_RATE = 0.1  # of a weight net's own learning rate
 
 
 def _values(config: Experiment, names: Sequence[str]) -> dict[str, Any]:
@@ -48,7 +49,7 @@ def resolve_bias(config: Experiment, source: Source) -> Experiment:
     if config.meta_labels == "clean" and not known:
         logging.warning("meta_labels is clean, but the data has no labels that are known to be right")
     ratio = choosing.imbalance(config, source)
-    return with_bias(config, source.built_in, clean, ratio)
+    return with_bias(config, source.built_in, clean, ratio, source.train.raw is not None)
 
 
 def _labels_known(config: Experiment, source: Source) -> tuple[bool, bool]:
@@ -65,14 +66,20 @@ def log_method(config: Experiment, source: Source) -> None:
     logging.info("method %s: %s (docs/which_method.md)", config.method, why)
 
 
-def with_bias(config: Experiment, digits: bool, clean: bool, ratio: float = 1.0) -> Experiment:
-    """Resolves what depends on the kind of data: noise, method and labels of the meta set.
+def with_bias(
+    config: Experiment, digits: bool, clean: bool, ratio: float = 1.0, features: bool = False
+) -> Experiment:
+    """Resolves what depends on the kind of data: noise, method, labels of the meta set and meta_lr.
+
+    With a linear head on features a weight net learns at a tenth of its rate for a long tail without
+    added noise (docs/results.md); the authors' code takes a hundredth for class imbalance.
 
     Args:
         config: the settings.
         digits: whether the data are the built-in digits.
         clean: whether the data has labels that are known to be right, before noise is added.
         ratio: see `choosing.imbalance`.
+        features: whether the data are features; those that the settings name are.
     """
     noise = config.noise
     if noise == "auto":
@@ -85,13 +92,25 @@ def with_bias(config: Experiment, digits: bool, clean: bool, ratio: float = 1.0)
     meta_labels = config.meta_labels
     if meta_labels == "auto":
         meta_labels = methods.METHODS[method].meta_labels if clean else "noisy"
-    return dataclasses.replace(
+    config = dataclasses.replace(
         config,
         noise=noise,
         noise_rate=0.0 if noise == "none" else config.noise_rate,
         method=method,
         meta_labels=meta_labels,
     )
+    features = features or bool(config.backbone or config.features)
+    head = features and config.network in ("auto", "linear")
+    if head and noise == "none" and ratio >= choosing.LONG_TAIL and not config.meta_lr:
+        config = dataclasses.replace(config, meta_lr=LONG_TAIL_RATE * _own_rate(config))
+    return config
+
+
+def _own_rate(config: Experiment) -> float:
+    """Returns the weight nets' learning rate by default; 0 if the methods have none, or not the same."""
+    kinds = [methods.METHODS[name] for name in config.methods]
+    rates = {kind.meta_lr for kind in kinds if kind.learns}
+    return rates.pop() if len(rates) == 1 else 0.0
 
 
 def _take_bias(config: Experiment, source: Source) -> Experiment:
@@ -133,7 +152,6 @@ def with_sizes(config: Experiment, shape: Sequence[int], train_size: int, meta_s
     if network == "auto":
         network = "linear" if config.backbone or config.features else networks.network_for(shape)
     kinds = [methods.METHODS[name] for name in config.methods]
-    rates = {kind.meta_lr for kind in kinds if kind.learns}
     augment = config.augment
     if augment == "auto":
         augment = "crop_flip" if len(shape) == 3 and shape[-1] == 3 else "none"
@@ -149,7 +167,7 @@ def with_sizes(config: Experiment, shape: Sequence[int], train_size: int, meta_s
         config,
         network=network,
         augment=augment,
-        meta_lr=config.meta_lr or (rates.pop() if len(rates) == 1 else 0.0),
+        meta_lr=config.meta_lr or _own_rate(config),
         steps_per_epoch=steps,
         method_options={
             name: options.filled(kind, config.options_of(name))

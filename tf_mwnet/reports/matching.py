@@ -53,7 +53,7 @@ def resolved(asked: Experiment, ran: Mapping[str, Any], method: str) -> dict[str
     """
     own = is_own(asked.dataset)
     config = dataclasses.replace(asked, method=method, compare="")
-    config = with_bias(config, asked.dataset == "digits", clean=not own)
+    config = with_bias(config, asked.dataset == "digits", not own, asked.imbalance_factor)
     shape, size = ran.get("shape"), ran.get("train_examples")
     meta_size = ran["meta_size"] if own else 0 if asked.weight_net else config.meta_size
     full = with_sizes(config, shape or (1, 1, 1), size or 1, meta_size)

@@ -61,7 +61,8 @@ def automatic(config: Mapping[str, Any], row: Mapping[str, Any]) -> set[str]:
     chosen: set[str] = set()
     for names in sets:
         reset: dict[str, Any] = {name: DEFAULTS[name] for name in names}
-        found = with_bias(dataclasses.replace(asked, **reset), asked.dataset == "digits", clean)
+        found = dataclasses.replace(asked, **reset)
+        found = with_bias(found, asked.dataset == "digits", clean, asked.imbalance_factor)
         found = with_sizes(found, row["shape"], row["train_examples"], asked.meta_size)
         chosen |= {name for name in names if getattr(found, name) == fields[name]}
     return chosen
