@@ -5,6 +5,7 @@ joins those it belongs to.
 """
 
 import numpy as np
+import pytest
 import tensorflow as tf
 from small import method_of, required_arguments
 
@@ -26,6 +27,14 @@ WITH_FUNCTION = those_that(lambda kind: kind.weight_function is not methods.Meth
 WITH_REQUIRED_ARGUMENTS = [name for name in methods.METHODS if required_arguments(name)]
 # Their weights sum to 1 whatever is learned: they cannot all be zero.
 SUM_TO_ONE = ["insw", "mlc", "fsr"]
+# One of each kind of step: where the step is tested and not the method, the others are slow tests.
+EACH_STEP = (
+    "erm", "mwnet", "l2rw", "gdw", "insw", "cmwnet_sl", "mlc", "mlnt", "fsr", "co_teaching", "elr",
+    "lccn",
+)  # fmt: skip
+FEWER = [
+    pytest.param(name, marks=() if name in EACH_STEP else pytest.mark.slow) for name in methods.METHODS
+]
 CAN_BE_ZERO = [name for name in WITH_META_BATCHES if name not in SUM_TO_ONE]
 
 

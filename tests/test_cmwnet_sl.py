@@ -396,6 +396,7 @@ LINE = [
 ]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_run_resumes_exactly(tmp_path, pictures_not_rendered, monkeypatch):
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     assert main.main([*LINE, f"--run_dir={whole}"]) == 0

@@ -617,6 +617,7 @@ def test_mixed_precision(kind, files):
         assert own.layers[0].dtype_policy.name == "float32"
 
 
+@pytest.mark.slow
 def test_a_run_on_replicas(files, tmp_path):
     line = [
         sys.executable, "-m", "tf_mwnet.main", "--dataset=digits", f"--backbone={files['keras']}",

@@ -191,6 +191,7 @@ def test_options_that_are_refused(options, message):
 # -------------------------------------------------------------------- in a run
 
 
+@pytest.mark.slow
 def test_a_run_with_all_of_it_resumes_exactly(tmp_path):
     line = [
         "--method=mwnet", "--epochs=4", "--optimizer=adamw", "--lr=0.003", "--l2=0.01", "--mixup=0.2",

@@ -210,6 +210,7 @@ def test_inputs_of_another_kind(csv, preset, tmp_path):
         tf_mwnet.run(config)
 
 
+@pytest.mark.slow
 def test_a_run_and_its_export(preset, tmp_path):
     csv = str(tmp_path / "more.csv")
     table(400).to_csv(csv, index=False)

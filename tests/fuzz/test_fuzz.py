@@ -114,7 +114,7 @@ def damaged(finished, tmp_path, every: int) -> list[str]:
 
 
 def test_damaged_runs(finished, tmp_path):
-    wrong = damaged(finished, tmp_path, 29)
+    wrong = damaged(finished, tmp_path, 43)
     assert not wrong, "\n".join(wrong)
 
 
