@@ -53,6 +53,7 @@ DIGITS = 110  # the same for the digits: their smallest class without test and m
 META = 100  # examples in the meta set, equally many of each class
 SCHEDULE = ("--network=small_cnn", "--epochs=20", "--lr_drops=14,18", "--augment=none")
 DIGITS_SCHEDULE = ("--epochs=60", "--lr_drops=40,50")
+META_RATE = "--meta_lr=1e-3"  # as from scratch, also for the long tail
 COLUMNS = ["bias", "target", "seed", "how", "source", "last", "mean_last_5", "best"]
 PLAIN, ANEW = "plain", "learned anew"
 TRANSFERRED = {"from": "--weight_net_replay", "end of": "--noweight_net_replay"}
@@ -119,7 +120,7 @@ def run_flags(
     seeds = (f"--seed={seed}", f"--data_seed={seed}", "--compare=")
     folder = data_of(out, name, bias, seed)
     if backbone:
-        return ("--dataset=npz", f"--data_dir={folder / name}.npz", *seeds)
+        return ("--dataset=npz", f"--data_dir={folder / name}.npz", META_RATE, *seeds)
     data = ("--dataset=records", f"--data_dir={folder}")
     return (*data, *seeds, *SCHEDULE, *DIGITS_SCHEDULE * (name == "digits"))
 
