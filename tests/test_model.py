@@ -66,13 +66,36 @@ def test_one_hot_labels_give_the_same_step(blobs):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
 
 
-def test_steps_per_execution(blobs):
+@pytest.mark.parametrize(
+    ("settings", "steps"),
+    [({}, 4), ({"batch_size": 24}, 5), ({"steps_per_epoch": 7}, 7)],
+)
+def test_steps_per_execution(blobs, settings, steps):
+    """Keras would take more steps where several at once do not divide those of an epoch."""
     one, four = model_of(), model_of()
     four.compile(optimizers.SGD(0.1, momentum=0.9), optimizers.Adam(1e-2), steps_per_execution=4)
-    fit(one, blobs, epochs=2)
-    fit(four, blobs, epochs=2)
+    for model in (one, four):
+        fit(model, blobs, epochs=2, **settings)
+        fit(model, blobs, epochs=1, **settings)
+        assert int(model.optimizer.iterations.numpy()) == 3 * steps
     for a, b in zip(numpy_weights(one), numpy_weights(four), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+
+
+def test_steps_of_a_dataset_that_several_at_once_do_not_divide(blobs):
+    x, y, xm, ym = blobs
+    model = model_of()
+    model.compile(optimizers.SGD(0.1), optimizers.Adam(1e-2), steps_per_execution=4)
+    endless = tf.data.Dataset.from_tensor_slices((x, y)).batch(20).repeat()
+    given = {"meta_data": (xm, ym), "verbose": 0}
+    with pytest.raises(
+        UserError, match="steps_per_epoch is 6 with steps_per_execution 4; allowed: a mul"
+    ):
+        model.fit(endless, steps_per_epoch=6, **given)
+    model.fit(endless, steps_per_epoch=8, **given)
+    assert int(model.optimizer.iterations.numpy()) == 8
+    model.fit(endless.take(6), **given)  # which ends by itself
+    assert int(model.optimizer.iterations.numpy()) == 14
 
 
 def test_half_precision_weight_gradient_agrees(blobs):

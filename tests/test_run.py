@@ -9,6 +9,7 @@ import sys
 
 import keras
 import numpy as np
+import pandas as pd
 import pytest
 import tensorflow as tf
 from runs import ROOT, SHORT, final_variables, rows
@@ -16,7 +17,7 @@ from runs import ROOT, SHORT, final_variables, rows
 import tf_mwnet
 from tf_mwnet import Experiment, data, methods
 from tf_mwnet.errors import UserError
-from tf_mwnet.experiment import choosing, resolve, scores
+from tf_mwnet.experiment import build, callbacks, choosing, resolve, scores
 from tf_mwnet.files import load_arrays
 from tf_mwnet.main import main
 from tf_mwnet.runs.saved_run import saved_experiment
@@ -483,3 +484,51 @@ with console.without_notes():
     line = [sys.executable, "-c", code]
     done = subprocess.run(line, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120)
     assert done.stderr == "something else\nwhy\n"
+
+
+@pytest.mark.parametrize("method", ["erm", "mwnet"])
+def test_an_epoch_of_vectors_has_its_steps(method, tmp_path, monkeypatch, pictures_not_rendered):
+    """Several are taken at once, also where they do not divide an epoch; a resumed run has them too."""
+    rng = np.random.default_rng(0)
+    y = np.arange(240) % 3
+    source = data.from_arrays((rng.normal(size=(240, 4)) + 2 * np.eye(4)[y]).astype(np.float32), y)
+    fields = {"method": method, "batch_size": 5, "meta_size": 30, "test_fraction": 0.1, "network": "linear",
+              "epochs": 3, "lr_drops": (2,), "seed": 3}  # fmt: skip
+    trained = []
+    fit = tf_mwnet.ReweightedModel.fit
+    monkeypatch.setattr(
+        tf_mwnet.ReweightedModel,
+        "fit",
+        lambda self, *a, **k: [trained.append(self), fit(self, *a, **k)][1],
+    )
+    metrics = {}
+    for at_once in (1, 32):
+        monkeypatch.setattr(build, "AT_ONCE", at_once)
+        folder = tmp_path / str(at_once)
+        result = tf_mwnet.run(Experiment(run_dir=str(folder), **fields), source)
+        steps = result.config.steps_per_epoch
+        assert steps == 38  # 24 test and 30 meta examples are held out
+        assert trained[-1].steps_per_execution == at_once
+        assert int(trained[-1].optimizer.iterations.numpy()) == 3 * steps
+        metrics[at_once] = pd.read_csv(folder / method / "metrics.csv")
+    assert list(metrics[32].learning_rate.round(6)) == [0.1, 0.1, 0.01]
+    for name in ("test_accuracy", "weighted_loss"):
+        np.testing.assert_allclose(metrics[32][name], metrics[1][name], rtol=1e-4)
+
+    save = callbacks.Checkpoints.on_epoch_end
+
+    def cut_off(self, epoch, logs=None):
+        save(self, epoch, logs)
+        if epoch == 1:
+            raise KeyboardInterrupt
+
+    parts = Experiment(run_dir=str(tmp_path / "parts"), **fields)
+    with monkeypatch.context() as patch:
+        patch.setattr(callbacks.Checkpoints, "on_epoch_end", cut_off)
+        with pytest.raises(KeyboardInterrupt):
+            tf_mwnet.run(parts, source)
+    tf_mwnet.run(dataclasses.replace(parts, resume=True), source)
+    assert int(trained[-1].optimizer.iterations.numpy()) == 3 * steps
+    whole = final_variables(tmp_path / "32", method)
+    for name, value in final_variables(tmp_path / "parts", method).items():
+        np.testing.assert_array_equal(value, whole[name])

@@ -20,8 +20,8 @@ from tf_mwnet.runs.saved_run import read_metrics
 
 
 class StepCounter(keras.callbacks.Callback):
-    """Counts steps where several are taken at once: Keras gives the last one's number, and counts on
-    beyond the end of an epoch that is no multiple of them."""
+    """Counts steps where several are taken at once: Keras gives the number that the last one would
+    have, also at the end of an epoch that is no multiple of them."""
 
     of_epoch = 0
 

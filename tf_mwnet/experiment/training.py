@@ -21,7 +21,7 @@ from tf_mwnet.experiment import build, callbacks, example_files
 from tf_mwnet.figures.tensorboard import TensorBoard
 from tf_mwnet.files import load_arrays, write_atomically
 from tf_mwnet.model import classifier_head
-from tf_mwnet.model.meta_draws import MetaDraws
+from tf_mwnet.model.meta_draws import EpochNumber, MetaDraws
 from tf_mwnet.model.reweighted import ReweightedModel
 from tf_mwnet.types import DataSpec, LabelledSet, Outputs, Splits
 
@@ -90,32 +90,32 @@ def _fit(
     watching: list[keras.callbacks.Callback],
 ) -> None:
     """Trains from epoch ``first``, 0-based, to the last one."""
-    steps: int | None = config.steps_per_epoch
+    steps, method = config.steps_per_epoch, model.method
     arguments = (
         splits.spec, config.batch_size, config.meta_batch_size, config.seed,
         build.make_augmentation(config, splits),
     )  # fmt: skip
-    sampling = model.method.sampling
-    if model.method.draws_meta:
-        draws = MetaDraws(model.method, splits.train.y, first)
-        stream = training_stream(
-            splits.train, None, *arguments, start_step=lambda: draws.epoch * config.steps_per_epoch,
-            sampling=sampling, draw=lambda: draws.rows,
-        )  # fmt: skip
-        stream, steps = epochs(stream, config.steps_per_epoch), None
-        watching = [draws, *watching]
-    else:
-        meta = splits.meta if model.method.takes_meta_batches else None
-        start = first * config.steps_per_epoch
-        stream = training_stream(splits.train, meta, *arguments, start_step=start, sampling=sampling)
+    draws = MetaDraws(method, splits.train.y, first) if method.draws_meta else None
+    at = draws or EpochNumber(first)
+    # Keras takes more steps than an epoch has where several at once do not divide them; a stream that
+    # ends with the epoch stops it.
+    anew = draws is not None or model.steps_per_execution > 1
+    stream = training_stream(
+        splits.train,
+        splits.meta if method.takes_meta_batches and draws is None else None,
+        *arguments,
+        start_step=(lambda: at.epoch * steps) if anew else first * steps,
+        sampling=method.sampling,
+        draw=None if draws is None else lambda: draws.rows,
+    )
     model.fit(
-        stream,
+        epochs(stream, steps) if anew else stream,
         epochs=config.epochs,
         initial_epoch=first,
-        steps_per_epoch=steps,
+        steps_per_epoch=None if anew else steps,
         validation_data=evaluation_stream(splits.test, splits.spec),
         verbose=0,
-        callbacks=watching,
+        callbacks=[at, *watching],
     )
 
 

@@ -34,6 +34,7 @@ def pairs(
     expected: Sequence[keras.KerasTensor] = (),
     count: Callable[[], int] = lambda: 0,
     whole_passes: bool = True,
+    anew: bool = False,
 ) -> tuple[shares.Stream, int | None, int | None, MetaDraws | None]:
     """Builds the stream for a method, see `streams.paired`.
 
@@ -45,6 +46,7 @@ def pairs(
         expected: the classifier's inputs, none if they are unknown.
         count: returns the number of steps taken so far.
         whole_passes: whether the arrays begin with a new pass, not within one.
+        anew: whether the stream of arrays will be read anew for each epoch, as it always is with draws.
 
     Returns:
         The stream; steps per epoch and number of examples, None for datasets, which end by themselves
@@ -90,7 +92,7 @@ def pairs(
         of_seed = (seed, orders.META_ORDER)
         chosen = orders.cycle_drawn(lambda: drawn.rows, meta_batch_size, of_seed, count, shuffle)
         meta = streams.batches(x, y, chosen)
-    rows = orders.from_step(start if draws else start(), order)
+    rows = orders.from_step(start if draws or anew else start(), order)
     return streams.paired(streams.batches(x, y, rows), meta), -(-size // batch_size), size, drawn
 
 

@@ -12,7 +12,18 @@ from tf_mwnet.errors import UserError
 from tf_mwnet.methods.base import Method
 
 
-class MetaDraws(keras.callbacks.Callback):
+class EpochNumber(keras.callbacks.Callback):
+    """Knows the epoch, 0-based, for streams that are read anew for each one."""
+
+    def __init__(self, first_epoch: int = 0) -> None:
+        super().__init__()
+        self.epoch = first_epoch
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        self.epoch = epoch
+
+
+class MetaDraws(EpochNumber):
     """Asks a method for its meta set before each epoch, and keeps it for the epoch's stream.
 
     A stream has to be read anew for each epoch, see `streams.epochs`: one that goes on has read ahead.
@@ -24,13 +35,13 @@ class MetaDraws(keras.callbacks.Callback):
     """
 
     def __init__(self, method: Method, labels: np.ndarray, first_epoch: int = 0) -> None:
-        super().__init__()
+        super().__init__(first_epoch)
         self.method, self.labels = method, orders.classes(labels)
-        self.epoch = first_epoch
         self.rows = self._drawn()
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        self.epoch, self.rows = epoch, self._drawn()
+        super().on_epoch_begin(epoch, logs)
+        self.rows = self._drawn()
 
     def _drawn(self) -> np.ndarray:
         rows, size = np.asarray(self.method.draw_meta(self.labels), np.int64), len(self.labels)

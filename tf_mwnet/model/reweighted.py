@@ -270,14 +270,21 @@ class ReweightedModel(Saved):
         stream, steps, num_examples, draws = inputs.pairs(
             self.method, x, y, meta_data, size, meta_batch_size or size, shuffle, seed,
             self._num_classes, self._known_inputs, lambda: self._first_step,
-            whole_passes=steps_per_epoch is None,
+            whole_passes=steps_per_epoch is None, anew=self.steps_per_execution > 1,
         )  # fmt: skip
         if num_examples:
             self.record_examples(num_examples)
         steps = steps_per_epoch or steps
         further = compiling.callbacks(callbacks)
-        if draws is not None and steps:
-            stream, steps, further = streams.epochs(stream, steps), None, [draws, *further]
+        if draws is not None:
+            further = [draws, *further]
+        at_once = self.steps_per_execution
+        if steps and num_examples and (draws is not None or at_once > 1):
+            stream, steps = streams.epochs(stream, steps), None  # else Keras may take more than steps
+        if steps and steps % at_once:
+            raise UserError(
+                f"steps_per_epoch is {steps} with steps_per_execution {at_once}; allowed: a multiple of it"
+            )
         dataset = shares.distribute(stream, self.distribute_strategy)
         if isinstance(dataset, tf.data.Dataset):
             self.build_metrics(dataset.element_spec["train"].y)
