@@ -8,13 +8,14 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from contract import examples_of, prepared
 from scipy.special import log_softmax
 from small import fit, model_of, network
 
 import tf_mwnet
 from tf_mwnet import ReweightedModel, UserError, losses, main, methods, optimizers
 from tf_mwnet.experiment import callbacks
-from tf_mwnet.model import mixing
+from tf_mwnet.model import averaging, compiling, mixing
 
 rng = np.random.default_rng(0)
 
@@ -165,10 +166,87 @@ def test_a_saved_average_goes_on(tmp_path, blobs):
 def test_methods_with_all_of_it(method, blobs):
     options = {"mixup": 0.5, "label_smoothing": 0.1, "grad_clip": 1.0, "ema": 0.9}
     model = model_of(method)
+    options["label_smoothing"] *= model.method.smooths_labels
     model.compile(optimizers.SGD(0.1, momentum=0.9), optimizers.Adam(1e-3), **options)
     history = fit(model, blobs, epochs=3).history
     assert np.isfinite(history["loss"]).all()
     assert history["loss"][-1] < history["loss"][0]
+
+
+def test_a_weight_net_that_is_not_trained_is_refused():
+    net = methods.get("mwnet").weight_net
+    net.trainable = False
+    model = ReweightedModel(network(), methods.MWNet(weight_net=net))
+    with pytest.raises(UserError, match="MWNet has no trainable variables; allowed: a weight net"):
+        model.compile(optimizers.SGD(0.1))
+
+
+def test_gdw_goes_on_where_the_loss_scale_is_too_large(blobs):
+    keras.config.set_dtype_policy("mixed_float16")
+    try:
+        model = ReweightedModel(network(), "gdw")
+        scaled = keras.optimizers.LossScaleOptimizer
+        model.compile(scaled(optimizers.SGD(0.1)), scaled(optimizers.Adam(1e-3)))
+        history = fit(model, blobs, epochs=3).history
+    finally:
+        keras.config.set_dtype_policy("float32")
+    assert np.isfinite(history["weighted_loss"]).all()
+    assert history["loss"][-1] < history["loss"][0]
+
+
+@pytest.mark.parametrize("method", methods.METHODS)
+def test_smoothed_labels_change_the_losses_or_are_refused(method):
+    made, batch = prepared(method), examples_of(prepared(method))
+    soft = mixing.smoothed(batch.labels, batch.logits, 0.3)
+    given = made.example_losses(batch.logits, batch.labels, batch.index)
+    smooth = made.example_losses(batch.logits, soft, batch.index)
+    if made.smooths_labels:
+        assert np.abs(smooth - given).max() > 1e-3
+        mixing.check_smoothing(made, 0.3)
+    else:
+        mixing.check_smoothing(made, 0.0)
+        message = f"label_smoothing is 0.3 with {type(made).__name__}, which has targets of its own"
+        with pytest.raises(UserError, match=message):
+            mixing.check_smoothing(made, 0.3)
+
+
+def test_smoothing_is_refused_before_the_first_method_is_trained(tmp_path, capsys):
+    line = ["--method=mlc", "--compare=erm", "--label_smoothing=0.1", f"--run_dir={tmp_path / 'run'}"]
+    assert main.main(line) == 2
+    assert "label_smoothing is 0.1 with MLC" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_accumulated_steps_count_one_by_one(blobs):
+    """For mixup and for where the next fit begins; Keras counts updates."""
+    optimizer = optimizers.SGD(0.1, gradient_accumulation_steps=3)
+    model = model_of("erm")
+    model.compile(optimizer, mixup=1.0, run_eagerly=True)
+    drawn, draw = [], mixing.draw
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(mixing, "draw", lambda *a, **k: drawn.append(draw(*a, **k)) or drawn[-1])
+        fit(model, blobs, epochs=1, batch_size=24)
+    shares = [float(mix.share) for mix in drawn if hasattr(mix.share, "numpy")]
+    assert len(set(shares)) == len(shares) == 5
+    assert compiling.steps_taken(optimizer) == 5
+    assert int(optimizer.iterations) == 1
+    scaled = keras.optimizers.LossScaleOptimizer(optimizer)
+    assert compiling.steps_taken(scaled) == 5
+
+
+def test_the_average_of_a_classifier_whose_variables_have_equal_names():
+    def tower(name):
+        inputs = keras.Input((4,))
+        return keras.Model(inputs, keras.layers.Dense(3, name="dense")(inputs), name=name)
+
+    one, other = tower("a"), tower("b")
+    first, second = keras.Input((4,)), keras.Input((4,))
+    outputs = keras.layers.Dense(2)(keras.layers.concatenate([one(first), other(second)]))
+    classifier = keras.Model([first, second], outputs)
+    assert len({v.path for v in classifier.variables}) < len(classifier.variables)
+    x = [rng.normal(size=(5, 4)).astype(np.float32) for _ in range(2)]
+    average = averaging.Averages(classifier, 0.9)
+    np.testing.assert_allclose(average.outputs(classifier, x), classifier(x), rtol=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -72,7 +72,8 @@ def with_bias(
     """Resolves what depends on the kind of data: noise, method, labels of the meta set and meta_lr.
 
     With a linear head on features a weight net learns at a tenth of its rate for a long tail without
-    added noise (docs/results.md); the authors' code takes a hundredth for class imbalance.
+    added noise (docs/results.md), if that is one for all methods; the authors' code takes a hundredth
+    for class imbalance.
 
     Args:
         config: the settings.

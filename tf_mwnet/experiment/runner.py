@@ -31,7 +31,7 @@ from tf_mwnet.experiment.resolve import load, log_method
 from tf_mwnet.export.saved_models import export_classifier, export_weight_net, model_card
 from tf_mwnet.figures import pictures, plots, run_data, tables, tensorboard
 from tf_mwnet.files import write_atomically
-from tf_mwnet.model import classifier_head, compiling, example_record, meta_scope
+from tf_mwnet.model import classifier_head, compiling, example_record, meta_scope, mixing
 from tf_mwnet.model.reweighted import ReweightedModel
 from tf_mwnet.runs import run_folder, saved_run
 from tf_mwnet.types import Source, Splits
@@ -164,6 +164,7 @@ def _check_parts(config: Experiment, splits: Splits, classifier: build.Maker | N
             compiling.check_velocity(method.look_ahead, build.make_optimizers(config, name)[0])
             meta_scope.check_every(method, cheaper["meta_every"])
             meta_scope.check_late(method, cheaper["meta_late"], cheaper["meta_scope"])
+            mixing.check_smoothing(method, config.label_smoothing)
 
 
 def _check_meta_set(config: Experiment, splits: Splits, name: str) -> None:

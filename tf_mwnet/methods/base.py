@@ -77,6 +77,8 @@ class Method(keras.layers.Layer):
             classifier instead of a fresh one.
         class_level: whether there is a weight for each class of each example, ``[B, K]``, whose change
             in each step is recorded.
+        smooths_labels: whether labels may be smoothed (``--label_smoothing``): a method that has targets
+            of its own does not see that of ``example_losses``.
         uses_features: whether `Examples` carries the classifier's features.
         num_examples: N if the method keeps something for each training example, so that it can only be
             trained on arrays or on batches that carry their rows; else None.
@@ -118,6 +120,7 @@ class Method(keras.layers.Layer):
     plain = False
     continues = False
     class_level = False
+    smooths_labels = True
     uses_features = False
     num_examples: int | None = None
     class_sizes: Sequence[int] = ()

@@ -69,6 +69,7 @@ class CMWNetSL(MWNet):
     draws_meta = True
     replaceable = False
     ema = 0.997
+    smooths_labels = False
     from_run = ("hidden", "seed", "class_sizes", "num_examples")
     options = (
         Option("groups", "groups of classes of similar size", at_least=1),

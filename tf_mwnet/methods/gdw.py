@@ -58,6 +58,7 @@ class GDW(MWNet):
         Option("zero_mean", "use the zero-mean constraint (appendix B: unstable without)"),
     )
     class_level = True
+    smooths_labels = False  # its constraint is about the given class
 
     def __init__(
         self, *args: Any, eta: float = 100.0, clip: float = 0.2, zero_mean: bool = True, **kwargs: Any
@@ -117,6 +118,8 @@ class GDW(MWNet):
             omega = self._start(examples)
         theta = tape.gradient(omega, [v.value for v in variables], output_gradients=slope)
         optimizer.apply(theta, variables)
+        # Where a loss scale is too large, the optimizer leaves its step out, and the weights stay.
+        slope = tf.where(tf.reduce_all(tf.math.is_finite(slope)), slope, tf.zeros_like(slope))
         size = replicas.all_sum(tf.reduce_sum(tf.abs(slope)))
         step = self.eta * tf.math.divide_no_nan(slope, size)
         omega -= tf.clip_by_value(step, -self.clip, self.clip)

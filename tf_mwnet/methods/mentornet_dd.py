@@ -56,6 +56,7 @@ class MentorNetDD(MentorNet):
     learns = True
     needs_meta = True
     meta_gradient = "none"
+    smooths_labels = False
     trains_on = "both"
     from_run = ("num_untrusted", "num_trusted", "wrong_share", "seed")
     options = (

@@ -22,6 +22,8 @@ class SoftTargets(Method):
         ...         return 0.9 * given(examples) + 0.1 * predicted(examples)
     """
 
+    smooths_labels = False
+
     def example_losses(
         self, logits: tf.Tensor, labels: tf.Tensor, index: tf.Tensor | None = None
     ) -> tf.Tensor:

@@ -48,9 +48,10 @@ class Averages(keras.layers.Layer):
 
     def outputs(self, classifier: keras.Model, x: Any) -> tf.Tensor:
         """Applies the average, in inference mode, to inputs of the classifier."""
-        values = dict(zip((v.path for v in classifier.variables), self.values, strict=True))
-        trained = [tf.convert_to_tensor(values[v.path]) for v in classifier.trainable_variables]
-        others = [tf.convert_to_tensor(values[v.path]) for v in classifier.non_trainable_variables]
+        # Paths are not unique: two parts of a classifier may have the same names in them.
+        values = {id(v): a for v, a in zip(classifier.variables, self.values, strict=True)}
+        trained = [tf.convert_to_tensor(values[id(v)]) for v in classifier.trainable_variables]
+        others = [tf.convert_to_tensor(values[id(v)]) for v in classifier.non_trainable_variables]
         return classifier.stateless_call(trained, others, x, training=False)[0]
 
     def copy_to(self, classifier: keras.Model) -> None:

@@ -10,6 +10,7 @@ import keras
 from absl import logging
 
 from tf_mwnet.errors import UserError, check_range
+from tf_mwnet.methods.base import Method
 
 
 def metrics(given: Any) -> list[Any]:
@@ -38,17 +39,32 @@ def callbacks(given: Any) -> list[keras.callbacks.Callback]:
     return list(given) if isinstance(given, (list, tuple)) else [given]
 
 
+def step_count(optimizer: keras.optimizers.Optimizer) -> keras.Variable:
+    """Returns what counts the training steps behind an optimizer, also of a wrapped one.
+
+    With gradient accumulation its public ``iterations`` are updates, each after several steps.
+    """
+    return getattr(optimizer, "inner_optimizer", optimizer)._iterations
+
+
 def steps_taken(optimizer: keras.optimizers.Optimizer) -> int:
-    """Returns the number of training steps behind an optimizer; also of a mirrored or wrapped one."""
-    count = getattr(optimizer.iterations, "value", optimizer.iterations)
-    every = getattr(optimizer, "gradient_accumulation_steps", None) or 1
-    return int(count.numpy()) * every
+    """Returns the number of training steps behind an optimizer; see `step_count`."""
+    return int(step_count(optimizer).value.numpy())
 
 
 def two_optimizers(optimizer: Any, meta_optimizer: Any) -> None:
     """Raises ``UserError`` if both roles have one optimizer, whose state they would share."""
     if optimizer is meta_optimizer and not isinstance(optimizer, str):
         raise UserError("optimizer and meta_optimizer are one object; allowed: two")
+
+
+def check_learned(method: Method) -> None:
+    """Raises ``UserError`` if a method that learns variables by the meta gradient has none to learn."""
+    if method.learns and type(method).learn is Method.learn and not method.trainable_variables:
+        raise UserError(
+            f"{type(method).__name__} has no trainable variables; allowed: a weight net with some, or"
+            " methods.FrozenWeights for a function that stays"
+        )
 
 
 def check_velocity(look_ahead: float, optimizer: keras.optimizers.Optimizer) -> None:

@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from tf_mwnet import losses
 from tf_mwnet.errors import UserError
+from tf_mwnet.methods.base import Method
 
 LARGEST_ALPHA = 1000.0  # a Beta distribution that is all but a point
 
@@ -84,6 +85,15 @@ def example_losses(
         return own
     share = tf.cast(mix.share, own.dtype)
     return share * own + (1 - share) * loss_of(tf.gather(logits, mix.back), labels, index)
+
+
+def check_smoothing(method: Method, smoothing: float) -> None:
+    """Raises ``UserError`` if labels are to be smoothed for a method that has targets of its own."""
+    if smoothing and not method.smooths_labels:
+        raise UserError(
+            f"label_smoothing is {smoothing:g} with {type(method).__name__}, which has targets of its"
+            " own; allowed: 0, or another method"
+        )
 
 
 def smoothed(labels: tf.Tensor, logits: tf.Tensor, smoothing: float) -> tf.Tensor:

@@ -146,6 +146,8 @@ class ReweightedModel(Saved):
         """
         scopes.check_every(self.method, meta_every)
         scopes.check_late(self.method, meta_late, meta_scope)
+        mixing.check_smoothing(self.method, label_smoothing)
+        compiling.check_learned(self.method)
         self.check_workers(jit_compile, kwargs.get("steps_per_execution", 1))
         if meta_every > 1 and kwargs.get("steps_per_execution", 1) != 1:
             raise UserError(
@@ -283,7 +285,7 @@ class ReweightedModel(Saved):
             stream, steps = streams.epochs(stream, steps), None  # else Keras may take more than steps
         if steps and steps % at_once:
             raise UserError(
-                f"steps_per_epoch is {steps} with steps_per_execution {at_once}; allowed: a multiple of it"
+                f"steps_per_epoch is {steps} with steps_per_execution {at_once}; allowed: a multiple"
             )
         dataset = shares.distribute(stream, self.distribute_strategy)
         if isinstance(dataset, tf.data.Dataset):

@@ -14,7 +14,7 @@ import tensorflow as tf
 from tf_mwnet import losses, replicas
 from tf_mwnet.meta import check_differentiable, dense, weight_gradient
 from tf_mwnet.methods.probe import Probe
-from tf_mwnet.model import example_record, mixing
+from tf_mwnet.model import compiling, example_record, mixing
 from tf_mwnet.types import Batch, Examples
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def train_step(
     averaged, mix = _averaged(model, train.x), None
     if model.mixup and not method.plain:
         size = tf.shape(train.index)[0]
-        mix = mixing.draw(model.mixup, size, model.mixup_seed, model.optimizer.iterations)
+        mix = mixing.draw(model.mixup, size, model.mixup_seed, compiling.step_count(model.optimizer))
         train = train._replace(x=mixing.inputs(mix, train.x))
     parameters = [v.value for v in model.trained]
     with tf.GradientTape(persistent=True) as tape:
@@ -152,7 +152,7 @@ def _learn(
     moved = [probe.parameters[i] for i in model.scope]
     x, mix = meta.x, None
     if model.meta_mixup:
-        size, step = tf.shape(meta.index)[0], model.optimizer.iterations
+        size, step = tf.shape(meta.index)[0], compiling.step_count(model.optimizer)
         mix = mixing.draw(model.meta_mixup, size, model.mixup_seed, step, of_meta=True)
         x = mixing.inputs(mix, x)
 
