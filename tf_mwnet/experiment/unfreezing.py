@@ -29,22 +29,25 @@ class FixedWeights(Method):
 
     Args:
         weights: of the N training examples, 1 for plain training, ``[N]``.
-        losses: maps logits, labels and rows to example losses ``[B]``; by default the cross-entropy.
+        like: the method whose example losses are used where they are ``[B]``; by default, and where a
+            loss is not one number an example, the cross-entropy is.
         **kwargs: as for `Method`.
     """
 
-    def __init__(self, weights: np.ndarray, losses: Any = None, **kwargs: Any) -> None:
+    def __init__(self, weights: np.ndarray, like: Method | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.num_examples = len(weights)
         self.given = tf.constant(weights, tf.float32)
-        self.losses_of = losses
+        # The method itself would be tracked, and what it has learned be trained on.
+        self.losses_of = None if like is None else like.example_losses
 
     def example_losses(
         self, logits: tf.Tensor, labels: tf.Tensor, index: tf.Tensor | None = None
     ) -> tf.Tensor:
-        if self.losses_of is None:
+        own = None if self.losses_of is None else self.losses_of(logits, labels, index)
+        if own is None or own.shape.rank != 1:
             return super().example_losses(logits, labels, index)
-        return self.losses_of(logits, labels, index)
+        return own
 
     def example_weights(self, examples: Examples) -> tf.Tensor:
         weights = tf.cast(tf.gather(self.given, examples.index), examples.losses.dtype)
@@ -168,8 +171,6 @@ def unfreeze(
         schedule="cosine", lr_drops=(), augment="none", early_stopping=0,
     )  # fmt: skip
     weights = learned_weights(folder, len(splits.train))
-    own = model.method
-    losses = None if own.class_level or own.peer is not None else own.example_losses
 
     def make(_: DataSpec) -> keras.Model:
         inputs = keras.Input(whole.spec.shape, dtype="float32")
@@ -177,7 +178,7 @@ def unfreeze(
         return keras.Model(inputs, training.copied(head)(outputs), name=f"unfrozen_{head.name}")
 
     def method() -> Method:
-        return FixedWeights(weights, losses)
+        return FixedWeights(weights, model.method)
 
     trained = training.train(config, whole, "erm", folder / "unfrozen", make, strategy, method=method)
     return trained, whole.spec
