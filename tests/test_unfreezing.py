@@ -101,6 +101,7 @@ def test_the_export_takes_images(trained):
     [
         ({"backbone": ""}, "then_unfreeze is 2 without a backbone"),
         ({"method": "meta_only"}, "with method 'meta_only'"),
+        ({"method": "mlnt"}, "with method 'mlnt', whose objective is more than weighted losses"),
     ],
 )
 def test_what_can_not_be_unfrozen(tmp_path, change, message):
@@ -113,7 +114,7 @@ def test_what_can_not_be_unfrozen(tmp_path, change, message):
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_losses_are_the_methods_where_they_are_one_an_example(name):
+def test_losses_and_batches_are_the_methods(name):
     """Losses that are not one number an example have no place for the weight of one."""
     own = prepared(name)
     method = unfreezing.FixedWeights(np.linspace(0.5, 2, 120), own)
@@ -126,3 +127,4 @@ def test_losses_are_the_methods_where_they_are_one_an_example(name):
     assert found.shape == (4,)
     np.testing.assert_allclose(found, expected, rtol=1e-6)
     assert method.example_weights(Examples(found, logits, labels, index)).shape == (4,)
+    assert method.sampling == own.sampling

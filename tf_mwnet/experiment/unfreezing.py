@@ -25,12 +25,12 @@ EPOCHS = 5  # the last of the head's training, whose weights are averaged
 
 
 class FixedWeights(Method):
-    """Weights that are known for each example; the losses are those of another method.
+    """Weights that are known for each example; losses and batches are those of another method.
 
     Args:
         weights: of the N training examples, 1 for plain training, ``[N]``.
-        like: the method whose example losses are used where they are ``[B]``; by default, and where a
-            loss is not one number an example, the cross-entropy is.
+        like: the method whose example losses are used where they are ``[B]``, and whose sampling; by
+            default, and where a loss is not one number an example, the cross-entropy is.
         **kwargs: as for `Method`.
     """
 
@@ -38,8 +38,9 @@ class FixedWeights(Method):
         super().__init__(**kwargs)
         self.num_examples = len(weights)
         self.given = tf.constant(weights, tf.float32)
-        # The method itself would be tracked, and what it has learned be trained on.
+        # Not the method itself, whose variables would then be trained.
         self.losses_of = None if like is None else like.example_losses
+        self.sampling = Method.sampling if like is None else like.sampling
 
     def example_losses(
         self, logits: tf.Tensor, labels: tf.Tensor, index: tf.Tensor | None = None
@@ -103,6 +104,11 @@ def check(config: Experiment, splits: Splits) -> None:
             raise UserError(
                 f"then_unfreeze is {config.then_unfreeze} with method '{name}', which has no weights of"
                 " training examples; allowed: other methods"
+            )
+        if METHODS[name].further_gradient is not Method.further_gradient:
+            raise UserError(
+                f"then_unfreeze is {config.then_unfreeze} with method '{name}', whose objective is more"
+                " than weighted losses; allowed: other methods"
             )
 
 
