@@ -492,8 +492,8 @@ def test_an_epoch_of_vectors_has_its_steps(method, tmp_path, monkeypatch, pictur
     rng = np.random.default_rng(0)
     y = np.arange(240) % 3
     source = data.from_arrays((rng.normal(size=(240, 4)) + 2 * np.eye(4)[y]).astype(np.float32), y)
-    fields = {"method": method, "batch_size": 5, "meta_size": 30, "test_fraction": 0.1, "network": "linear",
-              "epochs": 3, "lr_drops": (2,), "seed": 3}  # fmt: skip
+    fields = {"method": method, "batch_size": 5, "meta_size": 30, "test_fraction": 0.1,
+              "network": "linear", "epochs": 3, "lr_drops": (2,), "seed": 3}  # fmt: skip
     trained = []
     fit = tf_mwnet.ReweightedModel.fit
     monkeypatch.setattr(

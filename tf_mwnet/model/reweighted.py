@@ -283,7 +283,8 @@ class ReweightedModel(Saved):
             stream, steps = streams.epochs(stream, steps), None  # else Keras may take more than steps
         if steps and steps % at_once:
             raise UserError(
-                f"steps_per_epoch is {steps} with steps_per_execution {at_once}; allowed: a multiple of it"
+                f"steps_per_epoch is {steps} with steps_per_execution {at_once}; allowed: a multiple"
+                " of it"
             )
         dataset = shares.distribute(stream, self.distribute_strategy)
         if isinstance(dataset, tf.data.Dataset):
