@@ -12,6 +12,7 @@ from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from tf_mwnet import methods, networks, optimizers
 from tf_mwnet.config import Experiment
@@ -243,10 +244,10 @@ def steps_at_once(config: Experiment, splits: Splits, cheaper: Mapping[str, Any]
     """Returns how many steps one call of the train function takes.
 
     On vectors a step takes less time than the call; the results are the same. Elsewhere one, so that
-    progress is shown and signals are heard.
+    progress is shown and signals are heard; also under a strategy, the configuration's or the caller's.
     """
     one = len(splits.spec.shape) > 1 or cheaper["meta_every"] > 1 or config.jit_compile
-    if one or config.strategy != "none":
+    if one or tf.distribute.has_strategy():
         return 1
     return min(AT_ONCE, config.steps_per_epoch)
 

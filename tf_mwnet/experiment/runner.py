@@ -95,7 +95,8 @@ def run(
         >>> result = tf_mwnet.run(config)
     """
     before = keras.config.dtype_policy()
-    keras.backend.clear_session()  # frees what an earlier run in this process has left
+    if not tf.distribute.has_strategy():  # clearing would end the caller's scope
+        keras.backend.clear_session()  # frees what an earlier run in this process has left
     keras.config.set_dtype_policy(before)
     strategy = strategies.make(config.strategy, config.replicas)
     chief = strategies.is_chief(strategy)
