@@ -107,8 +107,9 @@ def run(
     config, source, splits = load(config, source)
     keras.config.set_dtype_policy(config.precision)
     try:
-        build.check_sizes(config, splits, strategy.num_replicas_in_sync)
-        _check_parts(config, splits, classifier)
+        replicas = strategy.num_replicas_in_sync
+        build.check_sizes(config, splits, replicas)
+        _check_parts(config, splits, classifier, replicas)
         with contextlib.ExitStack() as stack:
             stack.enter_context(signals_noted())
             if chief:
@@ -139,7 +140,9 @@ def run(
         keras.config.set_dtype_policy(before)
 
 
-def _check_parts(config: Experiment, splits: Splits, classifier: build.Maker | None) -> None:
+def _check_parts(
+    config: Experiment, splits: Splits, classifier: build.Maker | None, replicas: int
+) -> None:
     """Builds everything once, so that what does not fit is found before any file is touched."""
     make = build.classifier_maker(config, classifier)
     network = make(splits.spec)
@@ -161,6 +164,7 @@ def _check_parts(config: Experiment, splits: Splits, classifier: build.Maker | N
         if not build.first_stage(config, name):
             method = build.make_method(config, name, splits, make)
             method.prepare(head)
+            build.check_draws(method, splits, replicas)
             cheaper = build.cheaper(config, method)
             compiling.check_velocity(method.look_ahead, build.make_optimizers(config, name)[0])
             meta_scope.check_every(method, cheaper["meta_every"])
