@@ -128,7 +128,7 @@ def _writers(
     writers.append(example_files.ExampleRecord(folder / "examples", corrupted, first))
     if splits.validation is not None:
         held_out = evaluation_stream(splits.validation, splits.spec)()
-        writers.append(callbacks.KeepBest(folder / BEST, held_out, splits.validation.y))
+        writers.append(callbacks.KeepBest(folder / BEST, held_out, splits.validation.y, first))
     writers.append(callbacks.MetricsFile(folder / "metrics.csv", first))
     board = folder.parent / "tensorboard" / name
     return [*writers, TensorBoard(board, config.epochs, splits.train.y, corrupted)]
