@@ -31,7 +31,7 @@ from tf_mwnet.experiment.resolve import load, log_method
 from tf_mwnet.export.saved_models import export_classifier, export_weight_net, model_card
 from tf_mwnet.figures import pictures, plots, run_data, tables, tensorboard
 from tf_mwnet.files import write_atomically
-from tf_mwnet.model import classifier_head, compiling, example_record, meta_scope
+from tf_mwnet.model import classifier_head, compiling, copies, example_record, meta_scope
 from tf_mwnet.model.reweighted import ReweightedModel
 from tf_mwnet.runs import run_folder, saved_run
 from tf_mwnet.types import Source, Splits
@@ -152,6 +152,8 @@ def _check_parts(
         )
     head = classifier_head.inspect(network, from_logits=True)
     meta_scope.indexes(network, config.meta_scope)
+    if classifier is not None:
+        _check_copies(config, splits, network)
     if config.then_fine_tune and splits.meta is None:
         raise UserError(
             f"then_fine_tune is {config.then_fine_tune} without a meta set; allowed: meta_size 1 and"
@@ -169,6 +171,18 @@ def _check_parts(
             compiling.check_velocity(method.look_ahead, build.make_optimizers(config, name)[0])
             meta_scope.check_every(method, cheaper["meta_every"])
             meta_scope.check_late(method, cheaper["meta_late"], cheaper["meta_scope"])
+
+
+def _check_copies(config: Experiment, splits: Splits, network: keras.Model) -> None:
+    """Copies a user's classifier, where something would after the training."""
+    later = config.ema or config.then_fine_tune or config.then_unfreeze or splits.validation is not None
+    if later or any(methods.METHODS[name].continues for name in config.methods):
+        copies.copied(network)
+    if config.post_hoc_logit_adjustment and not getattr(network, "inputs", None):
+        raise UserError(
+            f"post_hoc_logit_adjustment is {config.post_hoc_logit_adjustment} with classifier"
+            f" '{network.name}', whose inputs are not known; allowed: a Sequential or functional model"
+        )
 
 
 def _check_meta_set(config: Experiment, splits: Splits, name: str) -> None:

@@ -18,6 +18,7 @@ from tf_mwnet.experiment import resolve, training
 from tf_mwnet.features import Backbone
 from tf_mwnet.files import load_arrays
 from tf_mwnet.methods import METHODS, Method
+from tf_mwnet.model.copies import copied
 from tf_mwnet.model.reweighted import ReweightedModel
 from tf_mwnet.types import DataSpec, Examples, LabelledSet, Splits
 
@@ -181,7 +182,7 @@ def unfreeze(
     def make(_: DataSpec) -> keras.Model:
         inputs = keras.Input(whole.spec.shape, dtype="float32")
         outputs = Standardise(spec)(Encoder(_fresh(config, spec))(inputs))
-        return keras.Model(inputs, training.copied(head)(outputs), name=f"unfrozen_{head.name}")
+        return keras.Model(inputs, copied(head)(outputs), name=f"unfrozen_{head.name}")
 
     def method() -> Method:
         return FixedWeights(weights, model.method)
@@ -195,7 +196,7 @@ def _fresh(config: Experiment, spec: DataSpec) -> Backbone:
     if (loaded := resolve.backbone_of(config)) is not None:
         return loaded
     encoder: Backbone = spec.encoder
-    other = training.copied(encoder.network.module)
+    other = copied(encoder.network.module)
     network = dataclasses.replace(
         encoder.network, module=other, apply=lambda images: other(images, training=False)
     )

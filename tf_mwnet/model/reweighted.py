@@ -24,6 +24,7 @@ from tf_mwnet.model import (
 )
 from tf_mwnet.model import meta_scope as scopes
 from tf_mwnet.model.averaging import Averages
+from tf_mwnet.model.copies import copied
 from tf_mwnet.model.saved import Saved
 from tf_mwnet.types import Batch
 
@@ -376,10 +377,14 @@ class ReweightedModel(Saved):
             self._traced_for, self.train_function = now, None
 
     def final_classifier(self) -> keras.Model:
-        """Returns the classifier that is evaluated: with ``ema`` a copy that has the averages."""
+        """Returns the classifier that is evaluated: with ``ema`` a copy that has the averages.
+
+        Raises:
+            UserError: there has to be a copy, and cannot be, see `copies.copied`.
+        """
         if self.averages is None or not self.evaluates_average:
             return self.classifier
-        copy = keras.models.clone_model(self.classifier)
+        copy = copied(self.classifier)
         self.averages.copy_to(copy)
         return copy
 
