@@ -3,6 +3,7 @@
 import pathlib
 import shutil
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -158,3 +159,42 @@ def test_a_finished_method_without_its_metrics(tmp_path, capsys):
     assert (
         "erm/metrics.csv' is not there or empty; allowed: as the run wrote it" in capsys.readouterr().err
     )
+
+
+class Own(keras.Model):
+    """A class that Keras cannot make anew: its constructor takes no keyword arguments."""
+
+    def __init__(self):
+        super().__init__()
+        self.last = keras.layers.Dense(3)
+
+    def call(self, x, training=False):
+        return self.last(x)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"ema": 0.9}, "classifier 'own' cannot be copied"),
+        ({"then_fine_tune": 2}, "classifier 'own' cannot be copied"),
+        ({"early_stopping": 5}, "classifier 'own' cannot be copied"),
+        ({"method": "lccn"}, "classifier 'own' cannot be copied"),
+        ({"post_hoc_logit_adjustment": 1.0}, "classifier 'own', whose inputs are not known"),
+    ],
+)
+def test_a_classifier_that_can_not_be_copied(fields, message, tmp_path):
+    def make(spec):
+        own = Own()
+        own(np.zeros((2, 4), np.float32))
+        return own
+
+    rng = np.random.default_rng(0)
+    sizes = (("train", 60), ("test", 9), ("meta", 9))
+    given = {f"x_{name}": rng.normal(size=(n, 4)).astype(np.float32) for name, n in sizes}
+    source = data.from_arrays(**given, **{f"y_{name}": np.arange(n) % 3 for name, n in sizes})
+    config = Experiment(**({"method": "erm", "epochs": 1, "lr_drops": ()} | fields),
+                        run_dir=str(tmp_path / "run"))  # fmt: skip
+    with pytest.raises(UserError, match=message) as caught:
+        tf_mwnet.run(config, source, make)
+    assert "\n" not in str(caught.value)
+    assert not list(tmp_path.iterdir())

@@ -6,10 +6,13 @@ import time
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from runs import SHORT, assert_same, command, final_variables, rows, wait_for
+from small import fit, model_of
 
 from tf_mwnet import Experiment
-from tf_mwnet.experiment import resolve
+from tf_mwnet.experiment import callbacks, resolve
+from tf_mwnet.files import load_arrays
 from tf_mwnet.main import main
 
 pytestmark = pytest.mark.xdist_group("resume")  # one worker: what its fixture makes is shared
@@ -57,7 +60,6 @@ def test_signals_save_and_exit(undisturbed, tmp_path, number):
 def cut_short(tmp_path, epochs):
     """A run folder as a kill after some epochs leaves it."""
     from tf_mwnet import errors
-    from tf_mwnet.experiment import callbacks
 
     folder = tmp_path / "cut"
 
@@ -106,6 +108,33 @@ def test_no_intact_checkpoint_starts_anew(undisturbed, tmp_path, capfd):
     assert main([*ARGUMENTS, f"--run_dir={folder}", "--resume"]) == 0
     assert "no intact checkpoint" in capfd.readouterr().err
     assert_same(final_variables(folder), final_variables(undisturbed))
+
+
+@pytest.mark.parametrize("recorded", [None, 100])
+def test_a_checkpoint_of_other_variables_changes_nothing(tmp_path, recorded):
+    """One is missing, or has another shape."""
+    saved, other = model_of("erm"), model_of("erm")
+    if recorded:
+        saved.record_examples(recorded)
+    for variable in saved.classifier.variables:
+        variable.assign(variable + 1)
+    callbacks.Checkpoints(tmp_path, saved).on_epoch_end(0)
+    other.record_examples(120)
+    before = [v.numpy() for v in other.classifier.variables]
+    assert callbacks.Checkpoints(tmp_path, other).restore() == 0
+    for old, variable in zip(before, other.classifier.variables, strict=True):
+        np.testing.assert_array_equal(variable.numpy(), old)
+    assert callbacks.Checkpoints(tmp_path, saved).restore() == 1
+
+
+def test_the_best_epoch_of_an_earlier_attempt_is_not_kept(tmp_path, blobs):
+    x, y, *_ = blobs
+    path, batches = tmp_path / "best_epoch.npz", tf.data.Dataset.from_tensor_slices((x, y)).batch(60)
+    np.savez(path, epoch=7, accuracy=2.0)
+    for first, epoch in ((3, 7), (0, 1)):
+        best = callbacks.KeepBest(path, batches, y, first)
+        fit(model_of("erm"), blobs, epochs=first + 1, initial_epoch=first, callbacks=[best])
+        assert load_arrays(path)["epoch"] == epoch
 
 
 def test_a_run_is_not_resumed_on_other_data(tmp_path, capfd):

@@ -532,3 +532,15 @@ def test_an_epoch_of_vectors_has_its_steps(method, tmp_path, monkeypatch, pictur
     whole = final_variables(tmp_path / "32", method)
     for name, value in final_variables(tmp_path / "parts", method).items():
         np.testing.assert_array_equal(value, whole[name])
+
+
+def test_a_run_in_the_callers_scope(two_replicas, tmp_path, pictures_not_rendered):
+    """Strategy "none" is the caller's, under which vectors take one step at a time."""
+    y = np.arange(240) % 3
+    x = np.random.default_rng(0).normal(size=(240, 4)).astype(np.float32)
+    config = Experiment(method="erm", network="linear", batch_size=9, meta_size=0, test_fraction=0.1,
+                        epochs=1, lr_drops=(), run_dir=str(tmp_path / "run"))  # fmt: skip
+    with two_replicas.scope():
+        tf_mwnet.run(config, data.from_arrays(x, y))
+        assert tf.distribute.get_strategy() is two_replicas
+    assert json.loads((tmp_path / "run" / "result.json").read_text())["replicas"] == 2

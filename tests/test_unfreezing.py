@@ -7,6 +7,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from contract import prepared
 from test_features import body, photos
 
 import tf_mwnet
@@ -15,9 +16,11 @@ from tf_mwnet.errors import UserError
 from tf_mwnet.experiment import unfreezing
 from tf_mwnet.features import embed, load
 from tf_mwnet.files import load_arrays
+from tf_mwnet.losses import cross_entropy
 from tf_mwnet.methods import METHODS
 from tf_mwnet.model import classifier_head
 from tf_mwnet.runs import saved_run
+from tf_mwnet.types import Examples
 
 SMALL = features.SETTINGS | {"epochs": 3, "lr_drops": (), "batch_size": 10, "then_unfreeze": 2}
 
@@ -98,6 +101,7 @@ def test_the_export_takes_images(trained):
     [
         ({"backbone": ""}, "then_unfreeze is 2 without a backbone"),
         ({"method": "meta_only"}, "with method 'meta_only'"),
+        ({"method": "mlnt"}, "with method 'mlnt', whose objective is more than weighted losses"),
     ],
 )
 def test_what_can_not_be_unfrozen(tmp_path, change, message):
@@ -109,5 +113,18 @@ def test_what_can_not_be_unfrozen(tmp_path, change, message):
         tf_mwnet.run(dataclasses.replace(config, **change), source)
 
 
-def test_methods_whose_losses_are_not_one_an_example():
-    assert {n for n, m in METHODS.items() if m.class_level} == {"gdw"}
+@pytest.mark.parametrize("name", METHODS)
+def test_losses_and_batches_are_the_methods(name):
+    """Losses that are not one number an example have no place for the weight of one."""
+    own = prepared(name)
+    method = unfreezing.FixedWeights(np.linspace(0.5, 2, 120), own)
+    logits = tf.constant(np.random.default_rng(0).normal(size=(4, 4)), tf.float32)  # B is K
+    labels, index = tf.constant([0, 1, 2, 0]), tf.constant([3, 0, 100, 119], tf.int64)
+    expected = own.example_losses(logits, labels, index)
+    if expected.shape.rank != 1:
+        expected = cross_entropy(logits, labels)
+    found = method.example_losses(logits, labels, index)
+    assert found.shape == (4,)
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+    assert method.example_weights(Examples(found, logits, labels, index)).shape == (4,)
+    assert method.sampling == own.sampling

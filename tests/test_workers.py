@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 from runs import rows, start_workers, wait_for
 
-from tf_mwnet import Experiment, UserError, data
+from tf_mwnet import Experiment, UserError, data, methods
 from tf_mwnet.experiment import build
 from tf_mwnet.main import main
 
@@ -27,16 +27,31 @@ def ended(processes):
 
 
 def test_no_replica_goes_without_examples():
-    config = Experiment(batch_size=100, meta_size=10, meta_batch_size=10)
+    config = Experiment(method="erm", batch_size=100, meta_size=10, meta_batch_size=10)
     splits = data.make_splits(data.load("digits"), data.BiasConfig(meta_size=10))
     build.check_sizes(config, splits, 10)
     with pytest.raises(UserError, match="meta_batch_size is 10 with 11 replicas; allowed: at least 11"):
         build.check_sizes(config, splits, 11)
-    odd = dataclasses.replace(config, batch_size=len(splits.train) - 1)
-    with pytest.raises(
-        UserError, match="replicas is 2, more than the last batch of a pass, 1; allowed: at"
+    size = len(splits.train)
+    odd = dataclasses.replace(config, batch_size=size - 1)
+    of_both = dataclasses.replace(config, batch_size=size + 9)
+    of_meta = dataclasses.replace(config, batch_size=9)
+    for asked, passed in (
+        (odd, size),
+        (dataclasses.replace(of_both, method="glc"), size + 10),
+        (dataclasses.replace(of_meta, method="meta_only"), 10),
+        (dataclasses.replace(of_meta, then_fine_tune=5), 10),
     ):
-        build.check_sizes(odd, splits, 2)
+        with pytest.raises(
+            UserError,
+            match=f"replicas is 2, more than the last batch of a pass of {passed} examples, 1; allowed",
+        ):
+            build.check_sizes(asked, splits, 2)
+    build.check_sizes(dataclasses.replace(odd, method="resample"), splits, 2)  # whole batches only
+    drawn = methods.FSR(size, per_class=1)
+    build.check_draws(drawn, splits, 10)
+    with pytest.raises(UserError, match="FSR draws a meta set of 10 examples with 11 replicas"):
+        build.check_draws(drawn, splits, 11)
 
 
 @pytest.mark.slow

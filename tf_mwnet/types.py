@@ -26,7 +26,9 @@ class Examples(NamedTuple):
     """A training batch as a method sees it. All are constants: no gradient flows back.
 
     Attributes:
-        losses: ``[B]``, or ``[B, K]`` for class-level methods, as ``example_losses`` gave them.
+        losses: as ``example_losses`` gave them: ``[B]``; ``[B, K]`` for methods with soft labels
+            (`methods.targets.SoftTargets`, CMW-Net-SL, data-driven MentorNet) or weights per class
+            (GDW), joint optimisation ``[B, 2K + 1]``; with a second network ``[B, 2]``.
         logits: ``[B, K]``.
         labels: given labels, integer ``[B]`` or ``[B, K]``.
         index: int64 ``[B]``, see `Batch`.

@@ -12,6 +12,7 @@ from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from tf_mwnet import methods, networks, optimizers
 from tf_mwnet.config import Experiment
@@ -19,6 +20,7 @@ from tf_mwnet.data.streams import Augmentation, Views
 from tf_mwnet.errors import UserError, choose
 from tf_mwnet.experiment import rates
 from tf_mwnet.model import meta_scope
+from tf_mwnet.model.meta_draws import MetaDraws
 from tf_mwnet.model.reweighted import ReweightedModel
 from tf_mwnet.types import DataSpec, Splits
 
@@ -205,11 +207,34 @@ def check_sizes(config: Experiment, splits: Splits, replicas: int) -> None:
     for name, size in sizes.items():
         if size < replicas:
             raise UserError(f"{name} is {size} with {replicas} replicas; allowed: at least {replicas}")
-    last = len(splits.train) % config.batch_size or config.batch_size
-    if last < replicas:
+    for size, batch in sorted(_passes(config, splits)):
+        last = size % batch or batch
+        if last < replicas:
+            raise UserError(
+                f"replicas is {replicas}, more than the last batch of a pass of {size} examples, {last};"
+                f" allowed: at most {last}, or another batch_size"
+            )
+
+
+def _passes(config: Experiment, splits: Splits) -> set[tuple[int, int]]:
+    """Returns the sizes of what is passed over in batches, and of the batches."""
+    train, meta = len(splits.train), 0 if splits.meta is None else len(splits.meta)
+    sizes = {"train": train, "meta": meta or train, "both": train + meta}
+    found = {(meta, config.batch_size)} if config.then_fine_tune and meta else set()
+    for name in config.methods:
+        for kind in (methods.METHODS.get(first_stage(config, name)), methods.METHODS[name]):
+            if kind is not None and not kind.sampling.balanced:
+                sets = {kind.trains_on} | ({"train"} if config.then_unfreeze else set())
+                found |= {(sizes[part], config.batch_size * kind.sampling.batch_factor) for part in sets}
+    return found
+
+
+def check_draws(method: methods.Method, splits: Splits, replicas: int) -> None:
+    """Raises ``UserError`` if a replica would get no example of a meta set that the method draws."""
+    if method.draws_meta and (size := len(MetaDraws(method, splits.train.y).rows)) < replicas:
         raise UserError(
-            f"replicas is {replicas}, more than the last batch of a pass, {last}; allowed: at most"
-            f" {last}, or another batch_size"
+            f"{type(method).__name__} draws a meta set of {size} examples with {replicas} replicas;"
+            f" allowed: at least {replicas}"
         )
 
 
@@ -243,10 +268,10 @@ def steps_at_once(config: Experiment, splits: Splits, cheaper: Mapping[str, Any]
     """Returns how many steps one call of the train function takes.
 
     On vectors a step takes less time than the call; the results are the same. Elsewhere one, so that
-    progress is shown and signals are heard.
+    progress is shown and signals are heard; also under a strategy, the configuration's or the caller's.
     """
     one = len(splits.spec.shape) > 1 or cheaper["meta_every"] > 1 or config.jit_compile
-    if one or config.strategy != "none":
+    if one or tf.distribute.has_strategy():
         return 1
     return min(AT_ONCE, config.steps_per_epoch)
 

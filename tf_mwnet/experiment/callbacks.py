@@ -134,13 +134,17 @@ class KeepBest(keras.callbacks.Callback):
         path: ``.npz`` file with the classifier's variables and the epoch, from 1.
         batches: dataset of ``(x, y)``.
         labels: all y, ``[N]``.
+        first_epoch: 0-based epoch that training starts with; at 0 a file of an earlier attempt is not
+            taken into account.
     """
 
-    def __init__(self, path: pathlib.Path, batches: tf.data.Dataset, labels: np.ndarray) -> None:
+    def __init__(
+        self, path: pathlib.Path, batches: tf.data.Dataset, labels: np.ndarray, first_epoch: int = 0
+    ) -> None:
         super().__init__()
         self.path, self.batches, self.labels = path, batches, labels
         self.best = -1.0
-        if path.is_file():
+        if first_epoch and path.is_file():
             self.best = float(load_arrays(path)["accuracy"])
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
@@ -180,7 +184,8 @@ class Checkpoints(keras.callbacks.Callback):
         super().__init__()
         self.epoch = tf.Variable(0, dtype=tf.int64, trainable=False)
         parts = {f"variable_{i:05d}": v for i, v in enumerate(self._state(model))}
-        self.checkpoint = tf.train.Checkpoint(epoch=self.epoch, **parts)
+        self.state = {"epoch": self.epoch} | parts
+        self.checkpoint = tf.train.Checkpoint(**self.state)
         self.folder = folder
         try:
             tf.train.get_checkpoint_state(str(folder))
@@ -205,6 +210,7 @@ class Checkpoints(keras.callbacks.Callback):
         paths = {int(p.stem.partition("-")[2]): p for p in self.folder.glob("epoch-[0-9]*.index")}
         for path in (str(paths[n].with_suffix("")) for n in sorted(paths, reverse=True)):
             try:
+                self._compare(path)
                 self.checkpoint.restore(path).assert_consumed()
             except Exception as error:  # truncated, corrupt or missing parts: TF raises many types
                 reason = str(error).strip().splitlines()[0][:120]
@@ -214,6 +220,21 @@ class Checkpoints(keras.callbacks.Callback):
         if paths:
             logging.warning("no intact checkpoint; starting from the beginning")
         return 0
+
+    def _compare(self, path: str) -> None:
+        """Raises ``ValueError`` if a checkpoint has other variables; TensorFlow would take some."""
+        reader, suffix = tf.train.load_checkpoint(path), "/.ATTRIBUTES/VARIABLE_VALUE"
+        dtypes = reader.get_variable_to_dtype_map()
+        found = {
+            name.removesuffix(suffix): f"{shape} {dtypes[name].name}"
+            for name, shape in reader.get_variable_to_shape_map().items()
+            if name.endswith(suffix)
+        }
+        own = {name: f"{v.shape.as_list()} {v.dtype.name}" for name, v in self.state.items()}
+        found.pop("save_counter", None)
+        for name in sorted(own.keys() | found.keys()):
+            if own.get(name) != found.get(name):
+                raise ValueError(f"{name} is {found.get(name)} instead of {own.get(name)}")
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         self.epoch.assign(epoch + 1)

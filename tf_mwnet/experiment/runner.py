@@ -31,7 +31,7 @@ from tf_mwnet.experiment.resolve import load, log_method
 from tf_mwnet.export.saved_models import export_classifier, export_weight_net, model_card
 from tf_mwnet.figures import pictures, plots, run_data, tables, tensorboard
 from tf_mwnet.files import write_atomically
-from tf_mwnet.model import classifier_head, compiling, example_record, meta_scope, mixing
+from tf_mwnet.model import classifier_head, compiling, copies, example_record, meta_scope, mixing
 from tf_mwnet.model.reweighted import ReweightedModel
 from tf_mwnet.runs import run_folder, saved_run
 from tf_mwnet.types import Source, Splits
@@ -95,7 +95,8 @@ def run(
         >>> result = tf_mwnet.run(config)
     """
     before = keras.config.dtype_policy()
-    keras.backend.clear_session()  # frees what an earlier run in this process has left
+    if not tf.distribute.has_strategy():  # clearing would end the caller's scope
+        keras.backend.clear_session()  # frees what an earlier run in this process has left
     keras.config.set_dtype_policy(before)
     strategy = strategies.make(config.strategy, config.replicas)
     chief = strategies.is_chief(strategy)
@@ -106,8 +107,9 @@ def run(
     config, source, splits = load(config, source)
     keras.config.set_dtype_policy(config.precision)
     try:
-        build.check_sizes(config, splits, strategy.num_replicas_in_sync)
-        _check_parts(config, splits, classifier)
+        replicas = strategy.num_replicas_in_sync
+        build.check_sizes(config, splits, replicas)
+        _check_parts(config, splits, classifier, replicas)
         with contextlib.ExitStack() as stack:
             stack.enter_context(signals_noted())
             if chief:
@@ -138,7 +140,9 @@ def run(
         keras.config.set_dtype_policy(before)
 
 
-def _check_parts(config: Experiment, splits: Splits, classifier: build.Maker | None) -> None:
+def _check_parts(
+    config: Experiment, splits: Splits, classifier: build.Maker | None, replicas: int
+) -> None:
     """Builds everything once, so that what does not fit is found before any file is touched."""
     make = build.classifier_maker(config, classifier)
     network = make(splits.spec)
@@ -148,6 +152,8 @@ def _check_parts(config: Experiment, splits: Splits, classifier: build.Maker | N
         )
     head = classifier_head.inspect(network, from_logits=True)
     meta_scope.indexes(network, config.meta_scope)
+    if classifier is not None:
+        _check_copies(config, splits, network)
     if config.then_fine_tune and splits.meta is None:
         raise UserError(
             f"then_fine_tune is {config.then_fine_tune} without a meta set; allowed: meta_size 1 and"
@@ -160,11 +166,24 @@ def _check_parts(config: Experiment, splits: Splits, classifier: build.Maker | N
         if not build.first_stage(config, name):
             method = build.make_method(config, name, splits, make)
             method.prepare(head)
+            build.check_draws(method, splits, replicas)
             cheaper = build.cheaper(config, method)
             compiling.check_velocity(method.look_ahead, build.make_optimizers(config, name)[0])
             meta_scope.check_every(method, cheaper["meta_every"])
             meta_scope.check_late(method, cheaper["meta_late"], cheaper["meta_scope"])
             mixing.check_smoothing(method, config.label_smoothing)
+
+
+def _check_copies(config: Experiment, splits: Splits, network: keras.Model) -> None:
+    """Copies a user's classifier, where something would after the training."""
+    later = config.ema or config.then_fine_tune or config.then_unfreeze or splits.validation is not None
+    if later or any(methods.METHODS[name].continues for name in config.methods):
+        copies.copied(network)
+    if config.post_hoc_logit_adjustment and not getattr(network, "inputs", None):
+        raise UserError(
+            f"post_hoc_logit_adjustment is {config.post_hoc_logit_adjustment} with classifier"
+            f" '{network.name}', whose inputs are not known; allowed: a Sequential or functional model"
+        )
 
 
 def _check_meta_set(config: Experiment, splits: Splits, name: str) -> None:

@@ -21,6 +21,7 @@ from tf_mwnet.experiment import build, callbacks, example_files
 from tf_mwnet.figures.tensorboard import TensorBoard
 from tf_mwnet.files import load_arrays, write_atomically
 from tf_mwnet.model import classifier_head
+from tf_mwnet.model.copies import copied
 from tf_mwnet.model.meta_draws import EpochNumber, MetaDraws
 from tf_mwnet.model.reweighted import ReweightedModel
 from tf_mwnet.types import DataSpec, LabelledSet, Outputs, Splits
@@ -128,7 +129,7 @@ def _writers(
     writers.append(example_files.ExampleRecord(folder / "examples", corrupted, first))
     if splits.validation is not None:
         held_out = evaluation_stream(splits.validation, splits.spec)()
-        writers.append(callbacks.KeepBest(folder / BEST, held_out, splits.validation.y))
+        writers.append(callbacks.KeepBest(folder / BEST, held_out, splits.validation.y, first))
     writers.append(callbacks.MetricsFile(folder / "metrics.csv", first))
     board = folder.parent / "tensorboard" / name
     return [*writers, TensorBoard(board, config.epochs, splits.train.y, corrupted)]
@@ -201,13 +202,6 @@ def fine_tune(
     )
     splits = dataclasses.replace(splits, validation=None)
     return train(config, splits, "meta_only", folder, lambda spec: copied(classifier), strategy)
-
-
-def copied(classifier: keras.Model) -> keras.Model:
-    """Copies a classifier with its values, to variables outside of any strategy."""
-    copy = keras.models.clone_model(classifier)
-    copy.set_weights(classifier.get_weights())
-    return copy
 
 
 def _outputs(model: ReweightedModel, splits: Splits) -> Outputs:

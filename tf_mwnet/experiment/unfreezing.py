@@ -18,6 +18,7 @@ from tf_mwnet.experiment import resolve, training
 from tf_mwnet.features import Backbone
 from tf_mwnet.files import load_arrays
 from tf_mwnet.methods import METHODS, Method
+from tf_mwnet.model.copies import copied
 from tf_mwnet.model.reweighted import ReweightedModel
 from tf_mwnet.types import DataSpec, Examples, LabelledSet, Splits
 
@@ -25,26 +26,30 @@ EPOCHS = 5  # the last of the head's training, whose weights are averaged
 
 
 class FixedWeights(Method):
-    """Weights that are known for each example; the losses are those of another method.
+    """Weights that are known for each example; losses and batches are those of another method.
 
     Args:
         weights: of the N training examples, 1 for plain training, ``[N]``.
-        losses: maps logits, labels and rows to example losses ``[B]``; by default the cross-entropy.
+        like: the method whose example losses are used where they are ``[B]``, and whose sampling; by
+            default, and where a loss is not one number an example, the cross-entropy is.
         **kwargs: as for `Method`.
     """
 
-    def __init__(self, weights: np.ndarray, losses: Any = None, **kwargs: Any) -> None:
+    def __init__(self, weights: np.ndarray, like: Method | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.num_examples = len(weights)
         self.given = tf.constant(weights, tf.float32)
-        self.losses_of = losses
+        # Not the method itself, whose variables would then be trained.
+        self.losses_of = None if like is None else like.example_losses
+        self.sampling = Method.sampling if like is None else like.sampling
 
     def example_losses(
         self, logits: tf.Tensor, labels: tf.Tensor, index: tf.Tensor | None = None
     ) -> tf.Tensor:
-        if self.losses_of is None:
+        own = None if self.losses_of is None else self.losses_of(logits, labels, index)
+        if own is None or own.shape.rank != 1:
             return super().example_losses(logits, labels, index)
-        return self.losses_of(logits, labels, index)
+        return own
 
     def example_weights(self, examples: Examples) -> tf.Tensor:
         weights = tf.cast(tf.gather(self.given, examples.index), examples.losses.dtype)
@@ -100,6 +105,11 @@ def check(config: Experiment, splits: Splits) -> None:
             raise UserError(
                 f"then_unfreeze is {config.then_unfreeze} with method '{name}', which has no weights of"
                 " training examples; allowed: other methods"
+            )
+        if METHODS[name].further_gradient is not Method.further_gradient:
+            raise UserError(
+                f"then_unfreeze is {config.then_unfreeze} with method '{name}', whose objective is more"
+                " than weighted losses; allowed: other methods"
             )
 
 
@@ -168,16 +178,14 @@ def unfreeze(
         schedule="cosine", lr_drops=(), augment="none", early_stopping=0,
     )  # fmt: skip
     weights = learned_weights(folder, len(splits.train))
-    own = model.method
-    losses = None if own.class_level or own.peer is not None else own.example_losses
 
     def make(_: DataSpec) -> keras.Model:
         inputs = keras.Input(whole.spec.shape, dtype="float32")
         outputs = Standardise(spec)(Encoder(_fresh(config, spec))(inputs))
-        return keras.Model(inputs, training.copied(head)(outputs), name=f"unfrozen_{head.name}")
+        return keras.Model(inputs, copied(head)(outputs), name=f"unfrozen_{head.name}")
 
     def method() -> Method:
-        return FixedWeights(weights, losses)
+        return FixedWeights(weights, model.method)
 
     trained = training.train(config, whole, "erm", folder / "unfrozen", make, strategy, method=method)
     return trained, whole.spec
@@ -188,7 +196,7 @@ def _fresh(config: Experiment, spec: DataSpec) -> Backbone:
     if (loaded := resolve.backbone_of(config)) is not None:
         return loaded
     encoder: Backbone = spec.encoder
-    other = training.copied(encoder.network.module)
+    other = copied(encoder.network.module)
     network = dataclasses.replace(
         encoder.network, module=other, apply=lambda images: other(images, training=False)
     )

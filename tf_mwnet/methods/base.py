@@ -75,8 +75,8 @@ class Method(keras.layers.Layer):
             `begin_epoch` to set.
         continues: whether a run that trains another method first (`first_stage`) goes on with its
             classifier instead of a fresh one.
-        class_level: whether there is a weight for each class of each example, ``[B, K]``, whose change
-            in each step is recorded.
+        records_class_changes: whether the change of each class's weight in a step is recorded; weights
+            are then ``[B, K]``.
         smooths_labels: whether labels may be smoothed (``--label_smoothing``): a method that has targets
             of its own does not see that of ``example_losses``.
         uses_features: whether `Examples` carries the classifier's features.
@@ -119,7 +119,7 @@ class Method(keras.layers.Layer):
     sees_virtual = False
     plain = False
     continues = False
-    class_level = False
+    records_class_changes = False
     smooths_labels = True
     uses_features = False
     num_examples: int | None = None
@@ -285,7 +285,7 @@ class Method(keras.layers.Layer):
                 of training.
 
         Returns:
-            ``[B]``, or ``[B, K]`` for class-level methods.
+            ``[B]``, or more columns for some methods, see `Examples`.
         """
         return losses.TRAINING[self.loss](logits, labels)
 

@@ -57,7 +57,7 @@ class GDW(MWNet):
         Option("clip", "bound of each component of that step", above=0),
         Option("zero_mean", "use the zero-mean constraint (appendix B: unstable without)"),
     )
-    class_level = True
+    records_class_changes = True
     smooths_labels = False  # its constraint is about the given class
 
     def __init__(

@@ -24,6 +24,7 @@ from tf_mwnet.model import (
 )
 from tf_mwnet.model import meta_scope as scopes
 from tf_mwnet.model.averaging import Averages
+from tf_mwnet.model.copies import copied
 from tf_mwnet.model.saved import Saved
 from tf_mwnet.types import Batch
 
@@ -71,7 +72,7 @@ class ReweightedModel(Saved):
         self.method = methods.get(method)
         self.method.prepare(head)
         # Class-level methods need a known number of classes: `prepare` has refused others.
-        self._class_columns = (head.num_classes or 0) if self.method.class_level else 0
+        self._class_columns = (head.num_classes or 0) if self.method.records_class_changes else 0
         self.from_logits = from_logits
         self.forward = classifier_head.forward(classifier, self.method.uses_features)
         self.meta_optimizer: keras.optimizers.Optimizer | None = None
@@ -286,6 +287,7 @@ class ReweightedModel(Saved):
         if steps and steps % at_once:
             raise UserError(
                 f"steps_per_epoch is {steps} with steps_per_execution {at_once}; allowed: a multiple"
+                " of it"
             )
         dataset = shares.distribute(stream, self.distribute_strategy)
         if isinstance(dataset, tf.data.Dataset):
@@ -377,10 +379,14 @@ class ReweightedModel(Saved):
             self._traced_for, self.train_function = now, None
 
     def final_classifier(self) -> keras.Model:
-        """Returns the classifier that is evaluated: with ``ema`` a copy that has the averages."""
+        """Returns the classifier that is evaluated: with ``ema`` a copy that has the averages.
+
+        Raises:
+            UserError: there has to be a copy, and cannot be, see `copies.copied`.
+        """
         if self.averages is None or not self.evaluates_average:
             return self.classifier
-        copy = keras.models.clone_model(self.classifier)
+        copy = copied(self.classifier)
         self.averages.copy_to(copy)
         return copy
 
