@@ -505,3 +505,36 @@ def test_fit_before_compile(blobs):
         model.fit(x, y)
     with pytest.raises(UserError, match="the model is not compiled"):
         model.train_on_batch(x[:10], y[:10])
+
+
+class Subclassed(keras.Model):
+    """As people write one; its ``call`` has no argument ``training``."""
+
+    def __init__(self):
+        super().__init__()
+        init = keras.initializers.GlorotUniform
+        self.first = L.Dense(16, "relu", kernel_initializer=init(0))
+        self.norm = L.BatchNormalization()
+        self.last = L.Dense(3, kernel_initializer=init(1))
+
+    def call(self, x):
+        return self.last(self.norm(self.first(x)))
+
+
+@pytest.mark.parametrize("method", ["mwnet", "l2rw", "gdw"])
+def test_a_call_without_training(method):
+    """It is in training mode in the virtual step, too: a functional model learns the same."""
+    one = Subclassed()
+    one(X[:2])
+    inputs = keras.Input((8,))
+    other = keras.Model(inputs, Subclassed().call(inputs))
+    for a, b in zip(other.variables, one.variables, strict=True):
+        a.assign(b)
+    models = [model_of(classifier, method, ema=0.5) for classifier in (one, other)]
+    for model in models:
+        model.fit(X, Y, meta_data=(XM, YM), epochs=2, **FIT)
+    np.testing.assert_allclose(*[m.evaluate(X, Y, verbose=0) for m in models], rtol=1e-5)
+    for a, b in zip(*map(values, models), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-6)
+    for a, b in zip(*[m.method.variables for m in models], strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-6)

@@ -4,11 +4,23 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from typing import Any
 
 import keras
 import tensorflow as tf
 
 from tf_mwnet.meta import check_differentiable, dense
+
+
+def outputs_with(
+    classifier: keras.Model, values: list[tuple[keras.Variable, Any]], x: Any, training: bool
+) -> Any:
+    """Computes a classifier's outputs with other values of its variables, which keep their own.
+
+    Unlike its ``stateless_call``, also of one whose ``call`` has no argument ``training``.
+    """
+    with keras.StatelessScope(state_mapping=values):
+        return classifier(x, training=training)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,9 +56,10 @@ class Probe:
         The pass leaves batch norm statistics and dropout seeds unchanged.
         """
         x = self.x if x is None else x
-        state = [v.value for v in self.classifier.non_trainable_variables]
-        outputs, _ = self.classifier.stateless_call(parameters, state, x, training=True)
-        return self.to_logits(outputs)
+        others = self.classifier.non_trainable_variables
+        pairs = [*zip(self.classifier.trainable_variables, parameters, strict=True)]
+        pairs += [(v, v.value) for v in others]
+        return self.to_logits(outputs_with(self.classifier, pairs, x, training=True))
 
     def curvature(
         self, direction: list[tf.Tensor], loss: Callable[[tf.Tensor], tf.Tensor]

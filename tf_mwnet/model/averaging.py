@@ -7,6 +7,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from tf_mwnet.methods.probe import outputs_with
+
 
 class Averages(keras.layers.Layer):
     """The moving averages of a classifier's variables: ``a <- m a + (1 - m) v`` after each step.
@@ -48,11 +50,9 @@ class Averages(keras.layers.Layer):
 
     def outputs(self, classifier: keras.Model, x: Any) -> tf.Tensor:
         """Applies the average, in inference mode, to inputs of the classifier."""
-        # Paths are not unique: two parts of a classifier may have the same names in them.
-        values = {id(v): a for v, a in zip(classifier.variables, self.values, strict=True)}
-        trained = [tf.convert_to_tensor(values[id(v)]) for v in classifier.trainable_variables]
-        others = [tf.convert_to_tensor(values[id(v)]) for v in classifier.non_trainable_variables]
-        return classifier.stateless_call(trained, others, x, training=False)[0]
+        values = [tf.convert_to_tensor(average) for average in self.values]
+        pairs = list(zip(classifier.variables, values, strict=True))
+        return outputs_with(classifier, pairs, x, training=False)
 
     def copy_to(self, classifier: keras.Model) -> None:
         """Gives the averages to a classifier of the same structure."""
