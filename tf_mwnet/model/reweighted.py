@@ -71,8 +71,8 @@ class ReweightedModel(Saved):
         self.classifier = classifier
         self.method = methods.get(method)
         self.method.prepare(head)
-        # Class-level methods need a known number of classes: `prepare` has refused others.
-        self._class_columns = (head.num_classes or 0) if self.method.records_class_changes else 0
+        # Of a subclassed classifier the number of classes is not known: then changes are not recorded.
+        self.class_columns = (head.num_classes or 0) if self.method.records_class_changes else 0
         self.from_logits = from_logits
         self.forward = classifier_head.forward(classifier, self.method.uses_features)
         self.meta_optimizer: keras.optimizers.Optimizer | None = None
@@ -410,7 +410,7 @@ class ReweightedModel(Saved):
             return
         self.train_function = None  # traced with the record it had
         with self.distribute_strategy.scope():
-            self.record = example_record.create(num_examples, self._class_columns)
+            self.record = example_record.create(num_examples, self.class_columns)
 
     # ---------------------------------------------------------------- the step
 

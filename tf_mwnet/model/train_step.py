@@ -218,7 +218,7 @@ def _report(
 ) -> dict[str, tf.Tensor]:
     if model.record is not None:
         label_weights = model.method.label_weight(weights, examples)
-        by_class = changes if model.method.records_class_changes else None
+        by_class = changes if model.class_columns else None
         example_record.update(model.record, examples, label_weights, by_class)
     model.update_loss(losses.cross_entropy(examples.logits, train.y))
     local = tf.reduce_sum(weights * examples.losses)
