@@ -184,6 +184,20 @@ def test_head_of_networks(blobs):
     assert (found.num_classes, found.num_features, found.ending) == (4, 16, "softmax")
 
 
+def test_head_of_a_model_without_layers():
+    class Own(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.kernel = self.add_weight(shape=(6, 4))
+
+        def call(self, x):
+            return keras.ops.matmul(x, self.kernel)
+
+    own = Own()
+    own(np.zeros((2, 6), np.float32))
+    assert classifier_head.inspect(own, from_logits=False).ending == "Own"
+
+
 def test_recorded_change_of_class_level_weights(blobs):
     """That from the weights before the step of the weight net to those of the real step, by -sign(G).
 

@@ -102,7 +102,7 @@ def inference(classifier: keras.Model) -> Callable[[tf.data.Dataset], np.ndarray
 
 
 def _ending(classifier: keras.Model) -> str:
-    last = classifier.layers[-1]
+    last = classifier.layers[-1] if classifier.layers else classifier  # one may have variables alone
     if isinstance(last, keras.layers.Softmax):
         return "softmax"
     name = getattr(getattr(last, "activation", None), "__name__", "")
