@@ -147,6 +147,18 @@ def test_random_views():
     assert resized(tf.zeros([2, 5, 5, 1], tf.uint8), (7, 7)).shape == (2, 7, 7, 3)
 
 
+def test_random_views_of_large_images_are_smooth():
+    """Noise of single pixels averages out in a view as it does in the whole image."""
+    own = np.random.default_rng(0)
+    noise = tf.constant(own.normal(0, 50, (8, 240, 160, 3)), tf.float32)
+    whole, cut = resized(noise, (16, 20)), view(noise, own.random((8, 4), np.float32), (16, 20))
+    assert cut.shape == whole.shape
+    assert np.std(cut) < 2 * np.std(whole) < 15
+    ramp = tf.broadcast_to(tf.linspace(0.0, 255.0, 240)[None, :, None, None], [1, 240, 160, 3])
+    part = view(ramp, tf.constant([[0.0, 0.5, 0.5, 0.9]]), (15, 11))[0, :, 5, 0]
+    np.testing.assert_allclose(part, 255 * np.linspace(0.15, 0.85, 15), atol=5)
+
+
 @pytest.mark.parametrize(
     ("given", "message"),
     [
