@@ -230,6 +230,20 @@ def test_a_preset_of_keras_hub(presets):
     assert backbone(tf.zeros([1, 30, 20, 1], tf.uint8)).shape == (1, 6)
 
 
+def test_views_with_the_preprocessing_of_a_preset(presets):
+    """Each is another part of the image, scaled as the preset does."""
+    made = features.embed(photos(), features.load(f"keras_hub:{presets['vit']}", views=3), "")
+    views = made.train.x
+    for a, b in ((0, 1), (0, 2), (1, 2)):
+        assert (np.abs(views[:, a] - views[:, b]).max(axis=1) > 1e-4).all()
+    backbone = features.load(f"keras_hub:{presets['vit']}", views=2)
+    images = tf.constant(photos().train.x[:4])
+    whole = tf.constant([[1.0, 0.0, 0.0, 0.9]] * 4)
+    expected = view(images, whole, (16, 16)) / 255
+    np.testing.assert_allclose(backbone.prepared(images, whole), expected, rtol=1e-5)
+    assert backbone.about()["cut"] == "before its own preprocessing"
+
+
 def test_fingerprints_do_not_depend_on_random_states(tmp_path):
     def model():
         layers = [
