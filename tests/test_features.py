@@ -393,6 +393,22 @@ def test_features_that_are_no_numbers(files):
         features.embed(floats, features.load(files["keras"]), "")
 
 
+@pytest.mark.parametrize("folder", ["", "f"])
+def test_features_that_are_too_large_for_their_type(folder, tmp_path):
+    """One of many examples; those that are looked at afterwards would not show it."""
+    source, model = photos(9000), body()
+    source.train.x[5] = 255
+    model.layers[0].kernel.assign(np.full(model.layers[0].kernel.shape, 3000))
+    backbone, folder = features.load(model), folder and str(tmp_path / folder)
+    message = (
+        "a feature of 'photos train/00005' is 81000 with feature_dtype=float16; allowed: -65504 to"
+        " 65504, or --feature_dtype=float32"
+    )
+    with pytest.raises(UserError, match=message):
+        features.embed(source, backbone, folder, "float16")
+    assert features.embed(source, backbone, "").train.x.max() == 81000
+
+
 # -------------------------------------------------------------------- training, export, audit
 
 
