@@ -17,7 +17,8 @@ class Tasks:
     """Does runs as tasks of Ray: of the cluster at ``RAY_ADDRESS``, else of this machine.
 
     A run whose process is lost is started again, up to `RETRIES` times, and goes on after its last
-    whole epoch; one that Ray gives up, as for want of memory, has failed, and the others go on. All machines must see the folder of the runs, and have this package.
+    whole epoch; one that Ray gives up, as for want of memory, has failed, and the others go on. All
+    machines must see the folder of the runs, and have this package.
 
     Attributes:
         count: runs at a time; 0 for as many as there is room for.
