@@ -147,6 +147,18 @@ def test_random_views():
     assert resized(tf.zeros([2, 5, 5, 1], tf.uint8), (7, 7)).shape == (2, 7, 7, 3)
 
 
+def test_random_views_of_large_images_are_smooth():
+    """Noise of single pixels averages out in a view as it does in the whole image."""
+    own = np.random.default_rng(0)
+    noise = tf.constant(own.normal(0, 50, (8, 240, 160, 3)), tf.float32)
+    whole, cut = resized(noise, (16, 20)), view(noise, own.random((8, 4), np.float32), (16, 20))
+    assert cut.shape == whole.shape
+    assert np.std(cut) < 2 * np.std(whole) < 15
+    ramp = tf.broadcast_to(tf.linspace(0.0, 255.0, 240)[None, :, None, None], [1, 240, 160, 3])
+    part = view(ramp, tf.constant([[0.0, 0.5, 0.5, 0.9]]), (15, 11))[0, :, 5, 0]
+    np.testing.assert_allclose(part, 255 * np.linspace(0.15, 0.85, 15), atol=5)
+
+
 @pytest.mark.parametrize(
     ("given", "message"),
     [
@@ -216,6 +228,20 @@ def test_a_preset_of_keras_hub(presets):
     assert tokens.shape[1] == 5  # a class token and four patches
     np.testing.assert_allclose(backbone(tf.constant(images)), tokens[:, 0], atol=1e-5)
     assert backbone(tf.zeros([1, 30, 20, 1], tf.uint8)).shape == (1, 6)
+
+
+def test_views_with_the_preprocessing_of_a_preset(presets):
+    """Each is another part of the image, scaled as the preset does."""
+    made = features.embed(photos(), features.load(f"keras_hub:{presets['vit']}", views=3), "")
+    views = made.train.x
+    for a, b in ((0, 1), (0, 2), (1, 2)):
+        assert (np.abs(views[:, a] - views[:, b]).max(axis=1) > 1e-4).all()
+    backbone = features.load(f"keras_hub:{presets['vit']}", views=2)
+    images = tf.constant(photos().train.x[:4])
+    whole = tf.constant([[1.0, 0.0, 0.0, 0.9]] * 4)
+    expected = view(images, whole, (16, 16)) / 255
+    np.testing.assert_allclose(backbone.prepared(images, whole), expected, rtol=1e-5)
+    assert backbone.about()["cut"] == "before its own preprocessing"
 
 
 def test_fingerprints_do_not_depend_on_random_states(tmp_path):
@@ -365,6 +391,22 @@ def test_features_that_are_no_numbers(files):
     floats = data.from_arrays(rng.random((20, 8, 8, 3)), np.arange(20) % 2, name="floats")
     with pytest.raises(UserError, match="images of float32 with backbone 'body'; allowed: uint8"):
         features.embed(floats, features.load(files["keras"]), "")
+
+
+@pytest.mark.parametrize("folder", ["", "f"])
+def test_features_that_are_too_large_for_their_type(folder, tmp_path):
+    """One of many examples; those that are looked at afterwards would not show it."""
+    source, model = photos(9000), body()
+    source.train.x[5] = 255
+    model.layers[0].kernel.assign(np.full(model.layers[0].kernel.shape, 3000))
+    backbone, folder = features.load(model), folder and str(tmp_path / folder)
+    message = (
+        "a feature of 'photos train/00005' is 81000 with feature_dtype=float16; allowed: -65504 to"
+        " 65504, or --feature_dtype=float32"
+    )
+    with pytest.raises(UserError, match=message):
+        features.embed(source, backbone, folder, "float16")
+    assert features.embed(source, backbone, "").train.x.max() == 81000
 
 
 # -------------------------------------------------------------------- training, export, audit

@@ -80,6 +80,23 @@ def test_labels_that_are_none(labels, message, method):
     assert all(np.array_equal(a, b) for a, b in zip(before, values(model), strict=True))
 
 
+def test_weights_of_an_evaluation_are_refused():
+    model, weights = model_of(), np.ones(META, np.float32)
+    message = r"^evaluation got sample weights; allowed: \(x, y\), whose loss is the plain mean$"
+    weighted = tf.data.Dataset.from_tensor_slices((XM, YM, weights)).batch(20)
+    with pytest.raises(UserError, match=message):
+        model.evaluate(XM, YM, sample_weight=weights, verbose=0)
+    with pytest.raises(UserError, match=message):
+        model.evaluate(weighted, verbose=0)
+    before = values(model)
+    with pytest.raises(UserError, match=message):
+        model.fit(X, Y, meta_data=(XM, YM), validation_data=(XM, YM, weights), **FIT)
+    assert all(np.array_equal(a, b) for a, b in zip(before, values(model), strict=True))
+    with pytest.raises(UserError, match=message):
+        model.fit(X, Y, meta_data=(XM, YM), validation_data=weighted, **FIT)
+    model.fit(X, Y, meta_data=(XM, YM), validation_data=(XM, YM, None), **FIT)
+
+
 def test_labels_of_every_set_are_checked():
     with pytest.raises(UserError, match="meta_data: label 3 is out of range"):
         model_of().fit(X, Y, meta_data=(XM, YM + 1), **FIT)

@@ -184,6 +184,49 @@ def test_head_of_networks(blobs):
     assert (found.num_classes, found.num_features, found.ending) == (4, 16, "softmax")
 
 
+def test_head_of_what_does_not_end_in_a_dense_layer():
+    """Squeeze and excitation before a 1x1 convolution, and a head that is a model of its own."""
+    layers = keras.layers
+    x = keras.Input((6, 6, 3))
+    squeezed = layers.Dense(3, "sigmoid")(layers.GlobalAveragePooling2D()(x))
+    maps = layers.Multiply()([x, layers.Reshape((1, 1, 3))(squeezed)])
+    excited = keras.Model(x, layers.GlobalAveragePooling2D()(layers.Conv2D(4, 1)(maps)))
+    vectors, head = keras.Input((7,)), keras.Sequential([keras.Input((5,)), layers.Dense(4)])
+    nested = keras.Model(vectors, head(layers.Dense(5)(vectors)))
+    for classifier in (excited, nested):
+        found = classifier_head.inspect(classifier, from_logits=True)
+        assert (found.num_classes, found.num_features) == (4, None)
+        with pytest.raises(UserError, match="has no features"):
+            classifier_head.forward(classifier, features=True)
+
+
+def test_head_of_shared_layers_and_layers_behind_it():
+    one = network()
+    body, last = one.layers[:-1], one.layers[-1]
+    more = [keras.layers.Dropout(0.5), last, keras.layers.Rescaling(2.0), keras.layers.Softmax()]
+    other = keras.Sequential([keras.Input((6,)), *body, *more])
+    assert classifier_head.last_dense(other) is classifier_head.last_dense(one) is last
+    x = np.ones((2, 6), np.float32)
+    features = keras.Sequential([keras.Input((6,)), *body])(x)
+    np.testing.assert_allclose(classifier_head.forward(other, True)(x, False)[1], features, rtol=1e-6)
+    scaled = keras.Model(one.inputs, one.outputs[0] / 3.0)
+    assert classifier_head.last_dense(scaled) is last
+
+
+def test_head_of_a_model_without_layers():
+    class Own(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.kernel = self.add_weight(shape=(6, 4))
+
+        def call(self, x):
+            return keras.ops.matmul(x, self.kernel)
+
+    own = Own()
+    own(np.zeros((2, 6), np.float32))
+    assert classifier_head.inspect(own, from_logits=False).ending == "Own"
+
+
 def test_recorded_change_of_class_level_weights(blobs):
     """That from the weights before the step of the weight net to those of the real step, by -sign(G).
 

@@ -1,5 +1,8 @@
 """The model of given labels: gradients, known noise, overlapping classes, and the table of an audit."""
 
+import sys
+import types
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -129,6 +132,28 @@ def test_many_equal_examples():
     near = neighbours.find(neighbours.directions(x), 51)
     assert not (near.rows == np.arange(240)[:, None]).any()  # never itself
     assert neighbours.near_duplicates(near)[1].all()
+
+
+def test_neighbours_that_an_approximate_search_does_not_find(monkeypatch):
+    """It fills up with -1, at an infinite distance: no example, and not the last one."""
+    x = np.random.default_rng(0).normal(size=(60, 8)).astype(np.float32)
+    vectors = neighbours.directions(x)
+    exact = neighbours.find(vectors, 5)
+
+    class NNDescent:
+        def __init__(self, given, n_neighbors, random_state):
+            found = neighbours.NearestNeighbors(n_neighbors=n_neighbors).fit(given)
+            distances, rows = found.kneighbors(given)
+            rows[[0, 7], 3:], distances[[0, 7], 3:] = -1, np.inf
+            self.neighbor_graph = rows, distances
+
+    monkeypatch.setitem(sys.modules, "pynndescent", types.SimpleNamespace(NNDescent=NNDescent))
+    util = types.SimpleNamespace(find_spec=lambda name: True)
+    monkeypatch.setattr(neighbours, "importlib", types.SimpleNamespace(util=util))
+    monkeypatch.setattr(neighbours, "EXACT", 50)
+    found = neighbours.find(vectors, 5)
+    np.testing.assert_array_equal(found.rows, exact.rows)
+    np.testing.assert_allclose(found.distances, exact.distances, rtol=1e-6)
 
 
 def labelled(x, y, name):

@@ -8,6 +8,7 @@ import pathlib
 import shlex
 import signal
 import time
+import types
 
 import pytest
 from runs import command, rows, start_workers
@@ -16,6 +17,8 @@ from tf_mwnet import Experiment, UserError
 from tf_mwnet.cli import on_ray
 from tf_mwnet.main import main
 from tf_mwnet.sweep import __main__ as sweep
+from tf_mwnet.sweep import ray_tasks
+from tf_mwnet.sweep.jobs import Job
 
 pytestmark = pytest.mark.xdist_group("ray")  # one cluster at a time
 HERE = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="Ray is not here")
@@ -106,6 +109,52 @@ def test_a_mistake_is_not_tried_again(tmp_path, capsys):
     line = ["--engine=ray", "--run_cpus=1000", "--methods=erm", "--seeds=0", f"--out={tmp_path / 'out'}"]
     assert sweep.main([*line, f"--flags={shlex.join(SMALL)}"]) == 2
     assert "run_cpus is 1000; allowed: at most " in capsys.readouterr().err
+
+
+@HERE
+def test_runs_that_ray_gives_up(monkeypatch, tmp_path):
+    """Each has failed, for its own reason, and the others go on."""
+    from ray import exceptions
+
+    ends = {
+        "lost": exceptions.WorkerCrashedError(),
+        "memory": exceptions.OutOfMemoryError("the node ran out of memory\nand more"),
+        "node": exceptions.NodeDiedError("the node is gone"),
+        "fine": None,
+    }
+
+    class Ray:
+        """Does a task when its result is asked for."""
+
+        def __init__(self):
+            self.exceptions, self.ended = exceptions, False
+
+        def remote(self, **resources):
+            return lambda function: types.SimpleNamespace(remote=lambda folder, job: job)
+
+        def wait(self, running, num_returns):
+            return running[:num_returns], running[num_returns:]
+
+        def get(self, job):
+            if (error := ends[job.label]) is not None:
+                raise error
+            return job, "", 1.0
+
+        def shutdown(self):
+            self.ended = True
+
+    ray = Ray()
+    monkeypatch.setattr(ray_tasks, "started", lambda environment: ray)
+    monkeypatch.setattr(ray_tasks, "check_room", lambda *given: None)
+    todo = [Job(tmp_path / name, "a", "erm", name, ()) for name in ends]
+    found = {job.label: problem for job, problem, _ in ray_tasks.Tasks(2)(todo)}
+    assert found == {
+        "lost": "failed: its process was lost 4 times",
+        "memory": "failed: OutOfMemoryError: the node ran out of memory and more",
+        "node": "failed: NodeDiedError: the node is gone",
+        "fine": "",
+    }
+    assert ray.ended
 
 
 @pytest.mark.parametrize(

@@ -52,6 +52,36 @@ def test_plan(tmp_path):
         plan.plan(tmp_path, ["erm"], [0], {"bad": ["--noise_rate=2"]})
 
 
+def test_labels_name_flags_whose_values_are_the_same(tmp_path):
+    def labels(*methods):
+        planned = plan.plan(tmp_path, methods, [0], {"a": []})
+        assert len({job.folder for job in planned}) == len(planned)
+        return [job.label for job in planned]
+
+    assert labels("mwnet --meta_lr=0.01", "mwnet --lr=0.01", "mwnet --lr=0.1", "erm --lr=0.01") == [
+        "mwnet (meta_lr=0.01)",
+        "mwnet (lr=0.01)",
+        "mwnet (0.1)",
+        "erm (0.01)",
+    ]
+    of_before = ["cmwnet_sl --mixup=1 --meta_mixup=1 --ema=0.97", "mwnet --meta_late", "mwnet"]
+    assert labels(*of_before) == ["cmwnet_sl (1, 1, 0.97)", "mwnet (meta_late)", "mwnet"]
+
+
+@pytest.mark.parametrize(
+    ("methods", "seeds", "settings"),
+    [
+        (["erm"], [0, 1, 0], {"a": []}),
+        (["erm", "mwnet", "erm"], [0], {"a": []}),
+        (["mwnet --lr=0.1", "mwnet  --lr=0.1"], [0], {"a": []}),
+        (["erm"], [0], {"a b": [], "a_b": ["--noise=flip"]}),
+    ],
+)
+def test_two_runs_for_one_folder(tmp_path, methods, seeds, settings):
+    with pytest.raises(UserError, match=r"two runs have the folder '.*-0'; allowed: each seed, setting"):
+        plan.plan(tmp_path, methods, seeds, settings)
+
+
 def test_how_long_a_sweep_takes(tmp_path, caplog):
     done = [jobs.Job(tmp_path / str(i), "a", "erm", "erm", ()) for i in range(2)]
     with caplog.at_level("INFO", "absl"):
@@ -205,12 +235,15 @@ def test_values_of_flags(tmp_path, capsys):
         ("--jobs=0", "jobs is 0; allowed: at least 1"),
         ("--setting=flip2", "setting is 'flip2'; allowed: <name>: <flags>"),
         ("--setting=a: --noise_rate=2", "noise_rate is 2"),
+        (["--setting=a:", "--setting=a : --lr=1"], "setting is 'a' twice; allowed: names that differ"),
+        (["--set=lr=1", "--set=lr=2"], "set has 'lr' twice; allowed: all its values between commas"),
         ("--flags=--epohcs=3", "epohcs"),
         ("--nonsense", "nonsense"),
     ],
 )
 def test_bad_input(tmp_path, capsys, flag, message):
-    assert sweep.main([f"--out={tmp_path / 'out'}", flag]) == 2
+    flags = [flag] if isinstance(flag, str) else flag
+    assert sweep.main([f"--out={tmp_path / 'out'}", *flags]) == 2
     err = capsys.readouterr().err
     assert message in err
     assert len(err.strip().splitlines()) == 1

@@ -102,26 +102,34 @@ def _flat(x: np.ndarray) -> np.ndarray:
 def find(vectors: np.ndarray, count: int = COUNT) -> Neighbours:
     """Finds the nearest others of each of N vectors ``[N, d]``, at most N - 1.
 
-    Above `EXACT` examples they are approximate if pynndescent is installed (extra ``audit``).
+    Above `EXACT` examples they are approximate if pynndescent is installed (extra ``audit``), but for
+    those of an example that it finds too few of, as it may among many copies.
     """
     count = min(count, len(vectors) - 1)
     if len(vectors) > EXACT and importlib.util.find_spec("pynndescent"):
         from pynndescent import NNDescent
 
         rows, distances = NNDescent(vectors, n_neighbors=count + 1, random_state=0).neighbor_graph
+        if (few := (rows < 0).any(axis=1)).any():  # -1 stands for none, and would be the last example
+            distances[few], rows[few] = _exact(vectors, vectors[few], count + 1)
     else:
         if len(vectors) > EXACT:
             logging.info(
                 "comparing all pairs of %d examples; pip install 'tf-mwnet[audit]' is faster",
                 len(vectors),
             )
-        distances, rows = NearestNeighbors(n_neighbors=count + 1).fit(vectors).kneighbors(vectors)
+        distances, rows = _exact(vectors, vectors, count + 1)
     return _others(rows, distances, count)
+
+
+def _exact(among: np.ndarray, vectors: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Returns distances and rows of the nearest of all, ``[n, count]`` each."""
+    return NearestNeighbors(n_neighbors=count).fit(among).kneighbors(vectors)
 
 
 def with_nearest(found: Neighbours, vectors: np.ndarray, others: np.ndarray) -> Neighbours:
     """Returns the nearest one alone, ``[N, 1]``, also of M others; their rows are N, N + 1, ..."""
-    distances, rows = NearestNeighbors(n_neighbors=1).fit(others).kneighbors(vectors)
+    distances, rows = _exact(others, vectors, 1)
     closer = distances < found.distances[:, :1]
     return Neighbours(
         np.where(closer, rows + len(vectors), found.rows[:, :1]),

@@ -175,12 +175,15 @@ def axes_of(lines: Sequence[str], what: str = "set") -> dict[str, list[str]]:
     """Returns flag -> values to try, from lines ``<flag>=<values between commas>``.
 
     Raises:
-        UserError: a line is not of that form; ``what`` is its name in the message.
+        UserError: a line is not of that form, or two are of one flag; ``what`` is its name in the
+            message.
     """
-    axes = {}
+    axes: dict[str, list[str]] = {}
     for line in lines:
         name, equals, values = line.partition("=")
         if not equals or not names_of(values):
             raise UserError(f"{what} is '{line}'; allowed: <flag>=<values between commas>")
+        if name in axes:
+            raise UserError(f"{what} has '{name}' twice; allowed: all its values between commas")
         axes[name] = names_of(values)
     return axes

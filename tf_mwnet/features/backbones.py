@@ -61,11 +61,11 @@ class Backbone:
             images: ``[b, H, W, C]``, 0 to 255, grey or RGB; or texts ``[b]``.
             draws: ``[b, 4]`` for a random view, see `scalings.view`; None for the whole image.
         """
+        if draws is not None:
+            images = view(images, draws, (self.size[0], self.size[1]))
         if self.network.own is not None:
-            return self.network.own(images)
-        size = self.size[0], self.size[1]
-        images = resized(images, size) if draws is None else view(images, draws, size)
-        return SCALINGS[self.scaling](images)
+            return self.network.own(images)  # a view has its size already
+        return SCALINGS[self.scaling](resized(images, (self.size[0], self.size[1])))
 
     def __call__(self, images: tf.Tensor, draws: tf.Tensor | None = None) -> tf.Tensor:
         """Computes features ``[b, D]``, float32, of raw inputs, see `prepared`."""
@@ -75,6 +75,8 @@ class Backbone:
     def about(self) -> dict[str, Any]:
         """Returns what is written down with features, values of JSON."""
         further = {} if self.precision == "float32" else {"precision": self.precision}
+        if self.views > 1 and self.network.own is not None:
+            further["cut"] = "before its own preprocessing"  # once all views were of the whole image
         return further | {
             "backbone": self.name,
             "size": list(self.size),

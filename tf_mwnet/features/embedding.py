@@ -49,8 +49,8 @@ def embed(
         strategy: in whose scope the backbone was loaded: each batch is shared by its replicas.
 
     Raises:
-        UserError: the inputs are not what the backbone takes; a feature is not a number; or the folder
-            has features of another backbone or other data.
+        UserError: the inputs are not what the backbone takes; a feature is not a number, or too large
+            for ``dtype``; or the folder has features of another backbone or other data.
     """
     choose("feature_dtype", dtype, dict.fromkeys(DTYPES))
     sets = source.sets
@@ -59,7 +59,7 @@ def embed(
     made: dict[str, np.ndarray | LazyImages]
     if folder == "":
         made = {
-            name: _compute_all(part, _Compute(part, backbone, strategy), dtype, name)
+            name: _compute_all(part, _Compute(part, backbone, strategy, dtype), dtype, name)
             for name, part in sets.items()
         }
     else:
@@ -113,6 +113,26 @@ def check_features(name: str, x: np.ndarray | LazyImages, ids: np.ndarray) -> No
         logging.info("%s: %d of %d features are constant", name, constant, x.shape[-1])
 
 
+def _check_values(x: np.ndarray, ids: np.ndarray, dtype: str) -> None:
+    """Checks features as they are computed, float32, before they are kept in a type.
+
+    Raises:
+        UserError: one is not a finite number, or too large for the type.
+    """
+    largest = np.abs(x).reshape(len(x), -1).max(axis=1)
+    limit = np.finfo(dtype).max
+    if (fits := largest <= limit).all():  # NaN does not fit
+        return
+    row = int(np.argmin(fits))
+    if not np.isfinite(largest[row]):
+        raise UserError(f"a feature of '{ids[row]}' is not finite; allowed: numbers")
+    value = x[row].flat[np.abs(x[row]).argmax()]
+    raise UserError(
+        f"a feature of '{ids[row]}' is {value:.6g} with feature_dtype={dtype}; allowed: -{limit:g} to"
+        f" {limit:g}, or --feature_dtype=float32"
+    )
+
+
 def _kept(
     name: str,
     sets: dict[str, LabelledSet],
@@ -130,7 +150,7 @@ def _kept(
         logging.info("embedding %d examples with %s into %s", total, backbone.name, path)
     with progress(sum(len(sets[k]) for k in todo), "embedding", f"{backbone.takes}s") as advance:
         for k in todo:
-            compute = _Compute(sets[k], backbone, strategy)
+            compute = _Compute(sets[k], backbone, strategy, dtype)
             storage.write(path / k, sets[k].ids, _shape(backbone), dtype, compute, advance)
     return {k: storage.read(path / k, part.ids) for k, part in sets.items()}
 
@@ -176,9 +196,13 @@ class _Compute:
     """Computes the features of rows of a set."""
 
     def __init__(
-        self, part: LabelledSet, backbone: Backbone, strategy: tf.distribute.Strategy | None = None
+        self,
+        part: LabelledSet,
+        backbone: Backbone,
+        strategy: tf.distribute.Strategy | None,
+        dtype: str,
     ) -> None:
-        self.part, self.backbone, self.strategy = part, backbone, strategy
+        self.part, self.backbone, self.strategy, self.dtype = part, backbone, strategy, dtype
         self.replicas = 1 if strategy is None else strategy.num_replicas_in_sync
         rng = np.random.default_rng(SEED)
         views = backbone.views - 1
@@ -198,7 +222,9 @@ class _Compute:
                 views.append(self._run(self.view, images, draws[some]))
             out.append(views[0] if self.draws is None else np.stack(views, axis=1))
             check_signals()
-        return np.concatenate(out)
+        made = np.concatenate(out)
+        _check_values(made, self.part.ids[rows], self.dtype)
+        return made
 
     def _run(self, function: Any, *arrays: np.ndarray) -> np.ndarray:
         """Applies a function to a batch, of which each replica takes a part."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -11,6 +12,7 @@ import tensorflow as tf
 IMAGENET = np.array([0.485, 0.456, 0.406], np.float32), np.array([0.229, 0.224, 0.225], np.float32)
 # Its mean of BGR values from 0 to 255, for weights that come from Caffe.
 CAFFE = np.array([103.939, 116.779, 123.68], np.float32)
+SIDE = 0.7  # of the smallest random part, in units of the image's
 
 SCALINGS: dict[str, Callable[[tf.Tensor], tf.Tensor]] = {
     "pixels": lambda x: x,
@@ -58,20 +60,22 @@ def view(images: tf.Tensor, draws: tf.Tensor, size: tuple[int, int]) -> tf.Tenso
     """Cuts a random part of each image, mirrored or not, and resizes it.
 
     The part has 49 to 100 % of the area (Inception-style crops of a side of 0.7 to 1) and the image's
-    shape; half of the images are mirrored.
+    shape; half of the images are mirrored. Large images are shrunk first, as whole ones are, to where
+    the smallest part has the result's size: cutting does not filter what it shrinks.
 
     Args:
         images: ``[b, H, W, C]``.
         draws: uniform numbers, 0 to 1, ``[b, 4]``: side, place (2), mirror.
         size: height and width of the result.
     """
-    side = 0.7 + 0.3 * draws[:, 0]
+    side = SIDE + (1 - SIDE) * draws[:, 0]
     top, left = draws[:, 1] * (1 - side), draws[:, 2] * (1 - side)
     right = left + side
     mirror = draws[:, 3] < 0.5
     x1, x2 = tf.where(mirror, right, left), tf.where(mirror, left, right)
     boxes = tf.stack([top, x1, top + side, x2], axis=1)
-    images = tf.cast(images, tf.float32)
-    if images.shape[-1] == 1:
-        images = tf.repeat(images, 3, axis=-1)
+    height, width = (
+        min(has, math.ceil(n / SIDE)) for has, n in zip(images.shape[1:3], size, strict=True)
+    )
+    images = resized(images, (height, width))
     return tf.image.crop_and_resize(images, boxes, tf.range(tf.shape(images)[0]), size)

@@ -102,7 +102,7 @@ def inference(classifier: keras.Model) -> Callable[[tf.data.Dataset], np.ndarray
 
 
 def _ending(classifier: keras.Model) -> str:
-    last = classifier.layers[-1]
+    last = classifier.layers[-1] if classifier.layers else classifier  # one may have variables alone
     if isinstance(last, keras.layers.Softmax):
         return "softmax"
     name = getattr(getattr(last, "activation", None), "__name__", "")
@@ -110,11 +110,33 @@ def _ending(classifier: keras.Model) -> str:
 
 
 def last_dense(classifier: keras.Model) -> keras.layers.Dense | None:
-    """Returns the last dense layer of a Sequential or functional model that ends in one, else None."""
+    """Returns the dense layer that a Sequential or functional model ends in, else None.
+
+    Layers without weights may follow it, as activations, softmax and scalings do.
+    """
+    found = _last_dense(classifier)
+    return found and found[0]
+
+
+def _last_dense(classifier: keras.Model) -> tuple[keras.layers.Dense, keras.KerasTensor] | None:
+    """Returns the layer of `last_dense` and its input ``[B, D]`` in this model, from its output back.
+
+    A layer may also be part of other models, where it has other inputs.
+    """
     if not getattr(classifier, "inputs", None):  # neither Sequential nor functional
         return None
-    dense = [layer for layer in classifier.layers if isinstance(layer, keras.layers.Dense)]
-    return dense[-1] if dense and len(dense[-1].input.shape) == 2 else None
+    tensor = classifier.outputs[0]
+    while (history := getattr(tensor, "_keras_history", None)) is not None:
+        layer = history.operation
+        given = layer._inbound_nodes[history.node_index].input_tensors
+        if len(given) != 1 or len(given[0].shape) != 2:
+            return None
+        if isinstance(layer, keras.layers.Dense):
+            return layer, given[0]
+        if getattr(layer, "weights", None):
+            return None
+        tensor = given[0]
+    return None
 
 
 def forward(classifier: keras.Model, features: bool) -> Callable:
@@ -129,11 +151,11 @@ def forward(classifier: keras.Model, features: bool) -> Callable:
     if not features:
         return lambda x, training: (classifier(x, training=training), None)
     inputs = classifier.inputs[0] if len(classifier.inputs) == 1 else classifier.inputs
-    last = last_dense(classifier)
-    if last is None:
+    found = _last_dense(classifier)
+    if found is None:
         raise UserError(
             f"classifier '{classifier.name}' has no features; allowed: a Sequential or functional model"
             " that ends in a dense layer"
         )
-    both = keras.Model(inputs, [classifier.outputs[0], last.input])
+    both = keras.Model(inputs, [classifier.outputs[0], found[1]])
     return lambda x, training: both(x, training=training)

@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from tf_mwnet import losses, strategies
 from tf_mwnet.data import shares
+from tf_mwnet.errors import UserError
 from tf_mwnet.model import inputs
 from tf_mwnet.model.step_functions import StepFunctions
 
@@ -35,7 +36,8 @@ class Evaluated(StepFunctions):
 
     def test_step(self, data: Any) -> dict[str, tf.Tensor]:
         """Updates loss and metrics by one batch ``(x, y)``."""
-        x, y, _ = keras.utils.unpack_x_y_sample_weight(data)
+        x, y, weight = keras.utils.unpack_x_y_sample_weight(data)
+        _check_no_weights(weight)
         outputs = self(x, training=False)
         self.update_loss(losses.cross_entropy(self.to_logits(outputs), y))
         return self._without_means(self.compute_metrics(x, y, outputs))
@@ -43,7 +45,12 @@ class Evaluated(StepFunctions):
     def evaluate(
         self, x: Any = None, y: Any = None, batch_size: int | None = None, **kwargs: Any
     ) -> Any:
-        """Evaluates as `keras.Model.evaluate` does: the loss is the unweighted mean cross-entropy."""
+        """Evaluates as `keras.Model.evaluate` does: the loss is the unweighted mean cross-entropy.
+
+        Raises:
+            UserError: there are sample weights.
+        """
+        _check_no_weights(kwargs.get("sample_weight"))
         self._evaluating = True
         try:
             if strategies.several_workers(self.distribute_strategy) and y is not None:
@@ -56,6 +63,8 @@ class Evaluated(StepFunctions):
 
     def _for_evaluation(self, data: Any, batch_size: int | None) -> Any:
         """Converts data to what Keras can evaluate on; on several workers each gets its share."""
+        if isinstance(data, (tuple, list)) and len(data) > 2:
+            _check_no_weights(data[2])
         strategy = self.distribute_strategy
         if callable(data) or (data is not None and strategies.several_workers(strategy)):
             return shares.distribute(inputs.in_order(data, batch_size or 100), strategy)
@@ -74,3 +83,8 @@ class Evaluated(StepFunctions):
         for metric in self.metrics:
             if metric.name == "loss":
                 metric.update_state(values)
+
+
+def _check_no_weights(weight: Any) -> None:
+    if weight is not None:
+        raise UserError("evaluation got sample weights; allowed: (x, y), whose loss is the plain mean")

@@ -8,6 +8,7 @@ import json
 import pathlib
 import re
 import shlex
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from tf_mwnet.cli.flagfiles import expand
@@ -40,26 +41,48 @@ def plan(
         common: flags of all runs.
 
     Raises:
-        UserError: a method is unknown, or a run's flags are not allowed.
+        UserError: a method is unknown, a run's flags are not allowed, or two runs are one.
     """
-    jobs = []
+    jobs: list[Job] = []
     for seed in seeds:
         for setting, flags in settings.items():
             named = [f.partition("=")[2] for f in flags if f.startswith(OWN)]
             own = [f for f in flags if not f.startswith(OWN)]
-            for method in method_names(named[-1]) if named else methods:
-                name, *more = words("a method in methods", method)
+            for (name, *more), label in _labelled(method_names(named[-1]) if named else methods):
                 choose("method", name, METHODS)
-                label = name + f" ({', '.join(f.split('=')[-1].lstrip('-') for f in more)})" * bool(more)
                 spelled, rest = with_own_options(name, more)
                 given = {flag.partition("=")[0] for flag in own}
                 line = [*common, *own, f"--method={spelled}", *rest]
                 line += [f"{flag}={seed}" for flag in SEEDS if flag not in given]
                 folder = out / re.sub(r"[^\w.-]+", "_", f"{setting}-{label}-{seed}")
                 jobs.append(Job(folder, setting, name, label, tuple(line)))
+    twice = [folder for folder, count in Counter(job.folder for job in jobs).items() if count > 1]
+    if twice:
+        raise UserError(
+            f"two runs have the folder '{twice[0]}'; allowed: each seed, setting and method once, with"
+            " names that differ in a letter or digit"
+        )
     for job in jobs:
         job.config()
     return jobs
+
+
+def _labelled(methods: Sequence[str]) -> list[tuple[list[str], str]]:
+    """Returns each method with its flags, and its label: "mwnet (0.01)".
+
+    Where other flags of the method have the same values, the label has their names: "mwnet (lr=0.01)".
+    """
+    parts = [words("a method in methods", method) for method in methods]
+    short = [_label(name, [f.split("=")[-1] for f in more]) for name, *more in parts]
+    count = Counter(short)
+    return [
+        (part, label if count[label] == 1 else _label(part[0], part[1:]))
+        for part, label in zip(parts, short, strict=True)
+    ]
+
+
+def _label(name: str, more: Sequence[str]) -> str:
+    return name + f" ({', '.join(text.lstrip('-') for text in more)})" * bool(more)
 
 
 def keep_plan(out: pathlib.Path, jobs: Sequence[Job]) -> None:
@@ -97,13 +120,15 @@ def settings_of(lines: Sequence[str]) -> dict[str, list[str]]:
     """Returns setting -> flags; the methods that a setting's flagfile names are left out.
 
     Raises:
-        UserError: a line is not ``<name>: <flags>``, or a flagfile cannot be read.
+        UserError: a line is not ``<name>: <flags>``, two have one name, or a flagfile cannot be read.
     """
-    settings = {}
+    settings: dict[str, list[str]] = {}
     for line in lines or ["default:"]:
         name, colon, rest = line.partition(":")
         if not colon or not name.strip():
             raise UserError(f"setting is '{line}'; allowed: <name>: <flags>")
+        if name.strip() in settings:
+            raise UserError(f"setting is '{name.strip()}' twice; allowed: names that differ")
         settings[name.strip()] = own_methods(expand(words("setting", rest)))[1]
     return settings
 

@@ -17,7 +17,8 @@ class Tasks:
     """Does runs as tasks of Ray: of the cluster at ``RAY_ADDRESS``, else of this machine.
 
     A run whose process is lost is started again, up to `RETRIES` times, and goes on after its last
-    whole epoch. All machines must see the folder of the runs, and have this package.
+    whole epoch; one that Ray gives up, as for want of memory, has failed, and the others go on. All
+    machines must see the folder of the runs, and have this package.
 
     Attributes:
         count: runs at a time; 0 for as many as there is room for.
@@ -46,10 +47,16 @@ class Tasks:
                 job = running.pop(ended)
                 try:
                     yield ray.get(ended)
-                except ray.exceptions.WorkerCrashedError:
-                    yield job, f"failed: its process was lost {RETRIES + 1} times", 0.0
+                except ray.exceptions.RayError as error:  # the others go on
+                    yield job, f"failed: {_reason(ray, error)}", 0.0
         finally:
             ray.shutdown()  # ends what is running
+
+
+def _reason(ray: Any, error: Exception) -> str:
+    if isinstance(error, ray.exceptions.WorkerCrashedError):
+        return f"its process was lost {RETRIES + 1} times"
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
 
 
 def _in_folder(folder: pathlib.Path, job: Job) -> Outcome:
