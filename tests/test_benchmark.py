@@ -104,6 +104,7 @@ def test_input_alone(capsys):
 
 
 @pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="PyTorch is not here")
+@pytest.mark.slow
 def test_peer(monkeypatch):
     """The same network: as many parameters; its loss falls; MW-Net is timed beside our exact step."""
     monkeypatch.setitem(sys.modules, "triton", None)  # for GPUs; loaded after TensorFlow it crashes
@@ -132,6 +133,7 @@ def test_peer(monkeypatch):
 
 
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="oneDNN kernels are for x86")
+@pytest.mark.slow
 def test_onednn_is_on_unless_told_otherwise():
     def python(imports, **environment):
         asked = "from tf_mwnet.benchmark.measure import onednn_is_on; print(onednn_is_on())"

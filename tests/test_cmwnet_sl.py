@@ -339,6 +339,7 @@ def test_rows_that_are_not_there(blobs, rows):
         model.fit(blobs[0], blobs[1], batch_size=24, epochs=1, verbose=0)
 
 
+@pytest.mark.slow
 def test_replicas_draw_alike(two_replicas, blobs, float64):
     x, y = blobs[0].astype("float64"), blobs[1]
     results = []

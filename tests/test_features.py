@@ -423,7 +423,10 @@ def settings(files, folder, **fields):
     return Experiment(backbone=files, features=str(folder / "f"), **fields)
 
 
-@pytest.mark.parametrize("kind", ["keras", "saved_model", "tflite"])
+OTHERS = [pytest.param(kind, marks=pytest.mark.slow) for kind in ("saved_model", "tflite")]
+
+
+@pytest.mark.parametrize("kind", ["keras", *OTHERS])
 def test_a_run_on_features(kind, files, tmp_path):
     source = photos(90)
     config = settings(files[kind], tmp_path, method="mwnet", compare="erm", noise="flip", noise_rate=0.3)
@@ -569,6 +572,7 @@ def test_more_classes_have_longer_features():
 # -------------------------------------------------------------------- shared out
 
 
+@pytest.mark.slow
 def test_processes_share_one_folder(tmp_path, files):
     code = (
         "import sys, numpy as np\n"

@@ -63,6 +63,7 @@ def test_noise_is_told_from_overlap(rate, overlap, classes):
         assert abs((1 - right).sum() - wrong) < abs(anchors.num_issues - wrong)
 
 
+@pytest.mark.slow
 def test_many_classes_that_overlap():
     """A fit of the 3,600 numbers of T to too few examples would take the overlap for noise."""
     votes, true, given, _ = drawn(0.4, 2, size=18_000, classes=60)

@@ -49,13 +49,14 @@ def test_two_replicas_and_two_workers_equal_one(two_replicas, two_workers, metho
     assert_close(two_workers(method), one)
 
 
-@pytest.mark.parametrize("method", ["mwnet", "gdw"])
+@pytest.mark.parametrize("method", ["mwnet", pytest.param("gdw", marks=pytest.mark.slow)])
 def test_synchronised_batch_norm(two_replicas, method):
     one = take_steps(synchronised_network, method, tf.distribute.get_strategy())
     assert_close(take_steps(synchronised_network, method, two_replicas), one)
 
 
-@pytest.mark.parametrize("batch_size", [12, 11])  # 11: odd, and a last batch of another size
+# 11: odd, and a last batch of another size.
+@pytest.mark.parametrize("batch_size", [pytest.param(12, marks=pytest.mark.slow), 11])
 def test_fit(two_replicas, batch_size):
     one = train(plain_network, "mwnet", batch_size)
     with two_replicas.scope():

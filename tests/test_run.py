@@ -486,7 +486,7 @@ with console.without_notes():
     assert done.stderr == "something else\nwhy\n"
 
 
-@pytest.mark.parametrize("method", ["erm", "mwnet"])
+@pytest.mark.parametrize("method", [pytest.param("erm", marks=pytest.mark.slow), "mwnet"])
 def test_an_epoch_of_vectors_has_its_steps(method, tmp_path, monkeypatch, pictures_not_rendered):
     """Several are taken at once, also where they do not divide an epoch; a resumed run has them too."""
     rng = np.random.default_rng(0)

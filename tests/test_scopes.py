@@ -221,6 +221,7 @@ def test_a_late_step_shares_its_backward_pass(blobs):
     assert any(abs(a - b).max() > 1e-5 for a, b in zip(first[0], second[0], strict=True))
 
 
+@pytest.mark.slow
 def test_a_late_step_on_the_command_line(tmp_path, capsys):
     line = [*SHORT, "--network=mlp", f"--run_dir={tmp_path / 'run'}", "--meta_late"]
     assert main(line) == 0

@@ -255,6 +255,7 @@ def test_an_audit_and_its_cleaned_table(csv, preset, tmp_path, capsys, monkeypat
     assert len(clean.test) == 20
 
 
+@pytest.mark.slow
 def test_records_are_cleaned_into_a_table(csv, preset, tmp_path):
     data.records.write(data.load(csv, clean_label_key="true"), tmp_path / "records")
     config = Experiment(

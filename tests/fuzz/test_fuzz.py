@@ -113,6 +113,7 @@ def damaged(finished, tmp_path, every: int) -> list[str]:
     return wrong
 
 
+@pytest.mark.slow
 def test_damaged_runs(finished, tmp_path):
     wrong = damaged(finished, tmp_path, 43)
     assert not wrong, "\n".join(wrong)
