@@ -1,9 +1,11 @@
 """Runs through the command line's own functions, and what they leave."""
 
+import contextlib
 import csv
 import json
 import os
 import pathlib
+import signal
 import socket
 import subprocess
 import sys
@@ -19,6 +21,24 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 def rows(path):
     with open(path, newline="") as file:
         return list(csv.DictReader(file))
+
+
+@contextlib.contextmanager
+def cut_after(epochs):
+    """Interrupts trainings after some epochs, which are saved, as SIGTERM does."""
+    from tf_mwnet import errors
+    from tf_mwnet.experiment import callbacks
+
+    class Stop(callbacks.StopOnSignal):
+        def on_epoch_end(self, epoch, logs=None):
+            if epoch + 1 == epochs:
+                raise errors.Interrupted(signal.SIGTERM, "cut")
+
+    before, callbacks.StopOnSignal = callbacks.StopOnSignal, Stop
+    try:
+        yield
+    finally:
+        callbacks.StopOnSignal = before
 
 
 def final_variables(run_dir, method="mwnet"):

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from runs import assert_same, final_variables
+from runs import assert_same, cut_after, final_variables
 from scipy.special import expit, log_softmax, softmax
 from small import fit, method_of, network, numpy_weights
 from test_streams import splits_of
@@ -17,7 +17,7 @@ from test_streams import splits_of
 import tf_mwnet
 from tf_mwnet import ReweightedModel, main, methods, networks, optimizers, types
 from tf_mwnet.data import orders, shares, streams
-from tf_mwnet.experiment import callbacks
+from tf_mwnet.errors import Interrupted
 from tf_mwnet.methods import Method
 from tf_mwnet.model import inputs, mixing
 from tf_mwnet.model.meta_draws import MetaDraws
@@ -398,25 +398,13 @@ LINE = [
 
 
 @pytest.mark.slow
-def test_a_run_resumes_exactly(tmp_path, pictures_not_rendered, monkeypatch):
+def test_a_run_resumes_exactly(tmp_path, pictures_not_rendered):
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     assert main.main([*LINE, f"--run_dir={whole}"]) == 0
     saved = json.loads((whole / "config.json").read_text())
 
-    class Stopped(Exception):
-        pass
-
-    before = callbacks.Checkpoints.on_epoch_end
-
-    def end(self, epoch, logs=None):
-        before(self, epoch, logs)
-        if epoch == 2:
-            raise Stopped
-
-    with monkeypatch.context() as patch:
-        patch.setattr(callbacks.Checkpoints, "on_epoch_end", end)
-        with pytest.raises(Stopped):
-            tf_mwnet.run(tf_mwnet.Experiment(**saved | {"run_dir": str(parts)}))
+    with cut_after(3), pytest.raises(Interrupted):
+        tf_mwnet.run(tf_mwnet.Experiment(**saved | {"run_dir": str(parts)}))
     assert main.main(["--resume", f"--run_dir={parts}"]) == 0
     assert_same(final_variables(parts, "cmwnet_sl"), final_variables(whole, "cmwnet_sl"))
     result = json.loads((whole / "result.json").read_text())

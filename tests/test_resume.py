@@ -7,7 +7,7 @@ import time
 import numpy as np
 import pytest
 import tensorflow as tf
-from runs import SHORT, assert_same, command, final_variables, rows, wait_for
+from runs import SHORT, assert_same, command, cut_after, final_variables, rows, wait_for
 from small import fit, model_of
 
 from tf_mwnet import Experiment
@@ -59,20 +59,9 @@ def test_signals_save_and_exit(undisturbed, tmp_path, number):
 
 def cut_short(tmp_path, epochs):
     """A run folder as a kill after some epochs leaves it."""
-    from tf_mwnet import errors
-
     folder = tmp_path / "cut"
-
-    class Stop(callbacks.StopOnSignal):
-        def on_epoch_end(self, epoch, logs=None):
-            if epoch + 1 == epochs:
-                raise errors.Interrupted(signal.SIGTERM, "cut")
-
-    before, callbacks.StopOnSignal = callbacks.StopOnSignal, Stop
-    try:
+    with cut_after(epochs):
         assert main([*ARGUMENTS, f"--run_dir={folder}"]) == 128 + signal.SIGTERM
-    finally:
-        callbacks.StopOnSignal = before
     return folder
 
 

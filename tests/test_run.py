@@ -12,12 +12,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import tensorflow as tf
-from runs import ROOT, SHORT, final_variables, rows
+from runs import ROOT, SHORT, cut_after, final_variables, rows
 
 import tf_mwnet
 from tf_mwnet import Experiment, data, methods
-from tf_mwnet.errors import UserError
-from tf_mwnet.experiment import build, callbacks, choosing, resolve, scores
+from tf_mwnet.errors import Interrupted, UserError
+from tf_mwnet.experiment import build, choosing, resolve, scores
 from tf_mwnet.files import load_arrays
 from tf_mwnet.main import main
 from tf_mwnet.runs.saved_run import saved_experiment
@@ -515,18 +515,9 @@ def test_an_epoch_of_vectors_has_its_steps(method, tmp_path, monkeypatch, pictur
     for name in ("test_accuracy", "weighted_loss"):
         np.testing.assert_allclose(metrics[32][name], metrics[1][name], rtol=1e-4)
 
-    save = callbacks.Checkpoints.on_epoch_end
-
-    def cut_off(self, epoch, logs=None):
-        save(self, epoch, logs)
-        if epoch == 1:
-            raise KeyboardInterrupt
-
     parts = Experiment(run_dir=str(tmp_path / "parts"), **fields)
-    with monkeypatch.context() as patch:
-        patch.setattr(callbacks.Checkpoints, "on_epoch_end", cut_off)
-        with pytest.raises(KeyboardInterrupt):
-            tf_mwnet.run(parts, source)
+    with cut_after(2), pytest.raises(Interrupted):
+        tf_mwnet.run(parts, source)
     tf_mwnet.run(dataclasses.replace(parts, resume=True), source)
     assert int(trained[-1].optimizer.iterations.numpy()) == 3 * steps
     whole = final_variables(tmp_path / "32", method)

@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from contract import examples_of, prepared
+from runs import cut_after
 from scipy.special import log_softmax
 from small import fit, model_of, network
 
 import tf_mwnet
 from tf_mwnet import ReweightedModel, UserError, losses, main, methods, optimizers
-from tf_mwnet.experiment import callbacks
+from tf_mwnet.errors import Interrupted
 from tf_mwnet.model import averaging, compiling, mixing
 
 rng = np.random.default_rng(0)
@@ -281,20 +282,8 @@ def test_a_run_with_all_of_it_resumes_exactly(tmp_path):
         **json.loads((whole / "config.json").read_text()) | {"run_dir": str(parts)}
     )
 
-    class Stopped(Exception):
-        pass
-
-    before = callbacks.Checkpoints.on_epoch_end
-
-    def end(self, epoch, logs=None):
-        before(self, epoch, logs)
-        if epoch == 1:
-            raise Stopped
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(callbacks.Checkpoints, "on_epoch_end", end)
-        with pytest.raises(Stopped):
-            tf_mwnet.run(config)
+    with cut_after(2), pytest.raises(Interrupted):
+        tf_mwnet.run(config)
     assert main.main(["--resume", f"--run_dir={parts}"]) == 0
     one, other = (json.loads((folder / "result.json").read_text()) for folder in (whole, parts))
     for name in ("mwnet", "mwnet+ES"):
