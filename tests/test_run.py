@@ -488,7 +488,7 @@ with console.without_notes():
 
 @pytest.mark.parametrize("method", [pytest.param("erm", marks=pytest.mark.slow), "mwnet"])
 def test_an_epoch_of_vectors_has_its_steps(method, tmp_path, monkeypatch, pictures_not_rendered):
-    """Several are taken at once, also where they do not divide an epoch; a resumed run has them too."""
+    """Several are taken at once, whether they divide an epoch or not; a resumed run has them too."""
     rng = np.random.default_rng(0)
     y = np.arange(240) % 3
     source = data.from_arrays((rng.normal(size=(240, 4)) + 2 * np.eye(4)[y]).astype(np.float32), y)
@@ -502,8 +502,9 @@ def test_an_epoch_of_vectors_has_its_steps(method, tmp_path, monkeypatch, pictur
         lambda self, *a, **k: [trained.append(self), fit(self, *a, **k)][1],
     )
     metrics = {}
-    for at_once in (1, 32):
-        monkeypatch.setattr(build, "AT_ONCE", at_once)
+    for at_once, at_most in ((1, 1), (38, 128), (19, 37), (32, 1)):
+        monkeypatch.setattr(build, "AT_ONCE", min(at_once, 32))
+        monkeypatch.setattr(build, "AT_MOST", at_most)
         folder = tmp_path / str(at_once)
         result = tf_mwnet.run(Experiment(run_dir=str(folder), **fields), source)
         steps = result.config.steps_per_epoch
@@ -512,8 +513,9 @@ def test_an_epoch_of_vectors_has_its_steps(method, tmp_path, monkeypatch, pictur
         assert int(trained[-1].optimizer.iterations.numpy()) == 3 * steps
         metrics[at_once] = pd.read_csv(folder / method / "metrics.csv")
     assert list(metrics[32].learning_rate.round(6)) == [0.1, 0.1, 0.01]
-    for name in ("test_accuracy", "weighted_loss"):
-        np.testing.assert_allclose(metrics[32][name], metrics[1][name], rtol=1e-4)
+    for at_once in (38, 19, 32):
+        for name in ("test_accuracy", "weighted_loss"):
+            np.testing.assert_allclose(metrics[at_once][name], metrics[1][name], rtol=1e-4)
 
     parts = Experiment(run_dir=str(tmp_path / "parts"), **fields)
     with cut_after(2), pytest.raises(Interrupted):

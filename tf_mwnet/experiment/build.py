@@ -26,6 +26,7 @@ from tf_mwnet.types import DataSpec, Splits
 
 PAD = 4  # pixels, of a random crop
 AT_ONCE = 32  # steps
+AT_MOST = 128  # steps at once, where they divide an epoch
 EMPTY: Mapping[str, Any] = MappingProxyType({})
 
 # Makes a fresh, built classifier.
@@ -269,11 +270,14 @@ def steps_at_once(config: Experiment, splits: Splits, cheaper: Mapping[str, Any]
 
     On vectors a step takes less time than the call; the results are the same. Elsewhere one, so that
     progress is shown and signals are heard; also under a strategy, the configuration's or the caller's.
+    A number that divides the epoch's steps is preferred: others need a new iterator for each epoch.
     """
     one = len(splits.spec.shape) > 1 or cheaper["meta_every"] > 1 or config.jit_compile
     if one or tf.distribute.has_strategy():
         return 1
-    return min(AT_ONCE, config.steps_per_epoch)
+    steps = config.steps_per_epoch
+    dividing = max(count for count in range(1, AT_MOST + 1) if steps % count == 0)
+    return dividing if 2 * dividing >= min(AT_ONCE, steps) else min(AT_ONCE, steps)
 
 
 def build_model(

@@ -100,7 +100,7 @@ def _fit(
     at = draws or EpochNumber(first)
     # Keras takes more steps than an epoch has where several at once do not divide them; a stream that
     # ends with the epoch stops it.
-    anew = draws is not None or model.steps_per_execution > 1
+    anew = draws is not None or steps % model.steps_per_execution > 0
     stream = training_stream(
         splits.train,
         splits.meta if method.takes_meta_batches and draws is None else None,

@@ -282,7 +282,7 @@ class ReweightedModel(Saved):
         if draws is not None:
             further = [draws, *further]
         at_once = self.steps_per_execution
-        if steps and num_examples and (draws is not None or at_once > 1):
+        if steps and num_examples and (draws is not None or steps % at_once):
             stream, steps = streams.epochs(stream, steps), None  # else Keras may take more than steps
         if steps and steps % at_once:
             raise UserError(
