@@ -8,6 +8,7 @@ import json
 import os
 import pathlib
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,6 +17,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from PIL import Image
 
 import tf_mwnet
 from pipelines import settings as pipeline_settings
@@ -25,9 +27,10 @@ from tf_mwnet.audit.evidence import classify
 from tf_mwnet.audit.examine import examine
 from tf_mwnet.cli.flags import parse
 from tf_mwnet.config import Experiment
-from tf_mwnet.data import cache
+from tf_mwnet.data import cache, images
 from tf_mwnet.data.streams import Views, training_stream
 from tf_mwnet.errors import UserError
+from tf_mwnet.experiment import resolve
 from tf_mwnet.features import __main__ as command
 from tf_mwnet.features import embedding, storage
 from tf_mwnet.features.scalings import SCALINGS, of_application, resized, view
@@ -680,3 +683,51 @@ def test_a_run_on_replicas(files, tmp_path):
     answer = served.signatures["serving_default"](image=tf.constant(images))["probabilities"]
     again = served.signatures["from_features"](features=tf.constant(whole.train.x[:5]))
     np.testing.assert_allclose(answer, again["probabilities"], atol=1e-5)
+
+
+def test_images_of_known_features_are_not_decoded(tmp_path, files, monkeypatch):
+    """Those of new ones are all decoded, and checked, before the first is embedded."""
+    root, source, rows = tmp_path / "photos", photos(60), []
+    for name, part in source.sets.items():
+        for i, (x, y) in enumerate(zip(part.x, part.y, strict=True)):
+            path = root / name / f"c{y}" / f"{i}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(x).save(path)
+    read = images.LazyImages.read
+
+    def counted(self, some):
+        rows.extend(some if isinstance(self.read_one, images.Reading) else ())
+        return read(self, some)
+
+    monkeypatch.setattr(images.LazyImages, "read", counted)
+    config = Experiment(dataset="folder", data_dir=str(root), backbone=files["keras"], resize=12,
+                        resize_sides="both", features=str(tmp_path / "f"))  # fmt: skip
+    made = resolve.read(config)[1]
+    assert len(rows) == 60
+
+    def values(x):
+        return images.rows_of(x, np.arange(len(x)))
+
+    again = resolve.read(config)[1]
+    assert len(rows) == 60
+    np.testing.assert_array_equal(values(again.train.x), values(made.train.x))
+    np.testing.assert_array_equal(values(again.train.raw), values(made.train.raw))
+    monkeypatch.chdir(tmp_path)
+    rows.clear()
+    resolve.read(dataclasses.replace(config, data_dir="photos"))
+    assert not rows
+    shutil.copytree(root, tmp_path / "copy" / "photos", copy_function=shutil.copyfile)
+    copied = dataclasses.replace(config, data_dir=str(tmp_path / "copy" / "photos"))
+    for decoded in (60, 0):  # a copy has the same pixels, which is then known
+        rows.clear()
+        np.testing.assert_array_equal(values(resolve.read(copied)[1].train.x), values(made.train.x))
+        assert len(rows) == decoded
+
+    Image.new("RGB", (12, 12)).save(root / "train" / "c1" / "1.png")
+    for replaced in (config, dataclasses.replace(config, features=str(tmp_path / "g"))):
+        with pytest.raises(UserError, match=r"train: image is constant, 'train/c1/1\.png'; allowed"):
+            resolve.read(replaced)
+    for i in (0, 3):
+        (root / "train" / "c0" / f"{i}.png").write_bytes(b"\x89PNG broken")
+    with pytest.raises(UserError, match=r"2 .*0\.png.*3\.png"):
+        resolve.read(dataclasses.replace(config, features=str(tmp_path / "h")))

@@ -246,7 +246,7 @@ class LazyImages:
     def fingerprint(self) -> str:
         """Returns a text that changes with the files' paths, sizes and times of change."""
         found = [(str(path), os.stat(path)) for path in ([self.file] if self.file else self.keys)]
-        facts = [(path, stat.st_size, stat.st_mtime_ns) for path, stat in found]
+        facts = [(os.path.abspath(path), stat.st_size, stat.st_mtime_ns) for path, stat in found]
         rows = (self.keys.tolist(),) if self.file else ()
         return repr((self.read_one, self.image_shape, facts, *rows))
 

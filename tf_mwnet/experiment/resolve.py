@@ -213,10 +213,18 @@ def read(config: Experiment, source: Source | None = None) -> tuple[Experiment, 
         config = dataclasses.replace(config, resize=side, center_crop=side)
     if source is None:
         values = _values(config, RAW)
+        if decode_late(config):
+            values["cache"] = "none"
         source = data.load(values.pop("dataset"), **values)
     if source.encoder is None:
         source = _with_features(config, source, backbone, strategy)
     return config, source
+
+
+def decode_late(config: Experiment) -> bool:
+    """Tells whether images are decoded only to be embedded, since there may be features of them."""
+    on_features = bool(config.backbone or config.features) and not config.then_unfreeze
+    return config.dataset == "folder" and config.cache == "auto" and on_features
 
 
 class LastData:
@@ -251,8 +259,10 @@ def _with_features(
     strategy: tf.distribute.Strategy | None,
 ) -> Source:
     if backbone is not None:
-        folder = config.features or None
-        return features.embed(source, backbone, folder, config.feature_dtype, strategy)
+        return features.embed(
+            source, backbone, config.features or None, config.feature_dtype, strategy,
+            "auto" if decode_late(config) else "none", config.blank_images,
+        )  # fmt: skip
     if config.features:
         return features.given(source, config.features)
     return source
