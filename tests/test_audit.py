@@ -4,6 +4,7 @@ import dataclasses
 import json
 import shutil
 
+import keras
 import numpy as np
 import pandas as pd
 import pytest
@@ -11,10 +12,11 @@ from PIL import Image
 from runs import SHORT
 
 import tf_mwnet
-from tf_mwnet import Experiment, UserError, data, run
+from tf_mwnet import Experiment, UserError, data, features, run
 from tf_mwnet.audit import __main__ as command
 from tf_mwnet.audit import cleaned, defaults, evidence, judging, outputs, scoring
 from tf_mwnet.audit.examine import examine
+from tf_mwnet.experiment import resolve
 from tf_mwnet.types import LabelledSet
 
 COLUMNS = ["id", "set", "given_label", "predicted_label", "label_quality", "is_label_issue", "weight",
@@ -298,6 +300,20 @@ def test_defaults_fit_the_method(shapes):
     fields |= {"method": "rmnw", "batch_size": 50}
     config, _ = defaults.fill(Experiment(**fields), fields)
     assert (config.meta_size, config.meta_labels, config.batch_size) == (15, "noisy", 50)
+
+
+def test_large_data_on_features_gets_large_batches(monkeypatch):
+    y = np.arange(300) % 3
+    x = np.random.default_rng(0).integers(0, 256, (300, 4, 4, 3), np.uint8)
+    body = keras.Sequential([keras.Input((4, 4, 3)), keras.layers.Flatten()])
+    source = features.embed(data.from_arrays(x, y), features.load(body), "")
+    monkeypatch.setattr(resolve, "read", lambda config, _=None: (config, source))
+    monkeypatch.setattr(defaults, "MANY_BATCHES", 2)
+    for fields, batch, lr in (({}, 135, 0.135), ({"batch_size": 50}, 50, None), ({"lr": 0.2}, 16, 0.2)):
+        config, _ = defaults.fill(Experiment(**fields), fields)
+        assert (config.batch_size, config.lr) == (batch, pytest.approx(lr or Experiment().lr))
+    monkeypatch.setattr(defaults, "ON_FEATURES", 120)
+    assert defaults.fill(Experiment(), {})[0].batch_size == 120
 
 
 # -------------------------------------------------------------------- bad input

@@ -2,6 +2,7 @@
 
 import sys
 import types
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pandas as pd
@@ -35,16 +36,29 @@ def test_gradient(predictions, block, monkeypatch):
     logs = noise_model._logs(votes[:, ::-1]) if predictions else None
     values = np.random.default_rng(1).normal(0, 0.5, 2 + 3 + 9)
 
-    def value(v):
-        return noise_model._objective(v, votes, logs, given)[0]
+    with ThreadPoolExecutor(3) as threads:
 
-    def gradient(v):
-        return noise_model._objective(v, votes, logs, given)[1]
+        def value(v):
+            return noise_model._objective(v, votes, logs, given, threads)[0]
 
-    assert check_grad(value, gradient, values) < 1e-6
-    exact = gradient(values)
-    votes, logs = votes.astype(np.float32), None if logs is None else logs.astype(np.float32)
-    np.testing.assert_allclose(gradient(values), exact, atol=1e-6)  # as a fit computes it
+        def gradient(v):
+            return noise_model._objective(v, votes, logs, given, threads)[1]
+
+        assert check_grad(value, gradient, values) < 1e-6
+        exact = gradient(values)
+        votes, logs = votes.astype(np.float32), None if logs is None else logs.astype(np.float32)
+        np.testing.assert_allclose(gradient(values), exact, atol=1e-6)  # as a fit computes it
+
+
+def test_a_fit_does_not_depend_on_the_number_of_threads(monkeypatch):
+    monkeypatch.setattr(noise_model, "BLOCK", 64)
+    votes, _, given, matrix = drawn(0.3, 2, size=500)
+    fits = []
+    for count in (1, 4):
+        monkeypatch.setattr(noise_model.os, "cpu_count", lambda count=count: count)
+        fits.append(noise_model.fit(votes, votes[:, ::-1], given, matrix))
+    np.testing.assert_array_equal(fits[0].transition, fits[1].transition)
+    np.testing.assert_array_equal(fits[0].beta, fits[1].beta)
 
 
 @pytest.mark.parametrize(("rate", "overlap"), [(0.1, 1), (0.4, 1), (0.4, 3)])

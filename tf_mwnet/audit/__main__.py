@@ -97,7 +97,8 @@ def run(values: flags.FlagValues) -> str:
         method, data_dir = fields.get("method", ""), fields.get("data_dir")
         audit = examine(fields["run_dir"], method, data_dir=data_dir)
     elif set(fields) - {"run_dir", "method"}:
-        audit = examine(_train(fields, target, values.cleaned))
+        asked = {k for k in fields if values.resume or (k in values and values[k].present)}
+        audit = examine(_train(fields, asked, target, values.cleaned))
     else:
         raise UserError(
             "neither run_dir nor dataset is set; allowed: the folder of a finished run, or data to"
@@ -130,11 +131,13 @@ def _written(audit: Audit, worst: int, out: pathlib.Path | None) -> tuple[list[t
         raise UserError(f"{error}; allowed: --out=<a folder that can be written>") from error
 
 
-def _train(fields: dict[str, Any], target: pathlib.Path | None, mode: str) -> runner.Result:
+def _train(
+    fields: dict[str, Any], asked: set[str], target: pathlib.Path | None, mode: str
+) -> runner.Result:
     config = Experiment(**fields)
     if target:
         cleaned.check(target, mode, config)
-    config, source = defaults.fill(config, fields)
+    config, source = defaults.fill(config, asked)
     logging.info(
         "method %s, %d epochs of batches of %d", config.method, config.epochs, config.batch_size,
     )  # fmt: skip

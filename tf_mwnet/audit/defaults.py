@@ -22,6 +22,7 @@ FEATURES: dict[str, Any] = {
 FEW, PIXELS = 5000, 64 * 64  # below these a small network is better and faster
 CROPPED = 16  # grey images of at least so many pixels are cropped at random: less is memorised
 BATCHES, SMALLEST, LARGEST = 20, 16, 100  # batches per epoch if possible; bounds of their size
+ON_FEATURES, MANY_BATCHES = 250, 200  # largest batch there, if an epoch still has so many
 
 
 def fill(config: Experiment, fields: Collection[str]) -> tuple[Experiment, Source]:
@@ -31,7 +32,8 @@ def fill(config: Experiment, fields: Collection[str]) -> tuple[Experiment, Sourc
     learns from noisy labels (docs/results.md). Blank images are kept, with a warning. A tenth
     of the data is held out for testing. The meta set of a method that has one takes a tenth of the
     smallest class, at most ten examples, from each class. Small data gets small batches, about twenty
-    steps per epoch, and small images the small network.
+    steps per epoch, and small images the small network. Large data on features gets large ones, and a
+    learning rate in proportion, which takes half the time and finds as many wrong labels.
 
     Args:
         config: the settings.
@@ -52,6 +54,9 @@ def fill(config: Experiment, fields: Collection[str]) -> tuple[Experiment, Sourc
         "meta_size": each * len(counts),
         "batch_size": int(np.clip(len(splits.train) // BATCHES, SMALLEST, LARGEST)),
     }
+    large = min(len(splits.train) // MANY_BATCHES, ON_FEATURES)
+    if large > LARGEST and splits.train.raw is not None and not {"batch_size", "lr"} & set(fields):
+        chosen |= {"batch_size": large, "lr": config.lr * large / LARGEST}
     shape = splits.spec.shape
     if len(splits.train) < FEW and len(shape) == 3 and shape[0] * shape[1] <= PIXELS:
         chosen["network"] = "small_cnn"

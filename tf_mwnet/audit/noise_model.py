@@ -22,10 +22,15 @@ docs/results.md has the measurements.
 from __future__ import annotations
 
 import dataclasses
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 from scipy.optimize import minimize
 from scipy.special import log_softmax, softmax
+from threadpoolctl import threadpool_limits
 
 FLOOR = 0.02  # of a share of votes
 FITTED, EACH = 10_000, 5  # examples that a fit takes at most, and for each entry of T
@@ -109,15 +114,17 @@ def fit(
     highest = 0.0 if logs is None else 10.0
     bounds = [(0.0, 51.0), (0.0, highest)] + [(-5.0, 5.0)] * count + [(-LOWEST, 2.0)] * count**2
     begin = np.clip(begin, *np.transpose(bounds))
-    found = minimize(
-        _objective,
-        begin,
-        (votes, logs, y),
-        "L-BFGS-B",
-        jac=True,
-        bounds=bounds,
-        options={"maxiter": steps},
-    )
+    # Products of blocks are too small to be shared by threads of their own.
+    with threadpool_limits(1, "blas"), ThreadPoolExecutor(os.cpu_count()) as threads:
+        found = minimize(
+            _objective,
+            begin,
+            (votes, logs, y, threads),
+            "L-BFGS-B",
+            jac=True,
+            bounds=bounds,
+            options={"maxiter": steps},
+        )
     beta, bias, logits = _parts(found.x, count)
     return NoiseModel(beta, bias, softmax(logits, axis=1))
 
@@ -128,48 +135,84 @@ def _parts(values: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray, np.n
 
 
 def _objective(
-    values: np.ndarray, votes: np.ndarray, logs: np.ndarray | None, y: np.ndarray
+    values: np.ndarray,
+    votes: np.ndarray,
+    logs: np.ndarray | None,
+    y: np.ndarray,
+    threads: ThreadPoolExecutor,
 ) -> tuple[float, np.ndarray]:
     """Computes the negative log-likelihood with priors, per example, and its gradient.
 
-    With q the posterior of the true class, the gradient with respect to the logits of p is p - q. It is
-    computed in the dtype of the votes.
+    It is computed in the dtype of the votes.
 
     Args:
         values: beta, bias and the logits of T, see `_parts`.
         votes: v, ``[N, K]``.
         logs: of c, see `_logs`, ``[N, K]`` of the same dtype, or None.
         y: given labels, int ``[N]``, sorted.
+        threads: share the examples.
     """
     number, count = votes.shape
     beta, bias, logits = _parts(values, count)
     log_t = log_softmax(logits, axis=1)
     t = np.exp(log_t)
-    small_beta, small_bias, small_log_t, small_t = (
-        values.astype(votes.dtype) for values in (beta, bias, log_t, t)
-    )
+    small = [values.astype(votes.dtype) for values in (beta, bias, log_t, t)]
     loss = PRIOR_BIAS * (bias**2).sum() - PRIOR_T * log_t.sum()
     for_beta, for_bias = np.zeros(2), 2 * PRIOR_BIAS * bias
     slope = np.full_like(t, -PRIOR_T)  # with respect to log T
-    for start in range(0, number, BLOCK):  # blocks that stay in the processor's cache take half the time
-        block = slice(start, start + BLOCK)
-        near = votes[block] @ small_log_t.T
-        scores = small_beta[0] * near + small_bias
-        if logs is not None:
-            scores += small_beta[1] * logs[block]
-        scores -= scores.max(axis=1, keepdims=True)
-        p = np.exp(scores, out=scores)
-        p /= p.sum(axis=1, keepdims=True)
-        q = p * small_t.T[y[block]]
-        total = q.sum(axis=1, keepdims=True)  # above 0, as T is
-        loss -= np.log(total).sum(dtype=np.float64)
-        q /= total
-        rest = p - q
-        slope += beta[0] * (rest.T @ votes[block])
-        given, firsts = np.unique(y[block], return_index=True)
-        slope[:, given] -= np.add.reduceat(q, firsts).T  # sums over the examples of each label
-        for_beta += np.vdot(near, rest), 0.0 if logs is None else np.vdot(logs[block], rest)
-        for_bias += rest.sum(axis=0)
+
+    def sums(start: int) -> tuple[Any, ...]:
+        rows = slice(start, start + BLOCK)
+        return _of_block(small, votes[rows], None if logs is None else logs[rows], y[rows])
+
+    # Blocks that stay in the processor's cache take half the time. Their order is that of the
+    # examples, so that the sums do not depend on the number of threads.
+    for log_likelihood, of_beta, of_bias, by_votes, given, by_label in threads.map(
+        sums, range(0, number, BLOCK)
+    ):
+        loss -= log_likelihood
+        for_beta += of_beta
+        for_bias += of_bias
+        slope += beta[0] * by_votes
+        slope[:, given] -= by_label
     for_log_t = slope - t * slope.sum(axis=1, keepdims=True)
     gradient = np.concatenate([for_beta, for_bias, for_log_t.ravel()])
     return float(loss / number), gradient / number
+
+
+def _of_block(
+    model: Sequence[np.ndarray],
+    votes: np.ndarray,
+    logs: np.ndarray | None,
+    y: np.ndarray,
+) -> tuple[Any, ...]:
+    """Computes the sums of some examples.
+
+    With q the posterior of the true class, the gradient with respect to the logits of p is p - q.
+
+    Args:
+        model: beta, bias, log T and T.
+        votes, logs, y: see `_objective`.
+
+    Returns:
+        The log-likelihood; sums of ``p - q`` times what beta multiplies, ``[2]``, for the bias,
+        ``[K]``, and times the votes, ``[K, K]``; the labels that occur, ``[k]``; and for each the sums
+        of q, ``[K, k]``.
+    """
+    beta, bias, log_t, t = model
+    near = votes @ log_t.T
+    scores = beta[0] * near + bias
+    if logs is not None:
+        scores += beta[1] * logs
+    scores -= scores.max(axis=1, keepdims=True)
+    p = np.exp(scores, out=scores)
+    p /= p.sum(axis=1, keepdims=True)
+    q = p * t.T[y]
+    total = q.sum(axis=1, keepdims=True)  # above 0, as T is
+    q /= total
+    rest = p - q
+    of_beta = np.vdot(near, rest), 0.0 if logs is None else np.vdot(logs, rest)
+    given, firsts = np.unique(y, return_index=True)
+    by_label = np.add.reduceat(q, firsts).T
+    log_likelihood = np.log(total).sum(dtype=np.float64)
+    return log_likelihood, of_beta, rest.sum(axis=0), rest.T @ votes, given, by_label
