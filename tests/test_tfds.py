@@ -92,14 +92,21 @@ def test_a_cache_on_disk(tfds_folder, tmp_path):
     memory = data.load("human_set", tfds_folder, **arguments)
     for _ in range(2):  # written, and found
         disk = data.load("human_set", tfds_folder, cache="disk", **arguments)
-        assert len(list(tmp_path.iterdir())) == 2
+        assert len(list(tmp_path.glob("*.npy"))) == len(list(tmp_path.glob("*.npz"))) == 2
         for split in ("train", "test"):
             a, b = getattr(memory, split), getattr(disk, split)
             np.testing.assert_array_equal(b.x.read(np.arange(len(b))), a.x)
             np.testing.assert_array_equal(b.y, a.y)
             np.testing.assert_array_equal(b.ids, a.ids)
+    other = data.load("human_set", tfds_folder, cache="disk", cache_dir=str(tmp_path))
+    np.testing.assert_array_equal(other.train.y, memory.train.true_y)  # another column, the same images
+    assert len(list(tmp_path.glob("*.npy"))) == 2
     with pytest.raises(UserError, match="cache is none with data set 'human_set'; allowed: auto, mem"):
         data.load("human_set", tfds_folder, cache="none")
+    for path in tmp_path.glob("*.npz"):
+        path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(UserError, match=r"cache file '.*\.npz' cannot be read; delete it"):
+        data.load("human_set", tfds_folder, cache="disk", **arguments)
 
 
 def test_a_download_without_a_network_fails_in_seconds():

@@ -7,8 +7,8 @@ import functools
 import hashlib
 import os
 import pathlib
-from collections.abc import Iterable, Iterator, Sequence
-from typing import IO
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import IO, Any
 
 import numpy as np
 from absl import logging
@@ -16,7 +16,7 @@ from absl import logging
 from tf_mwnet.data.images import LazyImages, Unreadable
 from tf_mwnet.data.progress import progress
 from tf_mwnet.errors import UserError, choose
-from tf_mwnet.files import write_atomically
+from tf_mwnet.files import load_arrays, write_atomically
 
 CACHES = ("auto", "memory", "disk", "none")
 # "auto" keeps a split of up to this many bytes in memory.
@@ -99,6 +99,25 @@ def write_rows(
 
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, write)
+
+
+def columns(path: pathlib.Path, read: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """Reads labels, ids and the like from a ``.npz`` file, which is written if it is not there.
+
+    Args:
+        path: the file.
+        read: reads them from their source: arrays ``[N]`` by name; those of objects are of bytes.
+
+    Raises:
+        UserError: the file is damaged.
+    """
+    if not path.is_file():
+        made: dict[str, Any] = {k: v.astype("S") if v.dtype == object else v for k, v in read().items()}
+        write_atomically(path, lambda file: np.savez(file, **made))
+    try:
+        return load_arrays(path)
+    except UserError as error:
+        raise UserError(f"cache file '{path}' cannot be read; delete it") from error
 
 
 def keep(images: LazyImages, cache: str, folder: str, what: str) -> np.ndarray | LazyImages:

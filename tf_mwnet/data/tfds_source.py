@@ -155,7 +155,10 @@ def _columns(
         logging.info("%s: decoding images into %s, once for all runs", split, path)
         decoded = (part["image"] for part in _read(builder, split, {"image"}, 500))
         caches.write_rows(path, decoded, shape, dtype.name, split)
-    return next(_read(builder, split, keys - {"image"}, size)) | {"image": caches.read_rows(path)}
+    others = caches.file_of(cache_dir, f"{builder.name} {split}", repr((*facts, sorted(keys))))
+    return caches.columns(
+        others.with_suffix(".npz"), lambda: next(_read(builder, split, keys - {"image"}, size))
+    ) | {"image": caches.read_rows(path)}
 
 
 def _classes(
