@@ -1,5 +1,6 @@
 """tf.data streams: coverage, determinism, augmentation."""
 
+import dataclasses
 import itertools
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 from tf_mwnet import data
-from tf_mwnet.data import shares, streams
+from tf_mwnet.data import images, shares, streams
 from tf_mwnet.data.splits import BiasConfig, make_splits
 
 
@@ -112,6 +113,24 @@ def test_evaluation_stream_is_in_order():
     batches = list(streams.evaluation_stream(splits.train, splits.spec, 40)().as_numpy_iterator())
     assert [len(y) for _, y in batches] == [40, 40, 12]
     np.testing.assert_array_equal(np.concatenate([y for _, y in batches]), splits.train.y)
+
+
+@pytest.mark.parametrize("limit", [92 * 8 * 8 * 3 * 4, 92 * 8 * 8 * 3 * 4 - 1])
+def test_evaluation_keeps_what_is_small(monkeypatch, limit):
+    monkeypatch.setattr(streams, "KEPT", limit)
+    splits, seen = splits_of(), []
+
+    def read(row):
+        seen.append(row)
+        return splits.train.x[row]
+
+    rows = np.arange(92)
+    lazy = images.LazyImages(rows, read, (8, 8, 3), np.dtype(np.uint8))
+    dataset = streams.evaluation_stream(dataclasses.replace(splits.train, x=lazy), splits.spec, 40)()
+    first, second = (np.concatenate([x for x, _ in dataset.as_numpy_iterator()]) for _ in range(2))
+    np.testing.assert_array_equal(first, streams.normalise(tf.constant(splits.train.x), splits.spec))
+    np.testing.assert_array_equal(second, first)
+    assert len(seen) == (92 if limit == 92 * 8 * 8 * 3 * 4 else 2 * 92)
 
 
 def test_distribute_cuts_both_batches(two_replicas):

@@ -9,6 +9,7 @@ batch, even if a replica gets only a part of it.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -19,6 +20,8 @@ from tf_mwnet.data import orders
 from tf_mwnet.data.images import LazyImages
 from tf_mwnet.data.shares import WHOLE, Share, Stream, bounds
 from tf_mwnet.types import EACH_ONCE, Batch, DataSpec, LabelledSet, Sampling
+
+KEPT = 256 * 2**20
 
 # (inputs of a part of a batch, number of the step, start of the part, size of the whole batch)
 Transform = Callable[[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor]
@@ -266,18 +269,23 @@ def training_stream(
 
 
 def evaluation_stream(examples: LabelledSet, spec: DataSpec, batch_size: int = 500) -> Stream:
-    """Returns a stream of batches ``(x, y)`` of all examples in order, normalised, not augmented."""
+    """Returns a stream of batches ``(x, y)`` of all examples in order, normalised, not augmented.
+
+    What takes up to `KEPT` bytes is kept in memory as it is after the first pass.
+    """
     rows = tf.data.Dataset.range(len(examples)).batch(batch_size)
     stream = batches(examples.x, examples.y, rows, 0, lambda x, *where: normalise(x, spec))
-    return once(stream, rows.cardinality())
+    size = len(examples) * math.prod(spec.shape) * np.dtype(np.float32).itemsize
+    return once(stream, rows.cardinality(), size <= KEPT)
 
 
-def once(stream: Stream, number: int | tf.Tensor) -> Stream:
-    """Returns ``(x, y)`` of each batch of a stream with ``number`` batches."""
+def once(stream: Stream, number: int | tf.Tensor, kept: bool = False) -> Stream:
+    """Returns ``(x, y)`` of each batch of a stream with ``number`` batches, perhaps kept in memory."""
 
     def pairs(share: Share = WHOLE) -> tf.data.Dataset:
         examples = stream(share).map(lambda batch: (batch.x, batch.y))
         known = tf.data.experimental.assert_cardinality(number * share.count)
-        return examples.apply(known).prefetch(tf.data.AUTOTUNE)
+        examples = examples.apply(known)
+        return (examples.cache() if kept else examples).prefetch(tf.data.AUTOTUNE)
 
     return pairs
