@@ -309,11 +309,25 @@ def test_large_data_on_features_gets_large_batches(monkeypatch):
     source = features.embed(data.from_arrays(x, y), features.load(body), "")
     monkeypatch.setattr(resolve, "read", lambda config, _=None: (config, source))
     monkeypatch.setattr(defaults, "MANY_BATCHES", 2)
-    for fields, batch, lr in (({}, 135, 0.135), ({"batch_size": 50}, 50, None), ({"lr": 0.2}, 16, 0.2)):
+    for fields, batch, lr in (
+        ({}, 135, 0.135), ({"batch_size": 50}, 50, None), ({"lr": 0.2}, 16, 0.2),
+        ({"optimizer": "adam"}, 16, None), ({"method": "elr"}, 16, None),
+    ):  # fmt: skip
         config, _ = defaults.fill(Experiment(**fields), fields)
         assert (config.batch_size, config.lr) == (batch, pytest.approx(lr or Experiment().lr))
     monkeypatch.setattr(defaults, "ON_FEATURES", 120)
     assert defaults.fill(Experiment(), {})[0].batch_size == 120
+
+    trained = []  # by the command, whose flags for features set a learning rate of 1
+
+    def train(config, _):
+        trained.append(config)
+        raise UserError("enough")
+
+    monkeypatch.setattr(command.runner, "run", train)
+    for line in ([], ["--lr=1.0"], ["--batch_size=30"]):
+        assert command.main(["--dataset=digits", "--features=f", *line]) == 2
+    assert [(c.batch_size, c.lr) for c in trained] == [(120, 1.2), (16, 1.0), (30, 1.0)]
 
 
 # -------------------------------------------------------------------- bad input

@@ -685,8 +685,9 @@ def test_a_run_on_replicas(files, tmp_path):
     np.testing.assert_allclose(answer, again["probabilities"], atol=1e-5)
 
 
-def test_images_of_known_features_are_not_decoded(tmp_path, files, monkeypatch):
-    """Those of new ones are all decoded, and checked, before the first is embedded."""
+@pytest.fixture
+def folder(tmp_path, files, monkeypatch):
+    """A folder of images, the settings to take its features, and the rows of images that are decoded."""
     root, source, rows = tmp_path / "photos", photos(60), []
     for name, part in source.sets.items():
         for i, (x, y) in enumerate(zip(part.x, part.y, strict=True)):
@@ -700,34 +701,77 @@ def test_images_of_known_features_are_not_decoded(tmp_path, files, monkeypatch):
         return read(self, some)
 
     monkeypatch.setattr(images.LazyImages, "read", counted)
+    monkeypatch.setattr(embedding, "FOLDER", str(tmp_path / "features"))
     config = Experiment(dataset="folder", data_dir=str(root), backbone=files["keras"], resize=12,
-                        resize_sides="both", features=str(tmp_path / "f"))  # fmt: skip
+                        resize_sides="both", cache_dir=str(tmp_path / "cache"), meta_size=0)  # fmt: skip
+    return root, config, rows
+
+
+def values(x):
+    return images.rows_of(x, np.arange(len(x)))
+
+
+def test_images_of_known_features_are_not_decoded(folder, tmp_path, monkeypatch):
+    root, config, rows = folder
+    monkeypatch.chdir(tmp_path)
     made = resolve.read(config)[1]
     assert len(rows) == 60
-
-    def values(x):
-        return images.rows_of(x, np.arange(len(x)))
-
-    again = resolve.read(config)[1]
-    assert len(rows) == 60
-    np.testing.assert_array_equal(values(again.train.x), values(made.train.x))
-    np.testing.assert_array_equal(values(again.train.raw), values(made.train.raw))
-    monkeypatch.chdir(tmp_path)
-    rows.clear()
-    resolve.read(dataclasses.replace(config, data_dir="photos"))
-    assert not rows
     shutil.copytree(root, tmp_path / "copy" / "photos", copy_function=shutil.copyfile)
-    copied = dataclasses.replace(config, data_dir=str(tmp_path / "copy" / "photos"))
-    for decoded in (60, 0):  # a copy has the same pixels, which is then known
+    for data_dir, decoded in ((str(root), 0), ("photos", 0), ("copy/photos", 60), ("copy/photos", 0)):
         rows.clear()
-        np.testing.assert_array_equal(values(resolve.read(copied)[1].train.x), values(made.train.x))
+        again = resolve.read(dataclasses.replace(config, data_dir=data_dir))[1]
         assert len(rows) == decoded
+        np.testing.assert_array_equal(values(again.train.x), values(made.train.x))
+        np.testing.assert_array_equal(values(again.train.raw), values(made.train.raw))
+    assert len(list((tmp_path / "features").iterdir())) == 1  # a copy has the same pixels
+    (own,) = (tmp_path / "features").iterdir()
+    for path in (tmp_path / "cache").iterdir():
+        path.write_bytes(b"damaged")
+    for decoded in (60, 0):
+        rows.clear()
+        resolve.read(dataclasses.replace(config, backbone="", features=str(own)))
+        assert len(rows) == decoded
+    meta = root / "meta" / "c0"
+    for k in range(3):  # a new set: then all are in memory
+        (root / "meta" / f"c{k}").mkdir(parents=True)
+        shutil.copy(root / "train" / f"c{k}" / f"{k}.png", root / "meta" / f"c{k}")
+    assert meta.is_dir()
+    source = resolve.read(config)[1]
+    assert {type(part.raw) for part in source.sets.values()} == {np.ndarray}
 
+
+def test_what_is_checked_of_images_that_are_not_decoded(folder, caplog):
+    root, config, rows = folder
+    shutil.copy(root / "test" / "c1" / "0.png", root / "train" / "c1" / "again.png")
+    shutil.copy(root / "train" / "c2" / "5.png", root / "train" / "c0" / "again.png")
+    for _ in range(2):
+        caplog.clear()
+        *_, splits = resolve.load(config)
+        assert len(splits.train) == 42
+        assert "1 training examples are also in the test set, as 'train/c1/again.png'" in caplog.text
+        assert "2 training examples are there again with another label" in caplog.text
+        *_, splits = resolve.load(dataclasses.replace(config, drop_duplicates=True))
+        assert len(splits.train) == 39
     Image.new("RGB", (12, 12)).save(root / "train" / "c1" / "1.png")
-    for replaced in (config, dataclasses.replace(config, features=str(tmp_path / "g"))):
-        with pytest.raises(UserError, match=r"train: image is constant, 'train/c1/1\.png'; allowed"):
-            resolve.read(replaced)
+    kept = dataclasses.replace(config, blank_images="keep")
+    for _ in range(2):
+        caplog.clear()
+        resolve.read(kept)
+        assert "train: image is constant, 'train/c1/1.png'" in caplog.text
+    rows.clear()
+    with pytest.raises(UserError, match=r"train: image is constant, 'train/c1/1\.png'; allowed"):
+        resolve.read(config)
+    assert not rows
     for i in (0, 3):
         (root / "train" / "c0" / f"{i}.png").write_bytes(b"\x89PNG broken")
     with pytest.raises(UserError, match=r"2 .*0\.png.*3\.png"):
-        resolve.read(dataclasses.replace(config, features=str(tmp_path / "h")))
+        resolve.read(kept)
+
+
+def test_runs_in_one_process_get_the_images_that_each_needs(folder):
+    _, config, _ = folder
+    resolve.read(config)
+    last = resolve.LastData()
+    for then_unfreeze, kind in ((0, images.LazyImages), (1, np.ndarray), (0, images.LazyImages)):
+        of = dataclasses.replace(config, then_unfreeze=then_unfreeze)
+        assert type(last.of(of).train.raw) is kind

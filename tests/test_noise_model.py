@@ -55,7 +55,7 @@ def test_a_fit_does_not_depend_on_the_number_of_threads(monkeypatch):
     votes, _, given, matrix = drawn(0.3, 2, size=500)
     fits = []
     for count in (1, 4):
-        monkeypatch.setattr(noise_model.os, "cpu_count", lambda count=count: count)
+        monkeypatch.setattr(noise_model, "_cores", lambda count=count: count)
         fits.append(noise_model.fit(votes, votes[:, ::-1], given, matrix))
     np.testing.assert_array_equal(fits[0].transition, fits[1].transition)
     np.testing.assert_array_equal(fits[0].beta, fits[1].beta)

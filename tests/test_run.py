@@ -517,14 +517,17 @@ def test_an_epoch_of_vectors_has_its_steps(method, tmp_path, monkeypatch, pictur
         for name in ("test_accuracy", "weighted_loss"):
             np.testing.assert_allclose(metrics[at_once][name], metrics[1][name], rtol=1e-4)
 
-    parts = Experiment(run_dir=str(tmp_path / "parts"), **fields)
-    with cut_after(2), pytest.raises(Interrupted):
-        tf_mwnet.run(parts, source)
-    tf_mwnet.run(dataclasses.replace(parts, resume=True), source)
-    assert int(trained[-1].optimizer.iterations.numpy()) == 3 * steps
-    whole = final_variables(tmp_path / "32", method)
-    for name, value in final_variables(tmp_path / "parts", method).items():
-        np.testing.assert_array_equal(value, whole[name])
+    for at_once, at_most in ((32, 1), (38, 128)):
+        monkeypatch.setattr(build, "AT_MOST", at_most)
+        parts = Experiment(run_dir=str(tmp_path / f"parts of {at_once}"), **fields)
+        with cut_after(2), pytest.raises(Interrupted):
+            tf_mwnet.run(parts, source)
+        tf_mwnet.run(dataclasses.replace(parts, resume=True), source)
+        assert trained[-1].steps_per_execution == at_once
+        assert int(trained[-1].optimizer.iterations.numpy()) == 3 * steps
+        whole = final_variables(tmp_path / str(at_once), method)
+        for name, value in final_variables(tmp_path / f"parts of {at_once}", method).items():
+            np.testing.assert_array_equal(value, whole[name])
 
 
 def test_a_run_in_the_callers_scope(two_replicas, tmp_path, pictures_not_rendered):

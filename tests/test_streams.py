@@ -126,7 +126,9 @@ def test_evaluation_keeps_what_is_small(monkeypatch, limit):
 
     rows = np.arange(92)
     lazy = images.LazyImages(rows, read, (8, 8, 3), np.dtype(np.uint8))
-    dataset = streams.evaluation_stream(dataclasses.replace(splits.train, x=lazy), splits.spec, 40)()
+    dataset = streams.evaluation_stream(
+        dataclasses.replace(splits.train, x=lazy), splits.spec, 40, kept=True
+    )()
     first, second = (np.concatenate([x for x, _ in dataset.as_numpy_iterator()]) for _ in range(2))
     np.testing.assert_array_equal(first, streams.normalise(tf.constant(splits.train.x), splits.spec))
     np.testing.assert_array_equal(second, first)

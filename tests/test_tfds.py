@@ -1,11 +1,14 @@
 """Sets of TensorFlow Datasets with several label columns, made here in TFDS's own layout."""
 
+import os
+import shutil
+
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
 from tf_mwnet import UserError, data
-from tf_mwnet.data import tfds_source
+from tf_mwnet.data import cache, tfds_source
 from tf_mwnet.data.splits import BiasConfig, make_splits
 
 pytestmark = pytest.mark.xdist_group("tfds")  # one worker: what its fixture makes is shared
@@ -107,6 +110,29 @@ def test_a_cache_on_disk(tfds_folder, tmp_path):
         path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(UserError, match=r"cache file '.*\.npz' cannot be read; delete it"):
         data.load("human_set", tfds_folder, cache="disk", **arguments)
+
+
+def test_columns_of_a_cache_are_as_they_were(tmp_path):
+    texts = np.array([b"a", b"a\0", "\u00e9".encode(), b""], object)
+    columns = {"file": texts, "values": np.arange(4), "none": np.array([], object)}
+    for _ in range(2):  # written, and found
+        found = cache.columns(tmp_path / "new" / "c.npz", lambda: columns)
+        assert {k: v.tolist() for k, v in found.items()} == {k: v.tolist() for k, v in columns.items()}
+        assert all(isinstance(text, bytes) for text in found["file"])
+    (tmp_path / "file").touch()
+    found = cache.columns(tmp_path / "file" / "c.npz", lambda: columns)  # cannot be written
+    assert found is columns
+
+
+def test_labels_of_a_set_that_is_prepared_anew(tfds_folder, tmp_path):
+    copy = shutil.copytree(tfds_folder, tmp_path / "tfds")
+    arguments = {"cache": "disk", "cache_dir": str(tmp_path / "cache")}
+    data.load("human_set", str(copy), **arguments)
+    before = len(list((tmp_path / "cache").iterdir()))
+    (info,) = copy.rglob("dataset_info.json")
+    os.utime(info, (1, 1))
+    data.load("human_set", str(copy), **arguments)
+    assert len(list((tmp_path / "cache").iterdir())) == 2 * before
 
 
 def test_a_download_without_a_network_fails_in_seconds():

@@ -139,7 +139,8 @@ def _train(
         cleaned.check(target, mode, config)
     config, source = defaults.fill(config, asked)
     logging.info(
-        "method %s, %d epochs of batches of %d", config.method, config.epochs, config.batch_size,
+        "method %s, %d epochs of batches of %d, learning rate %g",
+        config.method, config.epochs, config.batch_size, config.lr,
     )  # fmt: skip
     return runner.run(config, source)
 

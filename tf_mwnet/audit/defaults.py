@@ -32,8 +32,9 @@ def fill(config: Experiment, fields: Collection[str]) -> tuple[Experiment, Sourc
     learns from noisy labels (docs/results.md). Blank images are kept, with a warning. A tenth
     of the data is held out for testing. The meta set of a method that has one takes a tenth of the
     smallest class, at most ten examples, from each class. Small data gets small batches, about twenty
-    steps per epoch, and small images the small network. Large data on features gets large ones, and a
-    learning rate in proportion, which takes half the time and finds as many wrong labels.
+    steps per epoch, and small images the small network. Large data on features gets large batches and a
+    learning rate in proportion, which takes half the time, unless one of the settings that this was
+    measured with is another.
 
     Args:
         config: the settings.
@@ -55,7 +56,9 @@ def fill(config: Experiment, fields: Collection[str]) -> tuple[Experiment, Sourc
         "batch_size": int(np.clip(len(splits.train) // BATCHES, SMALLEST, LARGEST)),
     }
     large = min(len(splits.train) // MANY_BATCHES, ON_FEATURES)
-    if large > LARGEST and splits.train.raw is not None and not {"batch_size", "lr"} & set(fields):
+    own = {"batch_size", "lr", "steps_per_epoch", "optimizer", "then_unfreeze", "then_fine_tune"}
+    measured = config.method == METHOD and not own & set(fields)
+    if large > LARGEST and splits.train.raw is not None and measured:
         chosen |= {"batch_size": large, "lr": config.lr * large / LARGEST}
     shape = splits.spec.shape
     if len(splits.train) < FEW and len(shape) == 3 and shape[0] * shape[1] <= PIXELS:

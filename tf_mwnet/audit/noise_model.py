@@ -115,7 +115,7 @@ def fit(
     bounds = [(0.0, 51.0), (0.0, highest)] + [(-5.0, 5.0)] * count + [(-LOWEST, 2.0)] * count**2
     begin = np.clip(begin, *np.transpose(bounds))
     # Products of blocks are too small to be shared by threads of their own.
-    with threadpool_limits(1, "blas"), ThreadPoolExecutor(os.cpu_count()) as threads:
+    with threadpool_limits(1, "blas"), ThreadPoolExecutor(_cores()) as threads:
         found = minimize(
             _objective,
             begin,
@@ -127,6 +127,14 @@ def fit(
         )
     beta, bias, logits = _parts(found.x, count)
     return NoiseModel(beta, bias, softmax(logits, axis=1))
+
+
+def _cores() -> int:
+    """Returns how many cores this process may use."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # not on all systems
+        return os.cpu_count() or 1
 
 
 def _parts(values: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

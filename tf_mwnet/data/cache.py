@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import hashlib
 import os
 import pathlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import IO, Any
 
 import numpy as np
 from absl import logging
 
-from tf_mwnet.data.images import LazyImages, Unreadable
+from tf_mwnet.data.images import Known, LazyImages, Unreadable
 from tf_mwnet.data.progress import progress
 from tf_mwnet.errors import UserError, choose
 from tf_mwnet.files import load_arrays, write_atomically
 
 CACHES = ("auto", "memory", "disk", "none")
+KNOWN = "known"  # as "auto"; images that a run has decoded before are then left on disk
 # "auto" keeps a split of up to this many bytes in memory.
 IN_MEMORY = 4 * 2**30
 FOLDER = "~/.cache/tf_mwnet"
+VALUES, BYTES, ENDS = "values", "bytes", "ends"  # begin the names of arrays in a file of columns
 
 
 @functools.lru_cache(maxsize=16)
@@ -106,18 +109,40 @@ def columns(path: pathlib.Path, read: Callable[[], dict[str, np.ndarray]]) -> di
 
     Args:
         path: the file.
-        read: reads them from their source: arrays ``[N]`` by name; those of objects are of bytes.
+        read: reads them from their source: arrays ``[N]`` by name; arrays of objects hold bytes.
 
     Raises:
         UserError: the file is damaged.
     """
     if not path.is_file():
-        made: dict[str, Any] = {k: v.astype("S") if v.dtype == object else v for k, v in read().items()}
-        write_atomically(path, lambda file: np.savez(file, **made))
+        found = read()
+        parts: dict[str, Any] = {}
+        for name, values in found.items():
+            if values.dtype == object:
+                parts[f"{BYTES} {name}"] = np.frombuffer(b"".join(values), np.uint8)
+                parts[f"{ENDS} {name}"] = np.cumsum([len(value) for value in values], dtype=np.int64)
+            else:
+                parts[f"{VALUES} {name}"] = values
+        with contextlib.suppress(OSError):  # the next run reads them again
+            _write(path, parts)
+        return found
     try:
-        return load_arrays(path)
-    except UserError as error:
+        stored, made = load_arrays(path), {}
+        for key, array in stored.items():
+            kind, _, name = key.partition(" ")
+            if kind == VALUES:
+                made[name] = array
+            elif kind == ENDS:
+                made[name] = _split(stored[f"{BYTES} {name}"].tobytes(), array)
+        return made
+    except (UserError, KeyError, ValueError) as error:
         raise UserError(f"cache file '{path}' cannot be read; delete it") from error
+
+
+def _split(joined: bytes, ends: np.ndarray) -> np.ndarray:
+    out = np.empty(len(ends), object)
+    out[:] = [joined[start:end] for start, end in zip([0, *ends][: len(ends)], ends, strict=True)]
+    return out
 
 
 def keep(images: LazyImages, cache: str, folder: str, what: str) -> np.ndarray | LazyImages:
@@ -126,7 +151,8 @@ def keep(images: LazyImages, cache: str, folder: str, what: str) -> np.ndarray |
     Args:
         images: the images, still on disk.
         cache: "memory" decodes them now. "disk" decodes them once into a file in ``folder``, which
-            later runs use again. "none" returns them unchanged. "auto" is "memory" up to `IN_MEMORY`
+            later runs use again. "none" returns them unchanged. `KNOWN` leaves those on disk that it has
+            decoded before, and tells what is known of them. "auto" is "memory" up to `IN_MEMORY`
             bytes and "none" above.
         folder: the folder of cache files; "" for `FOLDER`.
         what: name of the images, for messages and the name of the file.
@@ -137,6 +163,8 @@ def keep(images: LazyImages, cache: str, folder: str, what: str) -> np.ndarray |
     Raises:
         UserError: ``cache`` is unknown, or an image or the cache file is damaged.
     """
+    if cache == KNOWN:
+        return _remembered(images, folder, what)
     choose("cache", cache, dict.fromkeys(CACHES))
     if cache == "none" or (cache == "auto" and images.nbytes > IN_MEMORY):
         if cache == "auto":
@@ -155,6 +183,25 @@ def keep(images: LazyImages, cache: str, folder: str, what: str) -> np.ndarray |
             x[rows] = part
             advance(len(rows))
     return x
+
+
+def _remembered(images: LazyImages, folder: str, what: str) -> np.ndarray | LazyImages:
+    path = file_of(folder, f"{what} known", images.fingerprint()).with_suffix(".npz")
+    with contextlib.suppress(UserError, KeyError):  # a damaged file is replaced
+        if path.is_file():
+            found = load_arrays(path)
+            return images.with_known(Known(found["keys"], found["blank"]))
+    x = keep(images, "auto", folder, what)
+    if isinstance(x, np.ndarray):
+        known = Known.of(x)
+        with contextlib.suppress(OSError):  # the next run decodes again
+            _write(path, {"keys": known.keys, "blank": known.blank})
+    return x
+
+
+def _write(path: pathlib.Path, arrays: Mapping[str, Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, lambda file: np.savez(file, **arrays))
 
 
 def _decoded(images: LazyImages, parts: Sequence[np.ndarray]) -> Iterator[np.ndarray]:

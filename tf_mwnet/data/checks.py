@@ -60,20 +60,24 @@ def inputs(name: str, x: ArrayLike) -> np.ndarray:
     return x
 
 
-def no_blank_images(name: str, x: np.ndarray, ids: np.ndarray, blank_images: str) -> None:
+def no_blank_images(name: str, x: np.ndarray | Images, ids: np.ndarray, blank_images: str) -> None:
     """Refuses images whose pixels are all equal, which a broken file can cause, or warns of them.
 
     Args:
         name: name of the set, for messages.
-        x: ``[N, ...]``.
+        x: ``[N, ...]``; of images on disk it must be known, see `images.Known`.
         ids: N ids, for messages.
         blank_images: "refuse", or "keep" with a warning.
 
     Raises:
         UserError: there are such images, and ``blank_images`` is "refuse".
     """
-    flat = x.reshape(len(x), -1)
-    same = np.flatnonzero(flat.min(axis=1) == flat.max(axis=1))
+    if isinstance(x, np.ndarray):
+        flat = x.reshape(len(x), -1)
+        same = np.flatnonzero(flat.min(axis=1) == flat.max(axis=1))
+    else:
+        known = getattr(x, "known", None)
+        same = np.empty(0, int) if known is None else np.flatnonzero(known.blank)
     if not len(same):
         return
     shown = quoted(f"'{ids[row]}'" for row in same[:5]) + f" and {len(same) - 5} more" * (len(same) > 5)
@@ -236,8 +240,8 @@ def source(source: Source, blank_images: str = "refuse") -> Source:
 
     Args:
         source: the data.
-        blank_images: "refuse" images in memory whose pixels are all equal, or "keep" them, with a
-            warning.
+        blank_images: "refuse" images whose pixels are all equal, or "keep" them, with a warning; on disk
+            it has to be known of them.
 
     Raises:
         UserError: there are fewer than two classes, two of one name, a class without training or
@@ -259,6 +263,6 @@ def source(source: Source, blank_images: str = "refuse") -> Source:
             same_range(f"{source.name} {name}", part.x, source.train.x)
         if name == "meta":
             no_empty_class(f"{source.name} {name}", part.y, source.class_names)
-        if part.x.ndim == 4 and isinstance(part.x, np.ndarray):
+        if part.x.ndim == 4:
             no_blank_images(f"{source.name} {name}", part.x, part.ids, blank_images)
     return source

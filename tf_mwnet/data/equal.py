@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-import hashlib
-
 import numpy as np
 from absl import logging
 
+from tf_mwnet.data.images import Known, LazyImages
 from tf_mwnet.types import LabelledSet
 
 
-def keys(part: LabelledSet) -> np.ndarray:
-    """Computes a key for each example, bytes ``[N]``; equal inputs have equal keys."""
-    x = np.ascontiguousarray(part.originals)
-    rows = (hashlib.blake2b(row.tobytes(), digest_size=16).digest() for row in x)
-    return np.fromiter(rows, "V16", len(x)).view("S16") if len(x) else np.empty(0, "S16")
+def keys(part: LabelledSet) -> np.ndarray | None:
+    """Returns a key of each example's original input, bytes ``[N]``; equal inputs have equal keys.
+
+    None for inputs on disk that nothing is known of, see `cache.keep`.
+    """
+    x = part.originals
+    if isinstance(x, LazyImages):
+        return None if x.known is None else x.known.keys
+    return Known.of(x).keys if isinstance(x, np.ndarray) else None
 
 
 def in_several_sets(
@@ -30,16 +33,16 @@ def in_several_sets(
     Returns:
         What they are -> bool ``[N]``: equal to an example of another set, by its name; "two labels",
         equal to a training example with another label; "again", equal to an earlier one with the same.
-        Nothing for images that are read on demand.
+        Nothing for images on disk that nothing is known of.
     """
-    if not isinstance(train.originals, np.ndarray):
-        return {}
     own = keys(train)
+    if own is None:
+        return {}
     found: dict[str, np.ndarray] = {}
     for name, part in others.items():
-        x = part.originals
-        if isinstance(x, np.ndarray) and x.dtype == train.originals.dtype:
-            found[name] = np.isin(own, keys(part))
+        theirs = keys(part)
+        if theirs is not None and part.originals.dtype == train.originals.dtype:
+            found[name] = np.isin(own, theirs)
     _, first, group = np.unique(own, return_index=True, return_inverse=True)
     differs = np.zeros(len(first), bool)
     np.logical_or.at(differs, group, labels != labels[first][group])

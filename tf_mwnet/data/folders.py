@@ -193,5 +193,10 @@ def load_folder(
                     f"folder '{root / folder}' has the class '{unknown[0]}'; allowed: {quoted(classes)}"
                 )
             parts[split] = _split(root, folder, classes, reading, keep_images)
-    made = Source(root.name, examples, parts.get("test"), parts.get("meta"), tuple(classes))
+    parts = {"train": examples, **parts}
+    if len({isinstance(part.x, LazyImages) for part in parts.values()}) > 1:  # all in one way
+        for split, part in parts.items():
+            if isinstance(part.x, LazyImages) and part.x.known is not None:
+                parts[split] = dataclasses.replace(part, x=keep(part.x, "auto", cache_dir, split))
+    made = Source(root.name, parts["train"], parts.get("test"), parts.get("meta"), tuple(classes))
     return checks.source(made, blank_images)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import math
 import os
 import pathlib
@@ -162,6 +163,33 @@ def _converted(image: Image.Image, mode: str) -> Image.Image:
     return image.convert(mode)
 
 
+@dataclasses.dataclass(frozen=True)
+class Known:
+    """What is known of images without decoding them.
+
+    Attributes:
+        keys: a digest of each image's pixels, bytes ``[N]``.
+        blank: whether all its pixels are equal, bool ``[N]``.
+    """
+
+    keys: np.ndarray
+    blank: np.ndarray
+
+    @classmethod
+    def of(cls, x: np.ndarray) -> Known:
+        """Computes it from inputs ``[N, ...]``."""
+        rows = (hashlib.blake2b(row.tobytes(), digest_size=16).digest() for row in x)
+        keys = np.fromiter(rows, "V16", len(x)).view("S16") if len(x) else np.empty(0, "S16")
+        flat = x.reshape(len(x), -1)
+        return cls(keys, flat.min(axis=1) == flat.max(axis=1) if flat.size else np.zeros(len(x), bool))
+
+    def __getitem__(self, rows: np.ndarray) -> Known:
+        return Known(self.keys[rows], self.blank[rows])
+
+    def joined(self, other: Known) -> Known:
+        return Known(np.append(self.keys, other.keys), np.append(self.blank, other.blank))
+
+
 class LazyImages:
     """Images on disk, with the interface of an array ``[N, H, W, C]``.
 
@@ -179,6 +207,7 @@ class LazyImages:
         image_shape: ``(H, W, C)`` of every image.
         dtype: dtype of the pixels.
         file: the file that keys are rows of; "" where they are paths.
+        known: what is known of them, or None.
     """
 
     def __init__(
@@ -188,8 +217,9 @@ class LazyImages:
         image_shape: tuple[int, ...],
         dtype: Any = np.uint8,
         file: str = "",
+        known: Known | None = None,
     ):
-        self.keys, self.read_one, self.file = np.asarray(keys), read_one, file
+        self.keys, self.read_one, self.file, self.known = np.asarray(keys), read_one, file, known
         self.image_shape, self.dtype = tuple(image_shape), np.dtype(dtype)
 
     def __len__(self) -> int:
@@ -208,7 +238,7 @@ class LazyImages:
         return math.prod(self.shape) * self.dtype.itemsize
 
     def __getitem__(self, rows: np.ndarray) -> LazyImages:
-        return self._of(self.keys[rows])
+        return self._of(self.keys[rows], None if self.known is None else self.known[rows])
 
     def joined(self, other: np.ndarray | Images) -> LazyImages:
         """Returns these images followed by others.
@@ -221,10 +251,15 @@ class LazyImages:
                 "of training and meta images only one part is read as it is needed, or from another"
                 " file; allowed for a method that trains on both: both in memory"
             )
-        return self._of(np.concatenate([self.keys, other.keys]))
+        known = None if self.known is None or other.known is None else self.known.joined(other.known)
+        return self._of(np.concatenate([self.keys, other.keys]), known)
 
-    def _of(self, keys: np.ndarray) -> LazyImages:
-        return LazyImages(keys, self.read_one, self.image_shape, self.dtype, self.file)
+    def with_known(self, known: Known) -> LazyImages:
+        """Returns these images with what is known of them."""
+        return self._of(self.keys, known)
+
+    def _of(self, keys: np.ndarray, known: Known | None) -> LazyImages:
+        return LazyImages(keys, self.read_one, self.image_shape, self.dtype, self.file, known)
 
     def read(self, rows: np.ndarray) -> np.ndarray:
         """Reads the pixels ``[n, H, W, C]`` of the images at ``rows``, int ``[n]``.
@@ -246,7 +281,7 @@ class LazyImages:
     def fingerprint(self) -> str:
         """Returns a text that changes with the files' paths, sizes and times of change."""
         found = [(str(path), os.stat(path)) for path in ([self.file] if self.file else self.keys)]
-        facts = [(os.path.abspath(path), stat.st_size, stat.st_mtime_ns) for path, stat in found]
+        facts = [(os.path.abspath(path), s.st_size, s.st_mtime_ns, s.st_ctime_ns) for path, s in found]
         rows = (self.keys.tolist(),) if self.file else ()
         return repr((self.read_one, self.image_shape, facts, *rows))
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from tf_mwnet.data import checks, texts
-from tf_mwnet.data.cache import CACHES
+from tf_mwnet.data.cache import CACHES, KNOWN
 from tf_mwnet.data.folders import load_folder
 from tf_mwnet.data.images import RESIZE_SIDES
 from tf_mwnet.data.records import load_records
@@ -265,7 +265,8 @@ def load(
     for option, value in (("resize", resize), ("center_crop", center_crop)):
         if value and name != "folder":
             raise UserError(f"{option} is {value} with dataset '{name}'; allowed: with dataset 'folder'")
-    choose("cache", cache, dict.fromkeys(CACHES))
+    if cache != KNOWN:
+        choose("cache", cache, dict.fromkeys(CACHES))
     choose("resize_sides", resize_sides, dict.fromkeys(RESIZE_SIDES))
     if resize_sides == "both" and not resize:
         raise UserError("resize_sides is both without resize; allowed: with it")

@@ -21,7 +21,7 @@ from tf_mwnet.data.images import LazyImages
 from tf_mwnet.data.shares import WHOLE, Share, Stream, bounds
 from tf_mwnet.types import EACH_ONCE, Batch, DataSpec, LabelledSet, Sampling
 
-KEPT = 256 * 2**20
+KEPT = 256 * 2**20  # bytes of a set for evaluation, in float32
 
 # (inputs of a part of a batch, number of the step, start of the part, size of the whole batch)
 Transform = Callable[[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor]
@@ -268,19 +268,21 @@ def training_stream(
     return paired(of_train, batches(meta.x, meta.y, rows, start_step, transform(orders.META_CROP)))
 
 
-def evaluation_stream(examples: LabelledSet, spec: DataSpec, batch_size: int = 500) -> Stream:
+def evaluation_stream(
+    examples: LabelledSet, spec: DataSpec, batch_size: int = 500, kept: bool = False
+) -> Stream:
     """Returns a stream of batches ``(x, y)`` of all examples in order, normalised, not augmented.
 
-    What takes up to `KEPT` bytes is kept in memory as it is after the first pass.
+    With ``kept`` up to `KEPT` bytes of them are kept in memory for further passes.
     """
     rows = tf.data.Dataset.range(len(examples)).batch(batch_size)
     stream = batches(examples.x, examples.y, rows, 0, lambda x, *where: normalise(x, spec))
     size = len(examples) * math.prod(spec.shape) * np.dtype(np.float32).itemsize
-    return once(stream, rows.cardinality(), size <= KEPT)
+    return once(stream, rows.cardinality(), kept and size <= KEPT)
 
 
 def once(stream: Stream, number: int | tf.Tensor, kept: bool = False) -> Stream:
-    """Returns ``(x, y)`` of each batch of a stream with ``number`` batches, perhaps kept in memory."""
+    """Returns ``(x, y)`` of each of a stream's ``number`` batches, which ``kept`` keeps in memory."""
 
     def pairs(share: Share = WHOLE) -> tf.data.Dataset:
         examples = stream(share).map(lambda batch: (batch.x, batch.y))

@@ -139,6 +139,12 @@ def _read(
     return chosen.batch(batch_size).as_numpy_iterator()
 
 
+def _state(builder: tfds.core.DatasetBuilder) -> tuple[int, float]:
+    """Returns what changes if a data set is prepared anew."""
+    found = (builder.data_path / "dataset_info.json").stat()
+    return int(found.length), float(found.mtime)
+
+
 def _columns(
     builder: tfds.core.DatasetBuilder, split: str, keys: set[str], cache: str, cache_dir: str
 ) -> dict[str, Any]:
@@ -149,7 +155,7 @@ def _columns(
     large = math.prod(shape) * dtype.itemsize > caches.IN_MEMORY
     if cache == "memory" or (cache == "auto" and not large):
         return next(_read(builder, split, keys, size))
-    facts = (builder.info.full_name, str(builder.data_path), split, shape, dtype.name)
+    facts = (builder.info.full_name, str(builder.data_path), split, shape, dtype.name, _state(builder))
     path = caches.file_of(cache_dir, f"{builder.name} {split}", repr(facts))
     if not path.is_file():
         logging.info("%s: decoding images into %s, once for all runs", split, path)

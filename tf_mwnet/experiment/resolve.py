@@ -13,6 +13,7 @@ from absl import logging
 from tf_mwnet import data, features, methods, networks, strategies
 from tf_mwnet.config import DEFAULTS, Experiment
 from tf_mwnet.data import texts
+from tf_mwnet.data.cache import KNOWN
 from tf_mwnet.errors import UserError, choose
 from tf_mwnet.experiment import choosing
 from tf_mwnet.features import Backbone
@@ -213,16 +214,16 @@ def read(config: Experiment, source: Source | None = None) -> tuple[Experiment, 
         config = dataclasses.replace(config, resize=side, center_crop=side)
     if source is None:
         values = _values(config, RAW)
-        if decode_late(config):
-            values["cache"] = "none"
+        if not_decoded_again(config):
+            values["cache"] = KNOWN
         source = data.load(values.pop("dataset"), **values)
     if source.encoder is None:
         source = _with_features(config, source, backbone, strategy)
     return config, source
 
 
-def decode_late(config: Experiment) -> bool:
-    """Tells whether images are decoded only to be embedded, since there may be features of them."""
+def not_decoded_again(config: Experiment) -> bool:
+    """Tells whether the images of a folder are decoded only if they are new: a run takes features."""
     on_features = bool(config.backbone or config.features) and not config.then_unfreeze
     return config.dataset == "folder" and config.cache == "auto" and on_features
 
@@ -236,7 +237,7 @@ class LastData:
 
     def of(self, config: Experiment) -> Source:
         """Returns the data of a run; raises what `read` raises."""
-        values = _values(config, (*RAW, *BACKBONE, *STORED))
+        values = _values(config, (*RAW, *BACKBONE, *STORED, "then_unfreeze"))
         if self.source is None or values != self.values:
             self.source = None  # there is not always room for both
             self.source, self.values = read(config)[1], values
@@ -259,10 +260,8 @@ def _with_features(
     strategy: tf.distribute.Strategy | None,
 ) -> Source:
     if backbone is not None:
-        return features.embed(
-            source, backbone, config.features or None, config.feature_dtype, strategy,
-            "auto" if decode_late(config) else "none", config.blank_images,
-        )  # fmt: skip
+        folder = config.features or None
+        return features.embed(source, backbone, folder, config.feature_dtype, strategy)
     if config.features:
         return features.given(source, config.features)
     return source

@@ -114,7 +114,7 @@ def _fit(
         epochs=config.epochs,
         initial_epoch=first,
         steps_per_epoch=None if anew else steps,
-        validation_data=evaluation_stream(splits.test, splits.spec),
+        validation_data=evaluation_stream(splits.test, splits.spec, kept=True),
         verbose=0,
         callbacks=[at, *watching],
     )
@@ -128,7 +128,7 @@ def _writers(
     writers: list[keras.callbacks.Callback] = []
     writers.append(example_files.ExampleRecord(folder / "examples", corrupted, first))
     if splits.validation is not None:
-        held_out = evaluation_stream(splits.validation, splits.spec)()
+        held_out = evaluation_stream(splits.validation, splits.spec, kept=True)()
         writers.append(callbacks.KeepBest(folder / BEST, held_out, splits.validation.y, first))
     writers.append(callbacks.MetricsFile(folder / "metrics.csv", first))
     board = folder.parent / "tensorboard" / name

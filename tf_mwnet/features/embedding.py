@@ -5,14 +5,14 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import pathlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 from absl import logging
 
-from tf_mwnet.data import cache, checks
+from tf_mwnet.data import cache, equal
 from tf_mwnet.data.images import LazyImages, rows_of
 from tf_mwnet.data.progress import progress
 from tf_mwnet.data.texts import Texts
@@ -34,8 +34,6 @@ def embed(
     folder: str | None = None,
     dtype: str = "float32",
     strategy: tf.distribute.Strategy | None = None,
-    decoded: str = "none",
-    blank_images: str = "refuse",
 ) -> Source:
     """Returns a source whose inputs are the features of a backbone, and whose raw inputs are kept.
 
@@ -49,48 +47,27 @@ def embed(
             and backbone, "" to keep them in memory only.
         dtype: "float32" or "float16" of the files.
         strategy: in whose scope the backbone was loaded: each batch is shared by its replicas.
-        decoded: where images that are read on demand are while they are embedded, see `cache.keep`:
-            "memory" and "auto" decode all, and check them, before the first is embedded.
-        blank_images: for images that are decoded first, see `checks.source`.
 
     Raises:
-        UserError: the inputs are not what the backbone takes; an image cannot be read; a feature is not
-            a number, or too large for ``dtype``; or the folder has features of another backbone or
-            other data.
+        UserError: the inputs are not what the backbone takes; a feature is not a number, or too large
+            for ``dtype``; or the folder has features of another backbone or other data.
     """
     choose("feature_dtype", dtype, dict.fromkeys(DTYPES))
     sets = source.sets
     for name, part in sets.items():
         _check(f"{source.name} {name}", part, backbone)
     made: dict[str, np.ndarray | LazyImages]
-
-    def read(name: str) -> LabelledSet:
-        return _decoded(f"{source.name} {name}", sets[name], backbone, decoded, blank_images)
-
     if folder == "":
         made = {
             name: _compute_all(part, _Compute(part, backbone, strategy, dtype), dtype, name)
-            for name, part in ((name, read(name)) for name in sets)
+            for name, part in sets.items()
         }
     else:
-        made = _kept(source.name, sets, read, backbone, folder, dtype, strategy)
+        made = _kept(source.name, sets, backbone, folder, dtype, strategy)
     for name, x in made.items():
         check_features(f"{source.name} {name}", x, sets[name].ids)
         sets[name] = dataclasses.replace(sets[name], x=x, raw=sets[name].x)
     return _with_sets(source, sets, backbone)
-
-
-def _decoded(
-    name: str, part: LabelledSet, backbone: Backbone, how: str, blank_images: str
-) -> LabelledSet:
-    """Decodes the images of a set, if that is asked for and they are not; checks what is in memory."""
-    if not isinstance(part.x, LazyImages) or how == "none":
-        return part
-    part = dataclasses.replace(part, x=cache.keep(part.x, how, "", name))
-    if isinstance(part.x, np.ndarray):
-        _check(name, part, backbone)
-        checks.no_blank_images(name, part.x, part.ids, blank_images)
-    return part
 
 
 def _check(name: str, part: LabelledSet, backbone: Backbone) -> None:
@@ -159,7 +136,6 @@ def _check_values(x: np.ndarray, ids: np.ndarray, dtype: str) -> None:
 def _kept(
     name: str,
     sets: dict[str, LabelledSet],
-    read: Callable[[str], LabelledSet],
     backbone: Backbone,
     folder: str | None,
     dtype: str,
@@ -167,22 +143,14 @@ def _kept(
 ) -> dict[str, np.ndarray | LazyImages]:
     facts = _facts(name, sets, backbone, dtype)
     path = _folder(facts) if folder is None else pathlib.Path(folder).expanduser()
-    known = storage.manifest(path) if (path / storage.MANIFEST).is_file() else {}
-    files = {"files": facts["sets"]}  # of images on disk, which are not decoded while these are the same
-    if facts["sets"] in (known.get("files"), known.get("sets")):
-        facts["sets"] = known["sets"]
-    else:
-        sets = {k: read(k) for k in sets}
-        facts["sets"] = _facts(name, sets, backbone, dtype)["sets"]
-    storage.begin(path, facts, files)
+    storage.begin(path, facts)
     todo = [k for k in sets if not (path / k / storage.FEATURES).is_file()]
-    parts = {k: sets[k] if isinstance(sets[k].x, np.ndarray) else read(k) for k in todo}
     if todo:
         total = sum(len(part) for part in sets.values())
         logging.info("embedding %d examples with %s into %s", total, backbone.name, path)
     with progress(sum(len(sets[k]) for k in todo), "embedding", f"{backbone.takes}s") as advance:
         for k in todo:
-            compute = _Compute(parts[k], backbone, strategy, dtype)
+            compute = _Compute(sets[k], backbone, strategy, dtype)
             storage.write(path / k, sets[k].ids, _shape(backbone), dtype, compute, advance)
     return {k: storage.read(path / k, part.ids) for k, part in sets.items()}
 
@@ -213,9 +181,10 @@ def folder_of(source: Source, backbone: Backbone, dtype: str) -> pathlib.Path:
 def _content(part: LabelledSet) -> str:
     """Returns a digest of the ids and inputs of a set."""
     digest = hashlib.sha256("\n".join(map(str, part.ids)).encode())
-    if isinstance(part.x, np.ndarray):
-        digest.update(np.ascontiguousarray(part.x).data)
+    if (keys := equal.keys(part)) is not None:
+        digest.update(keys.tobytes())
     else:
+        assert not isinstance(part.x, np.ndarray)
         digest.update(part.x.fingerprint().encode())
     return digest.hexdigest()[:16]
 

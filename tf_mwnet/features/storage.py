@@ -46,22 +46,17 @@ def manifest(folder: str | pathlib.Path) -> dict[str, Any]:
     return read_json(folder / MANIFEST)
 
 
-def begin(folder: pathlib.Path, about: dict[str, Any], further: dict[str, Any]) -> None:
+def begin(folder: pathlib.Path, about: dict[str, Any]) -> None:
     """Writes the manifest, or compares it with what is there.
-
-    Args:
-        folder: the folder; it is created.
-        about: what must be the same.
-        further: what may differ, and is then replaced.
 
     Raises:
         UserError: the folder has features of another backbone or other data, or other files.
     """
     with locked(folder, wait=True):
-        _begin(folder, about, further)
+        _begin(folder, about)
 
 
-def _begin(folder: pathlib.Path, about: dict[str, Any], further: dict[str, Any]) -> None:
+def _begin(folder: pathlib.Path, about: dict[str, Any]) -> None:
     if (folder / MANIFEST).is_file():
         before = manifest(folder)
         now = json.loads(json.dumps(about))
@@ -71,11 +66,10 @@ def _begin(folder: pathlib.Path, about: dict[str, Any], further: dict[str, Any])
                 f"features '{folder}' have {name} {before.get(name)!r}, not {now[name]!r}; allowed: the"
                 " same, or another folder"
             )
-        if before == before | further:
-            return
-    elif any(p.name != ".lock" for p in folder.iterdir()):
+        return
+    if any(p.name != ".lock" for p in folder.iterdir()):
         raise UserError(f"features '{folder}' holds other files; allowed: a new folder")
-    text = json.dumps(about | further, indent=2) + "\n"
+    text = json.dumps(about, indent=2) + "\n"
     write_atomically(folder / MANIFEST, lambda file: file.write(text), mode="w")
 
 
