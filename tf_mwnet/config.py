@@ -93,7 +93,7 @@ class Experiment:
     cache: str = option(
         "auto",
         "where decoded images are kept: memory; disk, one file for all runs; none, decoded on the fly"
-        " (folders); auto, in memory up to 4 GB; with features, images of a folder are decoded only once",
+        " (folders); auto, in memory up to 4 GB; with features, a folder's images are decoded once",
         about="machines",
         choices=CACHES,
     )

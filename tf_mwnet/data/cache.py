@@ -14,7 +14,8 @@ from typing import IO, Any
 import numpy as np
 from absl import logging
 
-from tf_mwnet.data.images import Known, LazyImages, Unreadable
+from tf_mwnet.data.images import LazyImages, Unreadable
+from tf_mwnet.data.known import Known
 from tf_mwnet.data.progress import progress
 from tf_mwnet.errors import UserError, choose
 from tf_mwnet.files import load_arrays, write_atomically

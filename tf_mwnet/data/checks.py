@@ -65,7 +65,7 @@ def no_blank_images(name: str, x: np.ndarray | Images, ids: np.ndarray, blank_im
 
     Args:
         name: name of the set, for messages.
-        x: ``[N, ...]``; of images on disk it must be known, see `images.Known`.
+        x: ``[N, ...]``; of images on disk it must be known, see `known.Known`.
         ids: N ids, for messages.
         blank_images: "refuse", or "keep" with a warning.
 

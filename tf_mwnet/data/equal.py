@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 from absl import logging
 
-from tf_mwnet.data.images import Known, LazyImages
+from tf_mwnet.data.images import LazyImages
+from tf_mwnet.data.known import Known
 from tf_mwnet.types import LabelledSet
 
 

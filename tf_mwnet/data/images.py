@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import math
 import os
 import pathlib
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tf_mwnet.data.known import Known
 from tf_mwnet.errors import UserError, quoted
 from tf_mwnet.types import Images
 
@@ -161,33 +161,6 @@ def _converted(image: Image.Image, mode: str) -> Image.Image:
         white = Image.new("RGBA", image.size, (255, 255, 255, 255))
         image = Image.alpha_composite(white, image)
     return image.convert(mode)
-
-
-@dataclasses.dataclass(frozen=True)
-class Known:
-    """What is known of images without decoding them.
-
-    Attributes:
-        keys: a digest of each image's pixels, bytes ``[N]``.
-        blank: whether all its pixels are equal, bool ``[N]``.
-    """
-
-    keys: np.ndarray
-    blank: np.ndarray
-
-    @classmethod
-    def of(cls, x: np.ndarray) -> Known:
-        """Computes it from inputs ``[N, ...]``."""
-        rows = (hashlib.blake2b(row.tobytes(), digest_size=16).digest() for row in x)
-        keys = np.fromiter(rows, "V16", len(x)).view("S16") if len(x) else np.empty(0, "S16")
-        flat = x.reshape(len(x), -1)
-        return cls(keys, flat.min(axis=1) == flat.max(axis=1) if flat.size else np.zeros(len(x), bool))
-
-    def __getitem__(self, rows: np.ndarray) -> Known:
-        return Known(self.keys[rows], self.blank[rows])
-
-    def joined(self, other: Known) -> Known:
-        return Known(np.append(self.keys, other.keys), np.append(self.blank, other.blank))
 
 
 class LazyImages:

@@ -270,7 +270,8 @@ def steps_at_once(config: Experiment, splits: Splits, cheaper: Mapping[str, Any]
 
     On vectors a step takes less time than the call; the results are the same. Elsewhere one, so that
     progress is shown and signals are heard; also under a strategy, the configuration's or the caller's.
-    A number that divides the epoch's steps is preferred: other numbers need a new iterator for each epoch.
+    A number that divides the epoch's steps is preferred: other numbers need a new iterator for each
+    epoch.
     """
     one = len(splits.spec.shape) > 1 or cheaper["meta_every"] > 1 or config.jit_compile
     if one or tf.distribute.has_strategy():
