@@ -9,6 +9,7 @@ import numpy as np
 from absl import logging
 from numpy.typing import ArrayLike
 
+from tf_mwnet.data.known import blank_of
 from tf_mwnet.errors import UserError, choose, quoted
 from tf_mwnet.types import Images, Source
 
@@ -72,12 +73,10 @@ def no_blank_images(name: str, x: np.ndarray | Images, ids: np.ndarray, blank_im
     Raises:
         UserError: there are such images, and ``blank_images`` is "refuse".
     """
-    if isinstance(x, np.ndarray):
-        flat = x.reshape(len(x), -1)
-        same = np.flatnonzero(flat.min(axis=1) == flat.max(axis=1))
-    else:
-        known = getattr(x, "known", None)
-        same = np.empty(0, int) if known is None else np.flatnonzero(known.blank)
+    known = getattr(x, "known", None)
+    if not isinstance(x, np.ndarray) and known is None:
+        return
+    same = np.flatnonzero(blank_of(x) if isinstance(x, np.ndarray) else known.blank)
     if not len(same):
         return
     shown = quoted(f"'{ids[row]}'" for row in same[:5]) + f" and {len(same) - 5} more" * (len(same) > 5)

@@ -6,7 +6,7 @@ import numpy as np
 from absl import logging
 
 from tf_mwnet.data.images import LazyImages
-from tf_mwnet.data.known import Known
+from tf_mwnet.data.known import keys_of
 from tf_mwnet.types import LabelledSet
 
 
@@ -18,7 +18,7 @@ def keys(part: LabelledSet) -> np.ndarray | None:
     x = part.originals
     if isinstance(x, LazyImages):
         return None if x.known is None else x.known.keys
-    return Known.of(x).keys if isinstance(x, np.ndarray) else None
+    return keys_of(x) if isinstance(x, np.ndarray) else None
 
 
 def in_several_sets(

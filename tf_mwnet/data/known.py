@@ -8,6 +8,18 @@ import hashlib
 import numpy as np
 
 
+def keys_of(x: np.ndarray) -> np.ndarray:
+    """Returns a digest of each of inputs ``[N, ...]``, bytes ``[N]``; equal inputs have equal ones."""
+    rows = (hashlib.blake2b(row.tobytes(), digest_size=16).digest() for row in x)
+    return np.fromiter(rows, "V16", len(x)).view("S16") if len(x) else np.empty(0, "S16")
+
+
+def blank_of(x: np.ndarray) -> np.ndarray:
+    """Tells whether all numbers of an input are equal, of ``[N, ...]``, bool ``[N]``."""
+    flat = x.reshape(len(x), -1)
+    return flat.min(axis=1) == flat.max(axis=1)
+
+
 @dataclasses.dataclass(frozen=True)
 class Known:
     """What is known of images without decoding them.
@@ -23,10 +35,7 @@ class Known:
     @classmethod
     def of(cls, x: np.ndarray) -> Known:
         """Computes it from inputs ``[N, ...]``."""
-        rows = (hashlib.blake2b(row.tobytes(), digest_size=16).digest() for row in x)
-        keys = np.fromiter(rows, "V16", len(x)).view("S16") if len(x) else np.empty(0, "S16")
-        flat = x.reshape(len(x), -1)
-        return cls(keys, flat.min(axis=1) == flat.max(axis=1) if flat.size else np.zeros(len(x), bool))
+        return cls(keys_of(x), blank_of(x))
 
     def __getitem__(self, rows: np.ndarray) -> Known:
         return Known(self.keys[rows], self.blank[rows])
