@@ -73,10 +73,11 @@ def no_blank_images(name: str, x: np.ndarray | Images, ids: np.ndarray, blank_im
     Raises:
         UserError: there are such images, and ``blank_images`` is "refuse".
     """
-    known = getattr(x, "known", None)
-    if not isinstance(x, np.ndarray) and known is None:
-        return
-    same = np.flatnonzero(blank_of(x) if isinstance(x, np.ndarray) else known.blank)
+    if isinstance(x, np.ndarray):
+        blank = blank_of(x)
+    else:
+        blank = getattr(getattr(x, "known", None), "blank", np.zeros(0, bool))
+    same = np.flatnonzero(blank)
     if not len(same):
         return
     shown = quoted(f"'{ids[row]}'" for row in same[:5]) + f" and {len(same) - 5} more" * (len(same) > 5)
