@@ -70,3 +70,19 @@ def test_schedules_are_saved_with_an_optimizer(fields):
         optimizer = keras.optimizers.SGD(rate)
         again = keras.optimizers.SGD.from_config(optimizer.get_config())
         assert at(again._learning_rate, range(40)) == at(rate, range(40))
+
+
+def test_the_factor_of_averaged_meta_gradients():
+    """Between the root of k and k, for a total of Adam's steps of 0.7; k without averages or Adam."""
+    config = changed(meta_every=25, meta_warmup=5, epochs=10, steps_per_epoch=78)  # 31 steps learn
+    assert rates.factor(config, 1e-3, averaged=False) == 25
+    assert rates.factor(dataclasses.replace(config, meta_optimizer="sgd"), 1e-3, averaged=True) == 25
+    assert rates.factor(config, 1e-3, averaged=True) == pytest.approx(0.7 / 0.031)
+    assert rates.factor(config, 1e-4, averaged=True) == 25
+    assert rates.factor(dataclasses.replace(config, epochs=100), 1e-3, averaged=True) == 5
+    rate = rates.of_weights(config, 1e-3, averaged=True)
+    assert at(rate, (0, 4, 5, 30)) == pytest.approx([1e-3, 1e-3, 0.7 / 31, 0.7 / 31])
+    rate = rates.of_weights(dataclasses.replace(config, meta_schedule="as_lr"), 1e-3, averaged=True)
+    # Its steps 11, 12 and 15 are those of 155, 180 and 255 in training; drops are at 156 and 234.
+    expected = [1e-3, 0.7 / 31, 0.7 / 31, 0.07 / 31, 0.007 / 31]
+    assert at(rate, (4, 5, 11, 12, 15)) == pytest.approx(expected)

@@ -108,11 +108,11 @@ def test_meta_warmup(blobs):
 
 
 def test_what_fast_leaves_out_for_a_method():
-    config = Experiment(speed="fast", meta_every=25, meta_warmup=7, meta_late=True)
-    exact = {"meta_scope": "all", "meta_every": 1, "meta_warmup": 0, "meta_late": False}
-    late = exact | {"meta_every": 25, "meta_warmup": 7, "meta_late": True}
+    config = Experiment(speed="fast", meta_every=25, meta_warmup=7, meta_late=True, meta_ema=0.9)
+    exact = {"meta_scope": "all", "meta_every": 1, "meta_warmup": 0, "meta_late": False, "meta_ema": 0.0}
+    late = exact | {"meta_every": 25, "meta_warmup": 7, "meta_late": True, "meta_ema": 0.9}
     assert build.cheaper(config, method_of("mwnet")) == late
-    assert build.cheaper(config, method_of("gdw")) == late | {"meta_late": False}
+    assert build.cheaper(config, method_of("gdw")) == late | {"meta_late": False, "meta_ema": 0.0}
     assert build.cheaper(config, method_of("l2rw")) == exact
     assert build.cheaper(config, method_of("erm")) == exact
 
@@ -124,7 +124,7 @@ def test_fast_fills_what_is_not_set(scope, late):
     )
     filled = resolve.with_sizes(config, (8, 8, 1), 400, 50)
     assert (filled.meta_scope, filled.meta_late, filled.meta_every) == (scope, late, 3)
-    assert (filled.meta_batch_size, filled.meta_warmup) == (25, 20)
+    assert (filled.meta_batch_size, filled.meta_warmup, filled.meta_ema) == (25, 20, 0.9)
 
 
 @pytest.mark.slow

@@ -317,7 +317,8 @@ class Experiment:
     )
     meta_every: int = option(
         1,
-        "learn the weights in every n-th step; the weight net's learning rate is multiplied by n",
+        "learn the weights in every n-th step; the weight net's learning rate is multiplied by n, with"
+        " meta_ema and Adam by the root of n to n",
         about="learning",
         at_least=1,
     )
@@ -327,10 +328,17 @@ class Experiment:
         "update the classifier with the weights from before the weight net's update; cheaper",
         about="learning",
     )
+    meta_ema: float = option(
+        0.0,
+        "momentum of an average of the meta loss's gradient over meta batches; 0 for each one's own",
+        about="learning",
+        at_least=0,
+        below=1,
+    )
     speed: str = option(
         "exact",
-        "exact; or fast: meta_batch_size=25, meta_every=25, meta_late, and meta_warmup a twentieth of"
-        " all steps, unless these are set",
+        "exact; or fast: meta_batch_size=25, meta_every=25, meta_late, meta_ema=0.9, and meta_warmup a"
+        " twentieth of all steps, unless these are set",
         about="learning",
         choices=SPEEDS,
     )

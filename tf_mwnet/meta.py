@@ -60,6 +60,7 @@ def weight_gradient(
     loss_scale: tf.Tensor | float = 1.0,
     meta_scale: tf.Tensor | float = 1.0,
     virtual_step: bool = True,
+    averaged: Callable[[list[tf.Tensor]], list[tf.Tensor]] | None = None,
 ) -> tuple[tf.Tensor, tf.Tensor, list[tf.Tensor], list[tf.Tensor]]:
     """Computes the gradient of the meta loss with respect to the example weights.
 
@@ -77,6 +78,8 @@ def weight_gradient(
         meta_scale: the same for the meta gradient; the result is multiplied by it.
         virtual_step: if False, the meta gradient is taken at ``parameters``, which is exact where the
             weights are 0. The virtual gradient is then not needed, and a traced step leaves it out.
+        averaged: replaces the gradient at the virtual parameters (times ``meta_scale``, summed over
+            replicas) by a moving average of it, see `tf_mwnet.model.averaging.GradientAverage`.
 
     Returns:
         ``(meta_scale * G, L, w_hat, g)``: the shape of ``weights``; a scalar, this replica's share; and
@@ -96,6 +99,8 @@ def weight_gradient(
         loss = meta_loss(virtual)
         scaled = loss * _scalar(meta_scale, loss.dtype)
     at_virtual = replicas.all_sum(dense(tape.gradient(scaled, virtual), virtual))
+    if averaged is not None:
+        at_virtual = averaged(at_virtual)
     gradient = outer.gradient(inner, weights, output_gradients=at_virtual)
     factor = _scalar(step_size, weights.dtype) / _scalar(loss_scale, weights.dtype)
     return -factor * gradient, loss, virtual, inner

@@ -40,7 +40,7 @@ class Mode:
     Examples:
         >>> MODES["late_m25"]
         Mode(method='mwnet', meta_batch=0.25, naive=False, scope='all', learning=1.0, late=True,
-             about='both')
+             ema=0.0, about='both')
 
     Attributes:
         method: name of the method.
@@ -49,6 +49,7 @@ class Mode:
         scope: parameters that the virtual step moves.
         learning: share of the steps in which the weight net learns, above 0.
         late: whether the weight net's step comes one step late.
+        ema: momentum of the average of the meta loss's gradient.
         about: description for --help.
     """
 
@@ -58,6 +59,7 @@ class Mode:
     scope: str = "all"
     learning: float = 1.0
     late: bool = False
+    ema: float = 0.0
     about: str = ""
 
 
@@ -75,6 +77,7 @@ MODES = {
         meta_scope.FAST["meta_batch_size"] / 100,
         learning=meta_scope.FAST_START + (1 - meta_scope.FAST_START) / meta_scope.FAST["meta_every"],
         late=bool(meta_scope.FAST["meta_late"]),
+        ema=meta_scope.FAST["meta_ema"],
         about="--speed=fast, the mean over a whole training with its start",
     ),
     "l2rw": Mode("l2rw", about="L2RW"),
@@ -163,6 +166,7 @@ def _model(setting: Setting, mode: Mode) -> ReweightedModel:
         jit_compile=setting.jit_compile,
         meta_scope=mode.scope,
         meta_late=mode.late,
+        meta_ema=mode.ema,
     )
     return model
 

@@ -195,7 +195,9 @@ def make_optimizers(
         classifier = optimizers.Adam(rate, l2=config.l2)
     else:
         classifier = sgd(rate, l2=config.l2)
-    meta_rate = rates.of_weights(config, config.meta_lr or methods.METHODS[name].meta_lr)
+    kind = methods.METHODS[name]
+    averaged = config.meta_ema > 0 and meta_scope.learns_as_usual(kind)
+    meta_rate = rates.of_weights(config, config.meta_lr or kind.meta_lr, averaged)
     if config.meta_optimizer == "sgd":
         return classifier, sgd(meta_rate, l2=config.meta_l2)
     amsgrad = config.meta_optimizer == "amsgrad"
@@ -252,16 +254,17 @@ def cheaper(config: Experiment, method: methods.Method) -> dict[str, Any]:
     """Returns the arguments of `ReweightedModel.compile` about cheaper meta gradients, for a method.
 
     With ``speed="fast"`` a method that keeps nothing from one step to the next has the meta gradient of
-    every step, and one whose weights belong to their own step is not late.
+    every step, and one whose weights belong to their own step is not late and averages none.
     """
-    exact = {"meta_scope": "all", "meta_every": 1, "meta_warmup": 0, "meta_late": False}
+    exact = {"meta_scope": "all", "meta_every": 1, "meta_warmup": 0}
+    exact |= {"meta_late": False, "meta_ema": 0.0}
     if not method.learns:
         return exact
     if config.speed == "fast" and not method.trainable_variables:
         return exact | {"meta_scope": config.meta_scope}
     asked = {name: getattr(config, name) for name in exact}
     if config.speed == "fast" and not meta_scope.can_be_late(method):
-        asked["meta_late"] = False
+        asked |= {"meta_late": False, "meta_ema": 0.0}
     return asked
 
 

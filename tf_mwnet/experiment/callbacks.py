@@ -199,7 +199,8 @@ class Checkpoints(keras.callbacks.Callback):
     @staticmethod
     def _state(model: ReweightedModel) -> list[tf.Variable]:
         variables = [*model.classifier.variables, *model.method.variables, *model.optimizer.variables]
-        variables += [] if model.averages is None else model.averages.variables
+        for average in (model.averages, model.meta_average):
+            variables += [] if average is None else average.variables
         if model.meta_optimizer is not None:
             variables += model.meta_optimizer.variables
         seen = {id(v.value): v.value for v in variables}

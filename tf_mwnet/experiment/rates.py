@@ -43,28 +43,37 @@ class CosineEpochs(Schedule):
         }
 
 
+# With averaged meta gradients: about how far Adam may move a parameter of the weight net, see `factor`.
+MOVE = 0.7
+
+
 @keras.saving.register_keras_serializable(package="tf_mwnet")
 class EveryNth(Schedule):
-    """A schedule for an optimizer that is called in every n-th step only, with n times the rate.
+    """A schedule for an optimizer that is called in every n-th step only, with a higher rate.
 
     Args:
         schedule: learning rate in each step of training.
         every: n, at least 1.
         warmup: first steps, in all of which the optimizer is called.
+        factor: of the rate after them; n by default.
     """
 
-    def __init__(self, schedule: Schedule, every: int, warmup: int = 0) -> None:
+    def __init__(
+        self, schedule: Schedule, every: int, warmup: int = 0, factor: float | None = None
+    ) -> None:
         self.schedule, self.every, self.warmup = schedule, int(every), int(warmup)
+        self.factor = float(self.every if factor is None else factor)
 
     def __call__(self, step: tf.Tensor) -> tf.Tensor:
         step = tf.cast(step, tf.int64)
         warm = step < self.warmup
         place = tf.where(warm, step, self.warmup + (step - self.warmup) * self.every)
-        return tf.where(warm, 1.0, float(self.every)) * self.schedule(place)
+        return tf.where(warm, 1.0, self.factor) * self.schedule(place)
 
     def get_config(self) -> dict[str, Any]:
         schedule = schedules.serialize(self.schedule)
-        return {"schedule": schedule, "every": self.every, "warmup": self.warmup}
+        every = {"every": self.every, "warmup": self.warmup, "factor": self.factor}
+        return {"schedule": schedule} | every
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> EveryNth:
@@ -90,12 +99,35 @@ def of_classifier(config: Experiment) -> float | Schedule:
     return _follow(config, config.lr)
 
 
-def of_weights(config: Experiment, start: float) -> float | Schedule:
+def factor(config: Experiment, start: float, averaged: bool) -> float:
+    """Returns the factor of the weight net's learning rate when it learns in every k-th step only.
+
+    It is k, so that the weight net moves as far per epoch. Adam moves by about its rate in whatever
+    direction the averaged meta gradient has, which seldom turns: k times the rate carries the weight
+    net too far in a long training. With averaged meta gradients and Adam the factor is
+
+        min(k, max(sqrt(k), MOVE / (r n)))
+
+    for n steps that learn after the first ones, at the rate r.
+
+    Args:
+        config, start: see `of_weights`.
+        averaged: the meta gradients are averages, ``meta_ema``.
+    """
+    every = config.meta_every
+    if not averaged or config.meta_optimizer == "sgd":
+        return float(every)
+    learning = max(1, -(-(config.epochs * config.steps_per_epoch - config.meta_warmup) // every))
+    return min(every, max(math.sqrt(every), MOVE / (start * learning)))
+
+
+def of_weights(config: Experiment, start: float, averaged: bool = False) -> float | Schedule:
     """Returns the learning rate of what a method learns, see ``meta_schedule`` and ``meta_every``.
 
     Args:
         config: resolved, of a run.
         start: learning rate at the start, for a step of training.
+        averaged: see `factor`.
     """
     rate: float | Schedule = start
     if config.meta_schedule == "as_lr":
@@ -104,9 +136,10 @@ def of_weights(config: Experiment, start: float) -> float | Schedule:
         rate = schedules.InverseTimeDecay(start, config.steps_per_epoch, decay_rate=1.0)
     if config.meta_every == 1:
         return rate
+    rarely = factor(config, start, averaged)
     if isinstance(rate, Schedule):
-        return EveryNth(rate, config.meta_every, config.meta_warmup)
+        return EveryNth(rate, config.meta_every, config.meta_warmup, rarely)
     if config.meta_warmup:  # fewer meta steps after those of the start
         boundaries = [config.meta_warmup - 1]
-        return schedules.PiecewiseConstantDecay(boundaries, [rate, rate * config.meta_every])
-    return rate * config.meta_every
+        return schedules.PiecewiseConstantDecay(boundaries, [rate, rate * rarely])
+    return rate * rarely

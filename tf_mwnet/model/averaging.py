@@ -1,7 +1,8 @@
-"""A moving average of a classifier."""
+"""Moving averages: of a classifier, and of the meta loss's gradient."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -58,3 +59,58 @@ class Averages(keras.layers.Layer):
         """Gives the averages to a classifier of the same structure."""
         for variable, average in zip(classifier.variables, self.values, strict=True):
             variable.assign(average.numpy())
+
+
+class GradientAverage(keras.layers.Layer):
+    """The moving average of the meta loss's gradient at the virtual parameters.
+
+        u <- m u + (1 - m) grad L(w_hat),    G_i = -a < grad l_i(w), u / (1 - m^t) >
+
+    in the t-th step that learns. A meta batch is small and its gradient noisy; the average over about
+    1 / (1 - m) of them takes the place of a larger batch, at no cost. It is behind by as many steps.
+    Momentum methods for bilevel problems average the whole meta gradient (SUSTAIN, Khanduri et al.,
+    NeurIPS 2021); here it is the factor that does not depend on the training batch.
+
+    Args:
+        classifier: built.
+        momentum: m, 0 to below 1.
+    """
+
+    def __init__(self, classifier: keras.Model, momentum: float) -> None:
+        super().__init__(name="meta_average", dtype="float32")
+        self.momentum = momentum
+        kept = {"trainable": False, "autocast": False, "aggregation": "only_first_replica"}
+        self.values = [
+            self.add_weight(shape=v.shape, initializer="zeros", dtype=v.dtype, name=v.name, **kept)
+            for v in classifier.trainable_variables
+        ]
+        # 1 - m^t, from the same recursion.
+        self.share = self.add_weight(shape=(), initializer="zeros", name="share", **kept)
+        self._places = {id(v): i for i, v in enumerate(classifier.trainable_variables)}
+        self.built = True
+
+    def update(
+        self, variables: Sequence[keras.Variable], gradients: Sequence[tf.Tensor], scale: tf.Tensor
+    ) -> list[tf.Tensor]:
+        """Takes in gradients, and returns the averages in their place.
+
+        Args:
+            variables: of the classifier, those that the virtual step moves.
+            gradients: ``scale`` times the gradient of each, the same on all replicas.
+            scale: of the loss. Where half precision has overflowed, nothing is taken in and the
+                gradients are returned as they are, so that the optimizer skips the step.
+        """
+        here = [g / tf.cast(scale, g.dtype) for g in gradients]
+        fits = tf.reduce_all([tf.reduce_all(tf.math.is_finite(g)) for g in here])
+        keep = self.momentum * tf.convert_to_tensor(self.share) + 1 - self.momentum
+        share = tf.where(fits, keep, tf.convert_to_tensor(self.share))
+        self.share.assign(share)
+        out = []
+        for variable, gradient, given in zip(variables, here, gradients, strict=True):
+            average = self.values[self._places[id(variable)]]
+            before = tf.convert_to_tensor(average)
+            now = tf.where(fits, self.momentum * before + (1 - self.momentum) * gradient, before)
+            average.assign(now)
+            factor = tf.cast(scale, given.dtype) / tf.cast(share, given.dtype)
+            out.append(tf.where(fits, factor * now, given))
+        return out

@@ -14,8 +14,11 @@ With a late step of the weight net, the classifier is updated with the weights f
 and shares its backward pass with the virtual step.
 
 With a meta gradient in every k-th step only, the weight net does not change in between. A run then
-multiplies its learning rate by k, so that it moves as far per epoch. It can also let all of its first
+raises its learning rate, see `tf_mwnet.experiment.rates.factor`. It can also let all of its first
 steps learn, since a classifier does not forget the wrong labels that it has memorised.
+
+With an average of the meta loss's gradients, see `tf_mwnet.model.averaging.GradientAverage`, few and
+small meta batches do.
 """
 
 from __future__ import annotations
@@ -29,7 +32,7 @@ from tf_mwnet.model import classifier_head
 SCOPES = ("all", "last_stage", "head")
 SPEEDS = ("exact", "fast")
 # The settings of "fast", and the first part of a run in which every step learns.
-FAST = {"meta_batch_size": 25, "meta_every": 25, "meta_late": True}
+FAST = {"meta_batch_size": 25, "meta_every": 25, "meta_late": True, "meta_ema": 0.9}
 FAST_START = 0.05
 
 
@@ -77,10 +80,23 @@ def check_every(method: Method, every: int) -> None:
         )
 
 
+def check_ema(method: Method, momentum: float) -> None:
+    """Raises ``UserError`` for a method that the average of several meta gradients is not for."""
+    if momentum and not can_be_late(method):
+        raise UserError(
+            f"meta_ema is {momentum} with {type(method).__name__}, which has no meta gradient or its own"
+            " use of it; allowed: 0"
+        )
+
+
 def can_be_late(method: Method) -> bool:
     """Tells whether a method's weights are still useful after the step whose meta gradient made them."""
-    own = type(method).learn is not Method.learn or method.meta_gradient != "virtual"
-    return bool(method.learns and method.trainable_variables) and not own
+    return bool(method.learns and method.trainable_variables) and learns_as_usual(type(method))
+
+
+def learns_as_usual(kind: type[Method]) -> bool:
+    """Tells whether a kind of method updates its variables by `Method.learn`, from the virtual step."""
+    return kind.learn is Method.learn and kind.meta_gradient == "virtual"
 
 
 def check_late(method: Method, late: bool, scope: str) -> None:

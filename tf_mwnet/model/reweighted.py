@@ -23,7 +23,7 @@ from tf_mwnet.model import (
     train_step,
 )
 from tf_mwnet.model import meta_scope as scopes
-from tf_mwnet.model.averaging import Averages
+from tf_mwnet.model.averaging import Averages, GradientAverage
 from tf_mwnet.model.copies import copied
 from tf_mwnet.model.saved import Saved
 from tf_mwnet.types import Batch
@@ -82,6 +82,7 @@ class ReweightedModel(Saved):
         self._num_classes = head.num_classes
         self.late = False
         self.averages: Averages | None = None
+        self.meta_average: GradientAverage | None = None
         self.evaluates_average = False
         self.mixup = self.meta_mixup = self.label_smoothing = self.grad_clip = 0.0
         self.mixup_seed = 0
@@ -108,6 +109,7 @@ class ReweightedModel(Saved):
         meta_every: int = 1,
         meta_warmup: int = 0,
         meta_late: bool = False,
+        meta_ema: float = 0.0,
         mixup: float = 0.0,
         meta_mixup: float = 0.0,
         mixup_seed: int = 0,
@@ -131,6 +133,8 @@ class ReweightedModel(Saved):
             meta_warmup: the first steps, which all learn whatever ``meta_every`` is.
             meta_late: update the classifier with the weights from before the update of what is
                 learned, so that the virtual and the real step share one backward pass.
+            meta_ema: momentum of a moving average of the meta loss's gradient, 0 to below 1; 0 for
+                each meta batch's own, see `tf_mwnet.model.averaging.GradientAverage`.
             mixup: alpha of mixup (Zhang et al., ICLR 2018), not negative; 0 for none. See
                 `tf_mwnet.model.mixing`.
             meta_mixup: the same of the meta batches, whose mixed loss then has both labels.
@@ -146,6 +150,7 @@ class ReweightedModel(Saved):
             UserError: a value is not allowed, or does not fit the method or classifier.
         """
         scopes.check_every(self.method, meta_every)
+        scopes.check_ema(self.method, meta_ema)
         scopes.check_late(self.method, meta_late, meta_scope)
         mixing.check_smoothing(self.method, label_smoothing)
         compiling.check_learned(self.method)
@@ -166,7 +171,7 @@ class ReweightedModel(Saved):
         for name, value in (("mixup", mixup), ("meta_mixup", meta_mixup)):
             check_range(name, value, 0, mixing.LARGEST_ALPHA)
         check_range("grad_clip", grad_clip, 0)
-        for name, value in (("label_smoothing", label_smoothing), ("ema", ema)):
+        for name, value in (("label_smoothing", label_smoothing), ("ema", ema), ("meta_ema", meta_ema)):
             if not 0 <= value < 1:
                 raise UserError(f"{name} is {value}; allowed: 0 to below 1")
         self.mixup, self.meta_mixup = float(mixup), float(meta_mixup)
@@ -175,6 +180,7 @@ class ReweightedModel(Saved):
         with self.distribute_strategy.scope():
             momentum = ema or self.method.ema
             self.averages = Averages(self.classifier, momentum) if momentum else None
+            self.meta_average = GradientAverage(self.classifier, meta_ema) if meta_ema else None
             self.evaluates_average = bool(ema)
         metrics = compiling.metrics(metrics)
         super().compile(optimizer=optimizer, metrics=metrics, jit_compile=jit_compile, **kwargs)
@@ -189,6 +195,7 @@ class ReweightedModel(Saved):
             "meta_every": meta_every,
             "meta_warmup": meta_warmup,
             "meta_late": meta_late,
+            "meta_ema": meta_ema,
             "mixup": mixup,
             "meta_mixup": meta_mixup,
             "mixup_seed": mixup_seed,

@@ -169,6 +169,11 @@ def _learn(
         )
         return tf.reduce_sum(each) / replicas.batch_size(each, each.dtype)
 
+    def averaged(gradients: list[tf.Tensor]) -> list[tf.Tensor]:
+        assert model.meta_average is not None
+        variables = [model.classifier.trainable_variables[place] for place in model.scope]
+        return model.meta_average.update(variables, gradients, meta_scale)
+
     meta_scale = tf.ones([], weights.dtype)
     if model.meta_optimizer is not None:
         meta_scale = model.meta_optimizer.scale_loss(meta_scale)
@@ -187,6 +192,7 @@ def _learn(
         loss_scale=probe.scale,
         meta_scale=meta_scale,
         virtual_step=model.method.meta_gradient == "virtual",
+        averaged=None if model.meta_average is None else averaged,
     )
     model.means["meta_loss"].update_state(loss * replicas.count())
     if model.method.sees_virtual:
