@@ -394,7 +394,7 @@ def test_a_meta_set_that_is_given_is_used(blobs):
 LINE = [
     "--method=cmwnet_sl --warm_up=0.3", "--epochs=5", "--lr_drops=4", "--mixup=1", "--meta_mixup=1",
     "--meta_every=2", "--ema=0.9", "--batch_size=64", "--meta_batch_size=32", "--meta_size=0",
-    "--meta_ema=0.5",
+    "--meta_ema=0.5", "--meta_start=1",
 ]  # fmt: skip
 
 

@@ -66,23 +66,45 @@ def test_of_the_weight_net_in_every_third_step():
 @pytest.mark.parametrize("fields", [{"schedule": "cosine_epochs"}, {"schedule": "step"}])
 def test_schedules_are_saved_with_an_optimizer(fields):
     config = changed(**fields, meta_schedule="as_lr", meta_every=3, meta_warmup=2)
-    for rate in (rates.of_classifier(config), rates.of_weights(config, 1e-3)):
+    constant = dataclasses.replace(config, meta_schedule="constant")
+    of_weights = (rates.of_weights(c, 1e-3, averaged=True) for c in (config, constant))
+    for rate in (rates.of_classifier(config), rates.of_weights(config, 1e-3), *of_weights):
         optimizer = keras.optimizers.SGD(rate)
         again = keras.optimizers.SGD.from_config(optimizer.get_config())
         assert at(again._learning_rate, range(40)) == at(rate, range(40))
 
 
+def test_of_the_weight_net_that_starts_later():
+    """Its optimizer's step 0 is the fifth of training; then 5, and every third."""
+    config = changed(meta_every=3, meta_start=4, meta_warmup=2, meta_schedule="as_lr")
+    rate = rates.of_weights(config, 1e-3)
+    # Its steps 6, 7 and 10 are those of 18, 21 and 30 in training; drops are at 20 and 30.
+    assert at(rate, (0, 1, 2, 6, 7, 10)) == pytest.approx([1e-3, 1e-3, 3e-3, 3e-3, 3e-4, 3e-5])
+    alone = rates.of_weights(dataclasses.replace(config, meta_every=1, meta_warmup=0), 1e-3)
+    assert at(alone, (15, 16, 26)) == pytest.approx([1e-3, 1e-4, 1e-5])
+    assert rates.of_weights(changed(meta_start=4), 1e-3) == 1e-3
+
+
 def test_the_factor_of_averaged_meta_gradients():
-    """Between the root of k and k, for a total of Adam's steps of 0.7; k without averages or Adam."""
+    """Between 1 and k, falling to 0, so that Adam's steps add up to 0.35; k without averages or Adam."""
     config = changed(meta_every=25, meta_warmup=5, epochs=10, steps_per_epoch=78)  # 31 steps learn
-    assert rates.factor(config, 1e-3, averaged=False) == 25
-    assert rates.factor(dataclasses.replace(config, meta_optimizer="sgd"), 1e-3, averaged=True) == 25
-    assert rates.factor(config, 1e-3, averaged=True) == pytest.approx(0.7 / 0.031)
-    assert rates.factor(config, 1e-4, averaged=True) == 25
-    assert rates.factor(dataclasses.replace(config, epochs=100), 1e-3, averaged=True) == 5
+    assert rates.factor(config, 1e-3, averaged=False) == (25, 0)
+    assert rates.factor(dataclasses.replace(config, meta_optimizer="sgd"), 1e-3, averaged=True) == (
+        25,
+        0,
+    )
+    assert rates.factor(dataclasses.replace(config, meta_every=1), 1e-3, averaged=True) == (1, 0)
+    assert rates.factor(config, 1e-3, averaged=True) == (pytest.approx(0.7 / 0.031), 31)
+    assert rates.factor(config, 1e-4, averaged=True) == (25, 31)
+    assert rates.factor(dataclasses.replace(config, epochs=1000), 1e-3, averaged=True) == (1, 3120)
     rate = rates.of_weights(config, 1e-3, averaged=True)
-    assert at(rate, (0, 4, 5, 30)) == pytest.approx([1e-3, 1e-3, 0.7 / 31, 0.7 / 31])
+    assert at(rate, (0, 4)) == pytest.approx([1e-3, 1e-3])
+    assert at(rate, (5, 20, 35)) == pytest.approx(
+        [0.7 / 31 * share / 62 for share in (61, 31, 1)], rel=1e-4
+    )
+    assert sum(at(rate, range(5, 36))) == pytest.approx(0.35, rel=1e-4)
+    assert at(rate, (36, 50)) == pytest.approx([0.7 / 31 / 62] * 2, rel=1e-3)  # a training that goes on
     rate = rates.of_weights(dataclasses.replace(config, meta_schedule="as_lr"), 1e-3, averaged=True)
     # Its steps 11, 12 and 15 are those of 155, 180 and 255 in training; drops are at 156 and 234.
-    expected = [1e-3, 0.7 / 31, 0.7 / 31, 0.07 / 31, 0.007 / 31]
-    assert at(rate, (4, 5, 11, 12, 15)) == pytest.approx(expected)
+    expected = [0.7 / 31 * s / 62 / d for s, d in ((49, 1), (47, 10), (41, 100))]
+    assert at(rate, (11, 12, 15)) == pytest.approx(expected, rel=1e-4)

@@ -107,10 +107,31 @@ def test_meta_warmup(blobs):
     assert int(model.meta_optimizer.iterations) == 4 + 2  # and 6 and 9
 
 
+def test_meta_start(blobs):
+    """The weight net moves in no step before the fourth, in the next two, and then in every third."""
+    model = model_of("mwnet")
+    model.compile(optimizers.SGD(0.1), optimizers.Adam(1e-2), meta_every=3, meta_start=3, meta_warmup=2)
+    seen = [np.concatenate([np.ravel(w) for w in model.method.get_weights()])]
+
+    class Watch(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            seen.append(np.concatenate([np.ravel(w) for w in model.method.get_weights()]))
+
+    fit(model, blobs, epochs=2, batch_size=24, callbacks=[Watch()])
+    moved = [np.abs(b - a).max() > 0 for a, b in itertools.pairwise(seen)]
+    assert moved == [i in (3, 4, 6, 9) for i in range(10)]
+    alone = model_of("mwnet")
+    alone.compile(optimizers.SGD(0.1), optimizers.Adam(1e-2), meta_start=7)
+    fit(alone, blobs, epochs=2, batch_size=24)
+    assert int(alone.meta_optimizer.iterations) == 3
+
+
 def test_what_fast_leaves_out_for_a_method():
-    config = Experiment(speed="fast", meta_every=25, meta_warmup=7, meta_late=True, meta_ema=0.9)
-    exact = {"meta_scope": "all", "meta_every": 1, "meta_warmup": 0, "meta_late": False, "meta_ema": 0.0}
-    late = exact | {"meta_every": 25, "meta_warmup": 7, "meta_late": True, "meta_ema": 0.9}
+    fast = {"meta_every": 25, "meta_start": 6, "meta_warmup": 7, "meta_late": True, "meta_ema": 0.9}
+    config = Experiment(speed="fast", **fast)
+    exact = {"meta_scope": "all", "meta_every": 1, "meta_start": 0, "meta_warmup": 0}
+    exact |= {"meta_late": False, "meta_ema": 0.0}
+    late = exact | fast
     assert build.cheaper(config, method_of("mwnet")) == late
     assert build.cheaper(config, method_of("gdw")) == late | {"meta_late": False, "meta_ema": 0.0}
     assert build.cheaper(config, method_of("l2rw")) == exact
@@ -124,7 +145,8 @@ def test_fast_fills_what_is_not_set(scope, late):
     )
     filled = resolve.with_sizes(config, (8, 8, 1), 400, 50)
     assert (filled.meta_scope, filled.meta_late, filled.meta_every) == (scope, late, 3)
-    assert (filled.meta_batch_size, filled.meta_warmup, filled.meta_ema) == (25, 20, 0.9)
+    assert (filled.meta_batch_size, filled.meta_ema) == (25, 0.9)
+    assert (filled.meta_start, filled.meta_warmup) == (12, 16)  # 3 and 4 % of 400 steps
 
 
 @pytest.mark.slow
@@ -133,7 +155,8 @@ def test_fast(tmp_path, capsys):
     assert main([*line, "--compare=l2rw"]) == 0  # which has no period
     config = json.loads((tmp_path / "run" / "config.json").read_text())
     assert (config["meta_scope"], config["meta_batch_size"]) == ("all", 25)
-    assert (config["meta_every"], config["meta_warmup"]) == (2, 1)  # the flag's; a twentieth of 12 steps
+    assert config["meta_every"] == 2  # the flag's
+    assert (config["meta_start"], config["meta_warmup"]) == (0, 0)  # 3 and 4 % of 12 steps, rounded
     assert config["meta_late"]
     capsys.readouterr()
     assert main([*SHORT, "--speed=slow"]) == 2
@@ -159,8 +182,19 @@ def test_what_does_not_go_together(blobs):
         model_of("erm").compile(meta_every=2)
     with pytest.raises(UserError, match="meta_every is 0"):
         model_of("mwnet").compile(meta_every=0)
-    with pytest.raises(UserError, match="meta_every is 2 with steps_per_execution 4"):
+    with pytest.raises(
+        UserError, match="meta_every is 2 with steps_per_execution 4; allowed: 1, or one"
+    ):
         model_of("mwnet").compile(meta_every=2, steps_per_execution=4)
+    with pytest.raises(
+        UserError, match="meta_start is 3 with steps_per_execution 4; allowed: 0, or one"
+    ):
+        model_of("mwnet").compile(meta_start=3, steps_per_execution=4)
+    with pytest.raises(UserError, match="meta_start is 3 with L2RW, which keeps nothing"):
+        model_of("l2rw").compile(meta_start=3)
+    config = Experiment(method="mwnet", meta_start=120, epochs=3, batch_size=10)
+    with pytest.raises(UserError, match="meta_start is 120 in a training of 120 steps; allowed: fewer"):
+        resolve.with_sizes(config, (8, 8, 1), 400, 50)
     with pytest.raises(UserError, match="unknown meta_scope"):
         model_of("mwnet").compile(meta_scope="first")
 

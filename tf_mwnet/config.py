@@ -318,11 +318,16 @@ class Experiment:
     meta_every: int = option(
         1,
         "learn the weights in every n-th step; the weight net's learning rate is multiplied by n, with"
-        " meta_ema and Adam by the root of n to n",
+        " meta_ema and Adam by 1 to n and falling to 0",
         about="learning",
         at_least=1,
     )
-    meta_warmup: int = option(0, "first steps, which all learn the weights", about="learning")
+    meta_start: int = option(
+        0, "first steps, which learn no weights: they stay as they are", about="learning", at_least=0
+    )
+    meta_warmup: int = option(
+        0, "steps after these, which all learn the weights", about="learning", at_least=0
+    )
     meta_late: bool = option(
         False,
         "update the classifier with the weights from before the weight net's update; cheaper",
@@ -337,8 +342,8 @@ class Experiment:
     )
     speed: str = option(
         "exact",
-        "exact; or fast: meta_batch_size=25, meta_every=25, meta_late, meta_ema=0.9, and meta_warmup a"
-        " twentieth of all steps, unless these are set",
+        "exact; or fast: meta_batch_size=25, meta_every=25, meta_late, meta_ema=0.9, meta_start 3 % and"
+        " meta_warmup 4 % of all steps, unless these are set",
         about="learning",
         choices=SPEEDS,
     )

@@ -75,7 +75,7 @@ MODES = {
     "fast": Mode(
         "mwnet",
         meta_scope.FAST["meta_batch_size"] / 100,
-        learning=meta_scope.FAST_START + (1 - meta_scope.FAST_START) / meta_scope.FAST["meta_every"],
+        learning=meta_scope.fast_share(),
         late=bool(meta_scope.FAST["meta_late"]),
         ema=meta_scope.FAST["meta_ema"],
         about="--speed=fast, the mean over a whole training with its start",

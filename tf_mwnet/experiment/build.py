@@ -256,7 +256,7 @@ def cheaper(config: Experiment, method: methods.Method) -> dict[str, Any]:
     With ``speed="fast"`` a method that keeps nothing from one step to the next has the meta gradient of
     every step, and one whose weights belong to their own step is not late and averages none.
     """
-    exact = {"meta_scope": "all", "meta_every": 1, "meta_warmup": 0}
+    exact = {"meta_scope": "all", "meta_every": 1, "meta_start": 0, "meta_warmup": 0}
     exact |= {"meta_late": False, "meta_ema": 0.0}
     if not method.learns:
         return exact
@@ -276,7 +276,8 @@ def steps_at_once(config: Experiment, splits: Splits, cheaper: Mapping[str, Any]
     A number that divides the epoch's steps is preferred: other numbers need a new iterator for each
     epoch.
     """
-    one = len(splits.spec.shape) > 1 or cheaper["meta_every"] > 1 or config.jit_compile
+    some = cheaper["meta_every"] > 1 or cheaper["meta_start"] > 0  # not all steps are alike
+    one = len(splits.spec.shape) > 1 or some or config.jit_compile
     if one or tf.distribute.has_strategy():
         return 1
     steps = config.steps_per_epoch

@@ -43,7 +43,7 @@ class CosineEpochs(Schedule):
         }
 
 
-# With averaged meta gradients: about how far Adam may move a parameter of the weight net, see `factor`.
+# With averaged meta gradients: twice as far as Adam may move the weight net, see `factor`.
 MOVE = 0.7
 
 
@@ -52,32 +52,50 @@ class EveryNth(Schedule):
     """A schedule for an optimizer that is called in every n-th step only, with a higher rate.
 
     Args:
-        schedule: learning rate in each step of training.
+        schedule: learning rate in each step of training, or one for all.
         every: n, at least 1.
         warmup: first steps, in all of which the optimizer is called.
         factor: of the rate after them; n by default.
+        start: steps before these, in which the optimizer is not called.
+        fades_over: calls after the first steps in which the factor falls linearly to 0; 0 if it does
+            not.
     """
 
     def __init__(
-        self, schedule: Schedule, every: int, warmup: int = 0, factor: float | None = None
+        self,
+        schedule: Schedule | float,
+        every: int,
+        warmup: int = 0,
+        factor: float | None = None,
+        start: int = 0,
+        fades_over: int = 0,
     ) -> None:
         self.schedule, self.every, self.warmup = schedule, int(every), int(warmup)
         self.factor = float(self.every if factor is None else factor)
+        self.start, self.fades_over = int(start), int(fades_over)
 
     def __call__(self, step: tf.Tensor) -> tf.Tensor:
         step = tf.cast(step, tf.int64)
         warm = step < self.warmup
         place = tf.where(warm, step, self.warmup + (step - self.warmup) * self.every)
-        return tf.where(warm, 1.0, self.factor) * self.schedule(place)
+        factor = tf.constant(self.factor)
+        if self.fades_over:
+            done = (tf.cast(step - self.warmup, tf.float32) + 0.5) / self.fades_over
+            factor *= tf.maximum(1 - done, 0.5 / self.fades_over)
+        rate = self.schedule(self.start + place) if callable(self.schedule) else self.schedule
+        return tf.where(warm, 1.0, factor) * rate
 
     def get_config(self) -> dict[str, Any]:
-        schedule = schedules.serialize(self.schedule)
         every = {"every": self.every, "warmup": self.warmup, "factor": self.factor}
-        return {"schedule": schedule} | every
+        every |= {"start": self.start, "fades_over": self.fades_over}
+        many = isinstance(self.schedule, Schedule)
+        return {"schedule": schedules.serialize(self.schedule) if many else self.schedule} | every
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> EveryNth:
-        return cls(**config | {"schedule": schedules.deserialize(config["schedule"])})
+        schedule = config["schedule"]
+        many = isinstance(schedule, dict)
+        return cls(**config | {"schedule": schedules.deserialize(schedule) if many else schedule})
 
 
 def _follow(config: Experiment, start: float) -> float | Schedule:
@@ -99,26 +117,32 @@ def of_classifier(config: Experiment) -> float | Schedule:
     return _follow(config, config.lr)
 
 
-def factor(config: Experiment, start: float, averaged: bool) -> float:
+def factor(config: Experiment, start: float, averaged: bool) -> tuple[float, int]:
     """Returns the factor of the weight net's learning rate when it learns in every k-th step only.
 
-    It is k, so that the weight net moves as far per epoch. Adam moves by about its rate in whatever
-    direction the averaged meta gradient has, which seldom turns: k times the rate carries the weight
-    net too far in a long training. With averaged meta gradients and Adam the factor is
+    It is k, so that the weight net moves as far per epoch. But Adam moves by its rate in whatever
+    direction the meta gradient has, and that of an average seldom turns: k times the rate carries the
+    weight net too far in a long training. With averaged meta gradients and Adam it begins with
 
-        min(k, max(sqrt(k), MOVE / (r n)))
+        min(k, max(1, MOVE / (r n)))
 
-    for n steps that learn after the first ones, at the rate r.
+    for n steps that learn after the first ones, at the rate r, and falls linearly to 0 at the last: the
+    function is found early, and late in a training the meta loss of a classifier that has become too
+    sure of itself would turn it.
 
     Args:
         config, start: see `of_weights`.
         averaged: the meta gradients are averages, ``meta_ema``.
+
+    Returns:
+        The factor, and the number of steps in which it falls to 0; 0 if it does not.
     """
     every = config.meta_every
-    if not averaged or config.meta_optimizer == "sgd":
-        return float(every)
-    learning = max(1, -(-(config.epochs * config.steps_per_epoch - config.meta_warmup) // every))
-    return min(every, max(math.sqrt(every), MOVE / (start * learning)))
+    if not averaged or config.meta_optimizer == "sgd" or every == 1:
+        return float(every), 0
+    rest = config.epochs * config.steps_per_epoch - config.meta_start - config.meta_warmup
+    learning = max(1, -(-rest // every))
+    return min(every, max(1.0, MOVE / (start * learning))), learning
 
 
 def of_weights(config: Experiment, start: float, averaged: bool = False) -> float | Schedule:
@@ -134,12 +158,7 @@ def of_weights(config: Experiment, start: float, averaged: bool = False) -> floa
         rate = _follow(config, start)
     elif config.meta_schedule == "inverse":
         rate = schedules.InverseTimeDecay(start, config.steps_per_epoch, decay_rate=1.0)
-    if config.meta_every == 1:
-        return rate
-    rarely = factor(config, start, averaged)
-    if isinstance(rate, Schedule):
-        return EveryNth(rate, config.meta_every, config.meta_warmup, rarely)
-    if config.meta_warmup:  # fewer meta steps after those of the start
-        boundaries = [config.meta_warmup - 1]
-        return schedules.PiecewiseConstantDecay(boundaries, [rate, rate * rarely])
-    return rate * rarely
+    first, fades_over = factor(config, start, averaged)
+    if not isinstance(rate, Schedule) and not (config.meta_warmup or fades_over):
+        return rate * first
+    return EveryNth(rate, config.meta_every, config.meta_warmup, first, config.meta_start, fades_over)

@@ -158,9 +158,15 @@ def with_sizes(config: Experiment, shape: Sequence[int], train_size: int, meta_s
     if augment == "auto":
         augment = "crop_flip" if len(shape) == 3 and shape[-1] == 3 else "none"
     steps = config.steps_per_epoch or -(-train_size // config.batch_size)
+    if any(kind.learns for kind in kinds) and config.meta_start >= config.epochs * steps:
+        raise UserError(
+            f"meta_start is {config.meta_start} in a training of {config.epochs * steps} steps; allowed:"
+            " fewer"
+        )
     if config.speed == "fast":
-        warmup = round(meta_scope.FAST_START * config.epochs * steps)
-        fast: dict[str, Any] = meta_scope.FAST | {"meta_warmup": warmup}
+        fast: dict[str, Any] = dict(meta_scope.FAST)
+        fast["meta_start"] = round(meta_scope.FAST_START * config.epochs * steps)
+        fast["meta_warmup"] = round(meta_scope.FAST_WARMUP * config.epochs * steps)
         if config.meta_scope != DEFAULTS["meta_scope"]:
             del fast["meta_late"]
         unset = {k: v for k, v in fast.items() if getattr(config, k) == DEFAULTS[k]}

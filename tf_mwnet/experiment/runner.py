@@ -169,7 +169,7 @@ def _check_parts(
             build.check_draws(method, splits, replicas)
             cheaper = build.cheaper(config, method)
             compiling.check_velocity(method.look_ahead, build.make_optimizers(config, name)[0])
-            meta_scope.check_every(method, cheaper["meta_every"])
+            meta_scope.check_turns(method, cheaper["meta_every"], cheaper["meta_start"])
             meta_scope.check_ema(method, cheaper["meta_ema"])
             meta_scope.check_late(method, cheaper["meta_late"], cheaper["meta_scope"])
             mixing.check_smoothing(method, config.label_smoothing)

@@ -14,8 +14,10 @@ With a late step of the weight net, the classifier is updated with the weights f
 and shares its backward pass with the virtual step.
 
 With a meta gradient in every k-th step only, the weight net does not change in between. A run then
-raises its learning rate, see `tf_mwnet.experiment.rates.factor`. It can also let all of its first
-steps learn, since a classifier does not forget the wrong labels that it has memorised.
+raises its learning rate, see `tf_mwnet.experiment.rates.factor`. It can also let all of a part of
+its steps learn, since a classifier does not forget the wrong labels that it has memorised. That
+part need not be the first: as long as the classifier has learned nothing, right labels have large
+losses too, and the weight net would learn to prefer these.
 
 With an average of the meta loss's gradients, see `tf_mwnet.model.averaging.GradientAverage`, few and
 small meta batches do.
@@ -31,9 +33,14 @@ from tf_mwnet.model import classifier_head
 
 SCOPES = ("all", "last_stage", "head")
 SPEEDS = ("exact", "fast")
-# The settings of "fast", and the first part of a run in which every step learns.
+# The settings of "fast", and the part of a run in which no step learns, and then every one.
 FAST = {"meta_batch_size": 25, "meta_every": 25, "meta_late": True, "meta_ema": 0.9}
-FAST_START = 0.05
+FAST_START, FAST_WARMUP = 0.03, 0.04
+
+
+def fast_share() -> float:
+    """Returns the share of the steps of a training that learn with ``speed="fast"``."""
+    return FAST_WARMUP + (1 - FAST_START - FAST_WARMUP) / FAST["meta_every"]
 
 
 def indexes(classifier: keras.Model, scope: str) -> list[int]:
@@ -70,14 +77,26 @@ def indexes(classifier: keras.Model, scope: str) -> list[int]:
     return [place for place, v in enumerate(variables) if id(v) in wanted]
 
 
-def check_every(method: Method, every: int) -> None:
-    """Raises ``UserError`` for a method that needs the meta gradient of each step."""
-    check_range("meta_every", every, 1)
-    if every > 1 and not (method.learns and method.trainable_variables):
-        raise UserError(
-            f"meta_every is {every} with {type(method).__name__}, which keeps nothing from one step to"
-            " the next; allowed: 1"
-        )
+def check_turns(method: Method, every: int, start: int, at_once: int = 1) -> None:
+    """Raises ``UserError`` for steps that differ, of a method that needs the meta gradient of each.
+
+    Args:
+        method: used.
+        every, start: ``meta_every`` and ``meta_start``.
+        at_once: ``steps_per_execution``; only steps that are alike can be taken at once.
+    """
+    for name, value, least in (("meta_every", every, 1), ("meta_start", start, 0)):
+        check_range(name, value, least)
+        if value > least and not (method.learns and method.trainable_variables):
+            raise UserError(
+                f"{name} is {value} with {type(method).__name__}, which keeps nothing from one step to"
+                f" the next; allowed: {least}"
+            )
+        if value > least and at_once != 1:
+            raise UserError(
+                f"{name} is {value} with steps_per_execution {at_once}; allowed: {least}, or one step"
+                " per execution"
+            )
 
 
 def check_ema(method: Method, momentum: float) -> None:

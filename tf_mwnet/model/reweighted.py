@@ -107,6 +107,7 @@ class ReweightedModel(Saved):
         jit_compile: bool = False,
         meta_scope: str = "all",
         meta_every: int = 1,
+        meta_start: int = 0,
         meta_warmup: int = 0,
         meta_late: bool = False,
         meta_ema: float = 0.0,
@@ -130,7 +131,8 @@ class ReweightedModel(Saved):
                 others' terms are left out of the meta gradient, see `tf_mwnet.model.meta_scope`.
             meta_every: learn the weights in every n-th step only; in between they follow from what
                 has been learned so far. Multiply the meta optimizer's learning rate by it.
-            meta_warmup: the first steps, which all learn whatever ``meta_every`` is.
+            meta_start: number of first steps that do not learn.
+            meta_warmup: number of steps after them that all learn, whatever ``meta_every`` is.
             meta_late: update the classifier with the weights from before the update of what is
                 learned, so that the virtual and the real step share one backward pass.
             meta_ema: momentum of a moving average of the meta loss's gradient, 0 to below 1; 0 for
@@ -149,17 +151,13 @@ class ReweightedModel(Saved):
         Raises:
             UserError: a value is not allowed, or does not fit the method or classifier.
         """
-        scopes.check_every(self.method, meta_every)
+        at_once = kwargs.get("steps_per_execution", 1)
+        scopes.check_turns(self.method, meta_every, meta_start, at_once)
         scopes.check_ema(self.method, meta_ema)
         scopes.check_late(self.method, meta_late, meta_scope)
         mixing.check_smoothing(self.method, label_smoothing)
         compiling.check_learned(self.method)
-        self.check_workers(jit_compile, kwargs.get("steps_per_execution", 1))
-        if meta_every > 1 and kwargs.get("steps_per_execution", 1) != 1:
-            raise UserError(
-                f"meta_every is {meta_every} with steps_per_execution"
-                f" {kwargs['steps_per_execution']}; allowed: one of them above 1"
-            )
+        self.check_workers(jit_compile, at_once)
         if kwargs.pop("loss", None) is not None:
             raise UserError("compile got a loss; allowed: none, since the method defines the losses")
         compiling.two_optimizers(optimizer, meta_optimizer)
@@ -167,6 +165,7 @@ class ReweightedModel(Saved):
             compiling.plain_kernels(compiling.all_layers(self.classifier))
         self._meta_scope, self.scope = meta_scope, scopes.indexes(self.classifier, meta_scope)
         self._meta_every, self._meta_warmup = int(meta_every), int(meta_warmup)
+        self._meta_start = int(meta_start)
         self.late = bool(meta_late)
         for name, value in (("mixup", mixup), ("meta_mixup", meta_mixup)):
             check_range(name, value, 0, mixing.LARGEST_ALPHA)
@@ -193,6 +192,7 @@ class ReweightedModel(Saved):
             "jit_compile": jit_compile,
             "meta_scope": meta_scope,
             "meta_every": meta_every,
+            "meta_start": meta_start,
             "meta_warmup": meta_warmup,
             "meta_late": meta_late,
             "meta_ema": meta_ema,

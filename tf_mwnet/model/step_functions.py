@@ -21,13 +21,15 @@ class StepFunctions(keras.Model):
 
     train_function: Callable[[Any], Any] | None
     test_function: Callable[[Any], Any] | None
-    _meta_every, _meta_warmup, _turn, _learning = 1, 0, 0, True
+    _meta_start, _meta_warmup, _meta_every = 0, 0, 1
+    _turn, _learning = 0, True
     _first_step = 0
 
     def make_train_function(self, force: bool = False) -> None:
         """Makes the train function: of a function for each kind of step, made when it is needed.
 
-        With ``meta_every`` some steps do not learn; in a plain epoch of the method none does.
+        With ``meta_start`` and ``meta_every`` some steps do not learn; in a plain epoch of the method
+        none does.
         """
         if self.train_function is not None and not force:
             return
@@ -36,7 +38,7 @@ class StepFunctions(keras.Model):
         def one_step(iterator: Any) -> Any:
             turn = self._turn
             # `train_step` reads this, and whether the epoch is plain, while it is traced.
-            self._learning = turn < self._meta_warmup or turn % self._meta_every == 0
+            self._learning = self._learns_in(turn)
             self._turn += 1
             kind = self._learning, self._is_plain()
             if kind not in functions:
@@ -45,6 +47,10 @@ class StepFunctions(keras.Model):
             return functions[kind](iterator)
 
         self.train_function = one_step
+
+    def _learns_in(self, turn: int) -> bool:
+        since = turn - self._meta_start
+        return since >= 0 and (since < self._meta_warmup or since % self._meta_every == 0)
 
     def _is_plain(self) -> bool:
         """Tells whether the steps now are plain, see `tf_mwnet.methods.Method`."""

@@ -116,7 +116,8 @@ def settings(ran: Mapping[str, Any]) -> dict[str, Any]:
         one_pass = known["steps_per_epoch"] == -(-size // known["batch_size"])
         values["steps_per_epoch"] = 0 if one_pass else known["steps_per_epoch"]
     if known["speed"] == "fast":
-        values.pop("meta_warmup", None)
+        for name in ("meta_start", "meta_warmup"):
+            values.pop(name, None)
     if "meta_lr" in values:
         values["meta_lr"] = known["meta_lr"] or kind.meta_lr
     values |= filled(kind, known["method_options"].get(base(method), {}))

@@ -57,7 +57,7 @@ def automatic(config: Mapping[str, Any], row: Mapping[str, Any]) -> set[str]:
     clean = not saved_run.is_own(asked.dataset) or bool(row["truth_known"])
     sets = [[name] for name in SET_BY_RUNS]
     if row["speed"] == "fast":
-        sets.append([*FAST, "meta_warmup"])
+        sets.append([*FAST, "meta_start", "meta_warmup"])
     chosen: set[str] = set()
     for names in sets:
         reset: dict[str, Any] = {name: DEFAULTS[name] for name in names}
