@@ -86,7 +86,7 @@ def test_of_the_weight_net_that_starts_later():
 
 
 def test_the_factor_of_averaged_meta_gradients():
-    """Between 1 and k, falling to 0, so that Adam's steps add up to 0.35; k without averages or Adam."""
+    """From the root of k to k, falling to 0: Adam's steps add up to 0.35. k without averages or Adam."""
     config = changed(meta_every=25, meta_warmup=5, epochs=10, steps_per_epoch=78)  # 31 steps learn
     assert rates.factor(config, 1e-3, averaged=False) == (25, 0)
     assert rates.factor(dataclasses.replace(config, meta_optimizer="sgd"), 1e-3, averaged=True) == (
@@ -96,7 +96,7 @@ def test_the_factor_of_averaged_meta_gradients():
     assert rates.factor(dataclasses.replace(config, meta_every=1), 1e-3, averaged=True) == (1, 0)
     assert rates.factor(config, 1e-3, averaged=True) == (pytest.approx(0.7 / 0.031), 31)
     assert rates.factor(config, 1e-4, averaged=True) == (25, 31)
-    assert rates.factor(dataclasses.replace(config, epochs=1000), 1e-3, averaged=True) == (1, 3120)
+    assert rates.factor(dataclasses.replace(config, epochs=1000), 1e-3, averaged=True) == (5, 3120)
     rate = rates.of_weights(config, 1e-3, averaged=True)
     assert at(rate, (0, 4)) == pytest.approx([1e-3, 1e-3])
     assert at(rate, (5, 20, 35)) == pytest.approx(

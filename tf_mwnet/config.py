@@ -318,7 +318,7 @@ class Experiment:
     meta_every: int = option(
         1,
         "learn the weights in every n-th step; the weight net's learning rate is multiplied by n, with"
-        " meta_ema and Adam by 1 to n and falling to 0",
+        " meta_ema and Adam by the root of n to n and falling to 0",
         about="learning",
         at_least=1,
     )

@@ -124,7 +124,7 @@ def factor(config: Experiment, start: float, averaged: bool) -> tuple[float, int
     direction the meta gradient has, and that of an average seldom turns: k times the rate carries the
     weight net too far in a long training. With averaged meta gradients and Adam it begins with
 
-        min(k, max(1, MOVE / (r n)))
+        min(k, max(sqrt(k), MOVE / (r n)))
 
     for n steps that learn after the first ones, at the rate r, and falls linearly to 0 at the last: the
     function is found early, and late in a training the meta loss of a classifier that has become too
@@ -142,7 +142,7 @@ def factor(config: Experiment, start: float, averaged: bool) -> tuple[float, int
         return float(every), 0
     rest = config.epochs * config.steps_per_epoch - config.meta_start - config.meta_warmup
     learning = max(1, -(-rest // every))
-    return min(every, max(1.0, MOVE / (start * learning))), learning
+    return min(every, max(math.sqrt(every), MOVE / (start * learning))), learning
 
 
 def of_weights(config: Experiment, start: float, averaged: bool = False) -> float | Schedule:
