@@ -18,6 +18,7 @@ import tf_mwnet
 from tf_mwnet import ReweightedModel, main, methods, networks, optimizers, types
 from tf_mwnet.data import orders, shares, streams
 from tf_mwnet.errors import Interrupted
+from tf_mwnet.experiment import build, resolve
 from tf_mwnet.methods import Method
 from tf_mwnet.model import inputs, mixing
 from tf_mwnet.model.meta_draws import MetaDraws
@@ -412,6 +413,21 @@ def test_a_run_resumes_exactly(tmp_path, pictures_not_rendered):
     assert result["methods"]["cmwnet_sl"]["best"] > 0.3
     cards = sorted(p.parent.name for p in whole.rglob("model_card.json"))
     assert cards == ["classifier", "weight_net"] or len(cards) == 2
+
+
+def test_fast_after_plain_epochs():
+    """In 4 plain epochs of 10 the rate does not fall; its last step is the last of training."""
+    config = tf_mwnet.Experiment(
+        method="cmwnet_sl --warm_up=0.4", speed="fast", epochs=10, batch_size=10, meta_batch_size=10
+    )
+    config = resolve.with_sizes(config, (8, 8, 1), 1000, 0)
+    assert (config.meta_start, config.meta_warmup) == (30, 40)  # within the 400 plain steps
+    _, optimizer = build.make_optimizers(config, "cmwnet_sl", 4)
+    rates = []
+    for step in range(24):  # steps 400, 425, ... 975 of training
+        optimizer.iterations.assign(step)
+        rates.append(float(optimizer.learning_rate))
+    assert rates == pytest.approx([25e-3 * (1 - (i + 0.5) / 24) for i in range(24)], rel=1e-3)
 
 
 def test_a_weight_function_does_not_take_its_place(tmp_path, capfd):

@@ -134,6 +134,15 @@ def test_every_field_that_changes_a_result_is_compared():
     assert matching.matches(asked, older, "mwnet")  # they had the defaults
 
 
+def test_a_start_of_fast_that_was_asked_for_is_compared():
+    asked = Experiment(dataset="cifar10", method="mwnet", noise="uniform", speed="fast", epochs=10)
+    ran = a_run(asked)
+    assert (ran["meta_start"], ran["meta_warmup"]) == (3, 4)  # of 100 steps
+    assert matching.matches(asked, ran, "mwnet")
+    assert not matching.matches(asked, ran | {"meta_start": 5}, "mwnet")
+    assert not matching.matches(asked, ran | {"meta_warmup": 5}, "mwnet")
+
+
 def test_fields_that_do_not_matter_to_a_method():
     plain = Experiment(dataset="cifar10", method="erm", noise="uniform")
     ran = a_run(plain)

@@ -85,6 +85,19 @@ def test_of_the_weight_net_that_starts_later():
     assert rates.of_weights(changed(meta_start=4), 1e-3) == 1e-3
 
 
+def test_plain_epochs_take_no_part():
+    """The optimizer is not called in 30 plain steps: 16 steps of the warm-up are left, or none."""
+    config = changed(meta_every=4, meta_start=20, meta_warmup=26, epochs=10)
+    later = rates.learning_later(config, 30)
+    assert (later.meta_start, later.meta_warmup) == (30, 16)
+    assert rates.learning_later(config, 0) == config
+    later = rates.learning_later(config, 60)
+    assert (later.meta_start, later.meta_warmup) == (60, 0)
+    assert at(rates.of_weights(later, 1e-3, averaged=True), (0, 9)) == pytest.approx(
+        [4e-3 * 0.95, 4e-3 * 0.05]
+    )
+
+
 def test_the_factor_of_averaged_meta_gradients():
     """From the root of k to k, falling to 0: Adam's steps add up to 0.35. k without averages or Adam."""
     config = changed(meta_every=25, meta_warmup=5, epochs=10, steps_per_epoch=78)  # 31 steps learn

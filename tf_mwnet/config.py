@@ -317,8 +317,8 @@ class Experiment:
     )
     meta_every: int = option(
         1,
-        "learn the weights in every n-th step; the weight net's learning rate is multiplied by n, with"
-        " meta_ema and Adam by the root of n to n and falling to 0",
+        "learn the weights in every n-th step; the weight net's learning rate is multiplied by n; with"
+        " meta_ema and Adam by a factor from the root of n to n that falls to 0",
         about="learning",
         at_least=1,
     )
@@ -343,7 +343,7 @@ class Experiment:
     speed: str = option(
         "exact",
         "exact; or fast: meta_batch_size=25, meta_every=25, meta_late, meta_ema=0.9, meta_start 3 % and"
-        " meta_warmup 4 % of all steps, unless these are set",
+        " meta_warmup 4 % of all steps, where these have their defaults",
         about="learning",
         choices=SPEEDS,
     )

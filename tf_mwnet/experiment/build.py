@@ -183,9 +183,15 @@ def two_stages(config: Experiment) -> tuple[Experiment, Experiment]:
 
 
 def make_optimizers(
-    config: Experiment, name: str
+    config: Experiment, name: str, plain_epochs: int = 0
 ) -> tuple[keras.optimizers.Optimizer, keras.optimizers.Optimizer]:
-    """Makes the optimizers of the classifier and of what the method learns."""
+    """Makes the optimizers of the classifier and of what the method learns.
+
+    Args:
+        config: resolved, of a run.
+        name: the method's.
+        plain_epochs: first epochs in which the method learns nothing.
+    """
     sgd = functools.partial(optimizers.SGD, momentum=config.momentum, nesterov=config.nesterov)
     rate = rates.of_classifier(config)
     classifier: keras.optimizers.Optimizer
@@ -197,7 +203,8 @@ def make_optimizers(
         classifier = sgd(rate, l2=config.l2)
     kind = methods.METHODS[name]
     averaged = config.meta_ema > 0 and meta_scope.learns_as_usual(kind)
-    meta_rate = rates.of_weights(config, config.meta_lr or kind.meta_lr, averaged)
+    later = rates.learning_later(config, plain_epochs * config.steps_per_epoch)
+    meta_rate = rates.of_weights(later, config.meta_lr or kind.meta_lr, averaged)
     if config.meta_optimizer == "sgd":
         return classifier, sgd(meta_rate, l2=config.meta_l2)
     amsgrad = config.meta_optimizer == "amsgrad"
@@ -304,7 +311,7 @@ def build_model(
     if method.cosine_scale is not None:
         classifier = networks.with_cosine_head(classifier, method.cosine_scale, config.seed)
     model = ReweightedModel(classifier, method, name=f"reweighted_{name}")
-    optimizer, meta_optimizer = make_optimizers(config, name)
+    optimizer, meta_optimizer = make_optimizers(config, name, method.plain_epochs(config.epochs))
     cheap = cheaper(config, method)
     model.compile(
         optimizer, meta_optimizer, jit_compile=config.jit_compile,

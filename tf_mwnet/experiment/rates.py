@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from typing import Any
 
@@ -43,7 +44,8 @@ class CosineEpochs(Schedule):
         }
 
 
-# With averaged meta gradients: twice as far as Adam may move the weight net, see `factor`.
+# With averaged meta gradients: twice the sum of the rates of all steps after the first ones, since
+# the rate falls to 0, see `factor`.
 MOVE = 0.7
 
 
@@ -117,12 +119,24 @@ def of_classifier(config: Experiment) -> float | Schedule:
     return _follow(config, config.lr)
 
 
+def learning_later(config: Experiment, steps: int) -> Experiment:
+    """Returns a configuration whose ``meta_start`` and ``meta_warmup`` leave out first steps.
+
+    In plain epochs a method's optimizer is not called, whatever the two are, and its own count of
+    steps, which a schedule sees, begins after them.
+    """
+    first = max(config.meta_start, steps)
+    warmup = max(config.meta_start + config.meta_warmup - first, 0)
+    return dataclasses.replace(config, meta_start=first, meta_warmup=warmup)
+
+
 def factor(config: Experiment, start: float, averaged: bool) -> tuple[float, int]:
     """Returns the factor of the weight net's learning rate when it learns in every k-th step only.
 
-    It is k, so that the weight net moves as far per epoch. But Adam moves by its rate in whatever
-    direction the meta gradient has, and that of an average seldom turns: k times the rate carries the
-    weight net too far in a long training. With averaged meta gradients and Adam it begins with
+    It is k, so that the weight net moves as far per epoch. But Adam moves by about its rate whatever
+    the size of the meta gradient, and the direction of an average seldom turns: k times the rate
+    carries the weight net too far in a long training. With averaged meta gradients and Adam it begins
+    with
 
         min(k, max(sqrt(k), MOVE / (r n)))
 

@@ -229,6 +229,10 @@ class Method(keras.layers.Layer):
             aggregation="only_first_replica",
         )
 
+    def plain_epochs(self, epochs: int) -> int:
+        """Returns how many of the first epochs, of so many in all, train plainly; none by default."""
+        return 0
+
     def begin_epoch(self, epoch: int, epochs: int) -> None:
         """Starts an epoch; called before each one.
 

@@ -103,9 +103,12 @@ class CMWNetSL(MWNet):
         self.seen = self.add_state((self.num_examples + 1,), keras.config.floatx(), "seen")
         self.seen.assign(np.full(self.num_examples + 1, np.inf))
 
-    def begin_epoch(self, epoch: int, epochs: int) -> None:
+    def plain_epochs(self, epochs: int) -> int:
         first = max(round(self.warm_up * epochs), 1) if self.warm_up else 0
-        self.plain = epoch < min(first, epochs - 1)
+        return min(first, epochs - 1)
+
+    def begin_epoch(self, epoch: int, epochs: int) -> None:
+        self.plain = epoch < self.plain_epochs(epochs)
 
     def draw_meta(self, labels: np.ndarray) -> np.ndarray:
         seen = keras.ops.convert_to_numpy(self.seen)[:-1]

@@ -130,7 +130,8 @@ class ReweightedModel(Saved):
             meta_scope: the parameters that the virtual step moves: "all", "last_stage" or "head". The
                 others' terms are left out of the meta gradient, see `tf_mwnet.model.meta_scope`.
             meta_every: learn the weights in every n-th step only; in between they follow from what
-                has been learned so far. Multiply the meta optimizer's learning rate by it.
+                has been learned so far. Raise the meta optimizer's learning rate, see
+                `tf_mwnet.experiment.rates.factor`.
             meta_start: number of first steps that do not learn.
             meta_warmup: number of steps after them that all learn, whatever ``meta_every`` is.
             meta_late: update the classifier with the weights from before the update of what is
