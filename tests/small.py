@@ -88,3 +88,20 @@ def fit(model, blobs, **kwargs):
 
 def numpy_weights(model):
     return [v.numpy() for v in model.trainable_variables]
+
+
+def alike_on(replicas, blobs, **settings):
+    """MW-Net trained with settings of `compile`, after the same on replicas gave the same variables."""
+
+    def train():
+        model = ReweightedModel(network(), method_of("mwnet"))
+        model.compile(optimizers.SGD(0.1, momentum=0.9), keras.optimizers.SGD(1.0), **settings)
+        fit(model, blobs, epochs=2)
+        return model
+
+    one = train()
+    with replicas.scope():
+        two = train()
+    for a, b in zip(one.variables, two.variables, strict=True):
+        np.testing.assert_allclose(b.numpy(), a.numpy(), rtol=2e-3, atol=2e-5, err_msg=a.path)
+    return one

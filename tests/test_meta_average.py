@@ -4,9 +4,9 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from small import fit, method_of, model_of, network
+from small import alike_on, fit, model_of, network
 
-from tf_mwnet import ReweightedModel, UserError, losses, methods, optimizers
+from tf_mwnet import UserError, losses, methods, optimizers
 from tf_mwnet.model import averaging
 from tf_mwnet.types import Batch
 
@@ -128,18 +128,7 @@ def test_half_precision_is_that_of_float32_to_its_precision(blobs):
 
 @pytest.mark.parametrize("scope", ["all", "head"])
 def test_two_replicas_and_saving(two_replicas, blobs, tmp_path, scope):
-    def train():
-        model = ReweightedModel(network(), method_of("mwnet"))
-        own, meta = optimizers.SGD(0.1, momentum=0.9), keras.optimizers.SGD(1.0)
-        model.compile(own, meta, meta_scope=scope, meta_every=2, meta_ema=MOMENTUM)
-        fit(model, blobs, epochs=2)
-        return model
-
-    one = train()
-    with two_replicas.scope():
-        two = train()
-    for a, b in zip(one.variables, two.variables, strict=True):
-        np.testing.assert_allclose(b.numpy(), a.numpy(), rtol=2e-3, atol=2e-5, err_msg=a.path)
+    one = alike_on(two_replicas, blobs, meta_scope=scope, meta_every=2, meta_ema=MOMENTUM)
     one.save(tmp_path / "model.keras")
     loaded = keras.saving.load_model(tmp_path / "model.keras")
     assert loaded.meta_average.momentum == MOMENTUM

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from runs import SHORT
-from small import fit, method_of, model_of, network, subclassed_network
+from small import alike_on, fit, method_of, model_of, network, subclassed_network
 
-from tf_mwnet import Experiment, ReweightedModel, UserError, losses, networks, optimizers
+from tf_mwnet import Experiment, UserError, losses, networks, optimizers
 from tf_mwnet.experiment import build, resolve
 from tf_mwnet.main import main
 from tf_mwnet.model import meta_scope
@@ -200,19 +200,7 @@ def test_what_does_not_go_together(blobs):
 
 
 def test_two_replicas_and_saving(two_replicas, blobs, tmp_path):
-    settings = {"meta_scope": "head", "meta_every": 2}
-
-    def train():
-        model = ReweightedModel(network(), method_of("mwnet"))
-        model.compile(optimizers.SGD(0.1, momentum=0.9), keras.optimizers.SGD(1.0), **settings)
-        fit(model, blobs, epochs=2)
-        return model
-
-    one = train()
-    with two_replicas.scope():
-        two = train()
-    for a, b in zip(one.variables, two.variables, strict=True):
-        np.testing.assert_allclose(b.numpy(), a.numpy(), rtol=2e-3, atol=2e-5, err_msg=a.path)
+    one = alike_on(two_replicas, blobs, meta_scope="head", meta_every=2)
     one.save(tmp_path / "model.keras")
     loaded = keras.saving.load_model(tmp_path / "model.keras")
     assert loaded.scope == one.scope

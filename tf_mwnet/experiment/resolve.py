@@ -164,9 +164,7 @@ def with_sizes(config: Experiment, shape: Sequence[int], train_size: int, meta_s
             " fewer"
         )
     if config.speed == "fast":
-        fast: dict[str, Any] = dict(meta_scope.FAST)
-        fast["meta_start"] = round(meta_scope.FAST_START * config.epochs * steps)
-        fast["meta_warmup"] = round(meta_scope.FAST_WARMUP * config.epochs * steps)
+        fast: dict[str, Any] = meta_scope.FAST | meta_scope.fast_steps(config.epochs * steps)
         if config.meta_scope != DEFAULTS["meta_scope"]:
             del fast["meta_late"]
         unset = {k: v for k, v in fast.items() if getattr(config, k) == DEFAULTS[k]}

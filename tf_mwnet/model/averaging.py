@@ -11,6 +11,19 @@ import tensorflow as tf
 from tf_mwnet.methods.probe import outputs_with
 
 
+def _zeros(layer: keras.layers.Layer, shape: tuple[int, ...], dtype: str, name: str) -> keras.Variable:
+    """Adds a variable that all replicas change alike, in their step."""
+    return layer.add_weight(
+        shape=shape,
+        dtype=dtype,
+        initializer="zeros",
+        trainable=False,
+        autocast=False,
+        aggregation="only_first_replica",
+        name=name,
+    )
+
+
 class Averages(keras.layers.Layer):
     """The moving averages of a classifier's variables: ``a <- m a + (1 - m) v`` after each step.
 
@@ -25,21 +38,10 @@ class Averages(keras.layers.Layer):
     def __init__(self, classifier: keras.Model, momentum: float) -> None:
         super().__init__(name="averages", dtype="float32")
         self.momentum = momentum
-        self.values = [self._like(v) for v in classifier.variables]
+        self.values = [_zeros(self, v.shape, v.dtype, v.name) for v in classifier.variables]
+        for average, variable in zip(self.values, classifier.variables, strict=True):
+            average.assign(variable)
         self.built = True
-
-    def _like(self, variable: keras.Variable) -> keras.Variable:
-        own = self.add_weight(
-            shape=variable.shape,
-            dtype=variable.dtype,
-            initializer="zeros",
-            trainable=False,
-            autocast=False,
-            aggregation="only_first_replica",
-            name=variable.name,
-        )
-        own.assign(variable)
-        return own
 
     def update(self, classifier: keras.Model) -> None:
         """Takes in the classifier's values."""
@@ -79,13 +81,9 @@ class GradientAverage(keras.layers.Layer):
     def __init__(self, classifier: keras.Model, momentum: float) -> None:
         super().__init__(name="meta_average", dtype="float32")
         self.momentum = momentum
-        kept = {"trainable": False, "autocast": False, "aggregation": "only_first_replica"}
-        self.values = [
-            self.add_weight(shape=v.shape, initializer="zeros", dtype=v.dtype, name=v.name, **kept)
-            for v in classifier.trainable_variables
-        ]
+        self.values = [_zeros(self, v.shape, v.dtype, v.name) for v in classifier.trainable_variables]
         # 1 - m^t, from the same recursion.
-        self.share = self.add_weight(shape=(), initializer="zeros", name="share", **kept)
+        self.share = _zeros(self, (), "float32", "share")
         self._places = {id(v): i for i, v in enumerate(classifier.trainable_variables)}
         self.built = True
 

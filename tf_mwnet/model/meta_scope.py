@@ -38,6 +38,11 @@ FAST = {"meta_batch_size": 25, "meta_every": 25, "meta_late": True, "meta_ema": 
 FAST_START, FAST_WARMUP = 0.03, 0.04
 
 
+def fast_steps(total: int) -> dict[str, int]:
+    """Returns ``meta_start`` and ``meta_warmup`` of "fast" in a training of so many steps."""
+    return {"meta_start": round(FAST_START * total), "meta_warmup": round(FAST_WARMUP * total)}
+
+
 def fast_share() -> float:
     """Returns the share of the steps of a training that learn with ``speed="fast"``."""
     return FAST_WARMUP + (1 - FAST_START - FAST_WARMUP) / FAST["meta_every"]

@@ -10,7 +10,7 @@ from tf_mwnet.config import DEFAULTS, Experiment, fields_about
 from tf_mwnet.experiment.resolve import with_bias, with_sizes
 from tf_mwnet.methods import METHODS
 from tf_mwnet.methods.options import filled
-from tf_mwnet.model.meta_scope import FAST_START, FAST_WARMUP
+from tf_mwnet.model.meta_scope import fast_steps
 from tf_mwnet.runs.saved_run import is_own
 
 # What does not change the result of a method, apart from rounding and chance.
@@ -117,9 +117,8 @@ def settings(ran: Mapping[str, Any]) -> dict[str, Any]:
         one_pass = known["steps_per_epoch"] == -(-size // known["batch_size"])
         values["steps_per_epoch"] = 0 if one_pass else known["steps_per_epoch"]
     if known["speed"] == "fast":
-        total = known["epochs"] * known["steps_per_epoch"]
-        for name, share in (("meta_start", FAST_START), ("meta_warmup", FAST_WARMUP)):
-            if values.get(name) in (0, round(share * total)):  # not asked for
+        for name, steps in fast_steps(known["epochs"] * known["steps_per_epoch"]).items():
+            if values.get(name) in (0, steps):  # not asked for
                 values.pop(name, None)
     if "meta_lr" in values:
         values["meta_lr"] = known["meta_lr"] or kind.meta_lr

@@ -11,7 +11,7 @@ from tf_mwnet.experiment.resolve import with_bias, with_sizes
 from tf_mwnet.export.saved_models import without_folders
 from tf_mwnet.figures.run_data import RunData
 from tf_mwnet.methods import METHODS, spelled
-from tf_mwnet.model.meta_scope import FAST
+from tf_mwnet.model.meta_scope import FAST, fast_steps
 from tf_mwnet.reports import compare
 from tf_mwnet.runs import saved_run
 
@@ -57,7 +57,7 @@ def automatic(config: Mapping[str, Any], row: Mapping[str, Any]) -> set[str]:
     clean = not saved_run.is_own(asked.dataset) or bool(row["truth_known"])
     sets = [[name] for name in SET_BY_RUNS]
     if row["speed"] == "fast":
-        sets.append([*FAST, "meta_start", "meta_warmup"])
+        sets.append([*FAST, *fast_steps(0)])
     chosen: set[str] = set()
     for names in sets:
         reset: dict[str, Any] = {name: DEFAULTS[name] for name in names}
